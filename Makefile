@@ -1,0 +1,55 @@
+# Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help run test sync lint format lock clean install-run install-dev
+
+BIN := .venv/bin
+DATA_DIR ?= .data
+CODE := services shared ops devstack tests
+SIGTERM := 15
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run SYNCERS=2 SUMMARIZERS=3 API_WORKERS=2 PORT=8080 DATA_DIR=/tmp/leads GROQ=stand-in"
+
+# make passes variables on the command line to the environment. The tether ends the stack when
+# make itself is killed.
+run: install-run ## Run everything: servers, stand-ins for what is not configured, services
+	@exec $(BIN)/python -I -S devstack/tether.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
+
+test: install-dev ## Run all tests, against servers and services started for them
+	$(BIN)/python -m pytest -q
+
+sync: install-run ## Fetch leads now, with the stack that `make run` runs
+	@test -e $(DATA_DIR)/stack.env || { echo "Nothing runs in $(DATA_DIR): make run first"; exit 1; }
+	@ENV_FILE=$(DATA_DIR)/stack.env $(BIN)/python -m ops sync
+
+lint: install-dev ## Check style, types and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: install-dev ## Format the code and sort its imports
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+# The lock for tests comes first and binds the others: all may share one .venv.
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
+	--no-emit-index-url --no-header --quiet
+lock: ## Write the three lock files anew, with the newest versions pyproject.toml allows
+	@test -x $(BIN)/uv || sh devstack/install.sh dev
+	$(COMPILE) --upgrade --extra dev -o requirements-dev.lock
+	$(COMPILE) --upgrade --extra devstack --constraint requirements-dev.lock -o requirements-run.lock
+	$(COMPILE) --upgrade --constraint requirements-dev.lock -o requirements.lock
+
+clean: ## Remove the virtual environment and caches, and keep the data in DATA_DIR
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install-run:
+	@sh devstack/install.sh run
+
+install-dev:
+	@sh devstack/install.sh dev

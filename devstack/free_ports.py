@@ -1,0 +1,53 @@
+"""Ports on the loopback address that nobody uses."""
+
+import random
+import socket
+from collections.abc import Iterator
+
+from devstack.errors import CannotRunError
+
+LOOPBACK = "127.0.0.1"
+ALL_INTERFACES = "0.0.0.0"
+# Below the ranges Linux and macOS take outgoing connections' ports from: a server that restarts
+# must find its port free, and not held by some client's connection.
+CANDIDATES = range(20_000, 32_000)
+
+
+class PortTakenError(CannotRunError):
+    """A port that was asked for is not to be had."""
+
+
+def free_port() -> int:
+    """Returns a port nothing listens on; someone else may take it before it is used."""
+    return next(free_ports())
+
+
+def free_ports(*, besides: int | None = None) -> Iterator[int]:
+    """Yields free ports, each once."""
+    for port in random.sample(CANDIDATES, len(CANDIDATES)):
+        if port != besides and is_free(port):
+            yield port
+    raise PortTakenError(f"no free port between {CANDIDATES.start} and {CANDIDATES.stop}")
+
+
+def is_free(port: int) -> bool:
+    return why_taken(port, host=LOOPBACK) is None
+
+
+def require_free(port: int) -> None:
+    """Raises PortTakenError for a port that a server on all interfaces cannot have."""
+    if reason := why_taken(port, host=ALL_INTERFACES) or why_taken(port, host=LOOPBACK):
+        raise PortTakenError(
+            f"port {port} cannot be used ({reason}): take another, as in `make run PORT={port + 1}`"
+        )
+
+
+def why_taken(port: int, *, host: str) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections of the last run that linger in TIME_WAIT are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror
+        return None

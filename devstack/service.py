@@ -1,0 +1,96 @@
+"""A service or stand-in: a process that is ready when its health address says so."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+
+from devstack.free_ports import LOOPBACK
+from devstack.process import Command, LineSink, Process, ProcessFailedError
+
+READY_DEADLINE = timedelta(seconds=30)
+PROBE_DEADLINE = timedelta(seconds=2)
+POLL = timedelta(milliseconds=25)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """What to run, and the port and path that answer 200 when it is ready."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int
+    ready_path: str
+    grace: timedelta = timedelta(seconds=8)
+
+
+def module(name: str) -> tuple[str, ...]:
+    """Returns the arguments that run a module with this interpreter."""
+    return (sys.executable, "-m", name)
+
+
+class Service:
+    """One running copy of a service."""
+
+    def __init__(self, spec: ServiceSpec, *, on_line: LineSink) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self._on_line = on_line
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Returns when it runs, before it is ready: what it depends on may take its time."""
+        command = Command(self.spec.arguments, environment=self.spec.environment)
+        self._process = await Process.start(self.name, command, on_line=self._on_line)
+
+    async def ready(self) -> bool:
+        """Waits until the service is ready; False when it runs but is not ready in time.
+
+        Raises ProcessFailedError when it ended instead.
+        """
+        deadline = time.monotonic() + READY_DEADLINE.total_seconds()
+        while time.monotonic() < deadline:
+            if self._process is None or not self._process.is_running:
+                raise ProcessFailedError(f"{self.name} ended at its start: see its lines above")
+            if await answers_ok(self.spec.port, self.spec.ready_path):
+                return True
+            await asyncio.sleep(POLL.total_seconds())
+        return False
+
+    async def wait(self) -> int:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} has not been started")
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await self._process.stop(grace=self.spec.grace)
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def answers_ok(port: int, path: str) -> bool:
+    """Whether a GET on the loopback address is answered with 200."""
+    try:
+        async with asyncio.timeout(PROBE_DEADLINE.total_seconds()):
+            return await status_of(port, path) == HTTPStatus.OK
+    except (OSError, TimeoutError, ValueError):
+        return False
+
+
+async def status_of(port: int, path: str) -> int:
+    """By hand, since an HTTP library takes longer to import than a service to start."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
+        _version, status, *_reason = (await reader.readline()).split()
+        return int(status)
+    finally:
+        writer.close()

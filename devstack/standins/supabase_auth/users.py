@@ -1,0 +1,137 @@
+"""Creating users: by themselves and by an administrator."""
+
+import secrets
+import sqlite3
+import uuid
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any
+
+from devstack.standins.supabase_auth.accounts import Accounts, User, now
+from devstack.standins.supabase_auth.credentials import (
+    Credentials,
+    NewUser,
+    check_email,
+    check_password,
+    check_password_length,
+)
+from devstack.standins.supabase_auth.errors import AuthError, invalid
+from devstack.standins.supabase_auth.passwords import hash_password, is_password
+from devstack.standins.supabase_auth.settings import SupabaseAuthSettings
+
+
+class Users:
+    """Checks credentials and keeps accounts."""
+
+    def __init__(
+        self, accounts: Accounts, settings: SupabaseAuthSettings, *, executor: Executor
+    ) -> None:
+        self._accounts = accounts
+        self._settings = settings
+        self._executor = executor
+
+    async def sign_up(self, wanted: Credentials) -> User:
+        """Returns the user, unconfirmed unless the project confirms by itself.
+
+        For an address that is taken, the user returned is a decoy that is stored nowhere, so that
+        the answer does not tell; where the project confirms by itself there is no hiding it.
+        """
+        self._check_sign_up(wanted)
+        email = check_email(wanted.email)
+        user = self._accounts.by_email(email)
+        if user is None:
+            user = _new_user(email, wanted.data)
+            claims = {
+                "email": email,
+                "email_verified": self._settings.autoconfirm,
+                "phone_verified": False,
+                "sub": user.id,
+            }
+            user = replace(
+                user,
+                user_metadata={**wanted.data, **claims},
+                confirmed_at=now() if self._settings.autoconfirm else None,
+            )
+            return await self._store(user, wanted.password, taken=_already_registered)
+        if user.confirmed_at is None:
+            # Who asks again gets another chance to confirm; the first password stands.
+            return self._confirmed(user) if self._settings.autoconfirm else user
+        if self._settings.autoconfirm:
+            raise _already_registered()
+        return replace(_new_user(email, wanted.data), user_metadata=wanted.data)
+
+    async def create(self, wanted: NewUser) -> User:
+        """As the service does, an administrator's password is not checked for strength."""
+        if not wanted.email and not wanted.phone:
+            raise invalid("Cannot create a user without either an email or phone")
+        email = check_email(wanted.email)
+        check_password_length(wanted.password)
+        metadata = dict(wanted.user_metadata)
+        if wanted.email_confirm:
+            metadata["email_verified"] = True
+        user = _new_user(email, metadata)
+        user = replace(
+            user,
+            app_metadata={**user.app_metadata, **wanted.app_metadata},
+            confirmed_at=now() if wanted.email_confirm else None,
+        )
+        if self._accounts.by_email(email) is not None:
+            raise _email_exists()
+        password = wanted.password or secrets.token_urlsafe(MADE_UP_PASSWORD_BYTES)
+        return await self._store(user, password, taken=_email_exists)
+
+    async def log_in(self, given: Credentials) -> User:
+        user = self._accounts.by_email(given.email.lower())
+        if user is None or not await is_password(
+            given.password, user.password_hash, self._executor
+        ):
+            raise AuthError(400, "invalid_credentials", "Invalid login credentials")
+        if user.confirmed_at is None:
+            raise AuthError(400, "email_not_confirmed", "Email not confirmed")
+        return user
+
+    def _check_sign_up(self, wanted: Credentials) -> None:
+        if not self._settings.signup_enabled:
+            raise AuthError(422, "signup_disabled", "Signups not allowed for this instance")
+        if not wanted.email and not wanted.phone:
+            raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
+        check_password(wanted.password, min_length=self._settings.password_min_length)
+        if wanted.phone:
+            raise AuthError(400, "phone_provider_disabled", "Phone signups are disabled")
+
+    async def _store(self, user: User, password: str, *, taken: Any) -> User:
+        user = replace(user, password_hash=await hash_password(password, self._executor))
+        try:
+            self._accounts.add(user)
+        except sqlite3.IntegrityError as error:
+            # Somebody else signed up with it while the password was hashed.
+            raise taken() from error
+        return user
+
+    def _confirmed(self, user: User) -> User:
+        self._accounts.confirm(user.id)
+        return self._accounts.by_id(user.id) or user
+
+
+MADE_UP_PASSWORD_BYTES = 48
+
+
+def _new_user(email: str, metadata: dict[str, Any]) -> User:
+    return User(
+        id=str(uuid.uuid4()),
+        email=email,
+        password_hash="",
+        app_metadata={"provider": "email", "providers": ["email"]},
+        user_metadata=metadata,
+        created_at=now(),
+    )
+
+
+def _already_registered() -> AuthError:
+    return AuthError(422, "user_already_exists", "User already registered")
+
+
+def _email_exists() -> AuthError:
+    return AuthError(
+        422, "email_exists", "A user with this email address has already been registered"
+    )

@@ -1,0 +1,2 @@
+DROP INDEX leads.event_recorded;
+DROP TABLE leads.admin_action;

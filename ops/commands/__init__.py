@@ -1,0 +1,1 @@
+"""The operators' commands, one module each; the logic is in `shared`."""

@@ -1,0 +1,57 @@
+"""`ops doctor`."""
+
+import click
+
+from ops.output import as_json, print_json, print_table
+from ops.running import Servers, open_servers, run
+from shared.administration import diagnosis
+from shared.administration.diagnosis import Finding, Severity
+from shared.domain.errors import TransientError
+from shared.storage.dead_letter_repository import DeadLetterRepository, LetterSelection
+from shared.storage.server_facts import postgres_facts
+from shared.streams.inspection import Inspector
+from shared.streams.server_facts import redis_facts
+
+
+@click.command("doctor")
+@as_json
+def command(*, as_json: bool) -> None:
+    """Check everything the system stands on, and say what to do.
+
+    Ends with 1 when something has failed; warnings leave it at 0.
+    """
+    findings = run(_examine())
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(
+            ("", "check", "found", "what to do"),
+            ((one.severity, one.check, one.detail, one.advice or "") for one in findings),
+        )
+    if any(one.severity is Severity.FAILURE for one in findings):
+        raise SystemExit(1)
+
+
+async def _examine() -> list[Finding]:
+    async with open_servers() as servers:
+        return [*await _redis(servers), *await _postgres(servers)]
+
+
+async def _redis(servers: Servers) -> list[Finding]:
+    try:
+        facts = await redis_facts(servers.redis)
+        states = await Inspector(servers.redis).sampled(diagnosis.all_streams(), over=None)
+    except TransientError as error:
+        return diagnosis.unreachable("redis", error, setting="REDIS_URL or REDIS_HOST")
+    return [*diagnosis.of_redis(facts), *diagnosis.of_streams(states)]
+
+
+async def _postgres(servers: Servers) -> list[Finding]:
+    try:
+        findings = diagnosis.of_postgres(await postgres_facts(servers.database))
+        if any(one.check == "migrations" and one.advice for one in findings):
+            return findings  # the table of dead letters may be missing
+        counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
+    except TransientError as error:
+        return diagnosis.unreachable("postgres", error, setting="SUPABASE_CONNECTION_STRING")
+    return [*findings, diagnosis.of_dead_letters(counts)]

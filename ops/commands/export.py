@@ -1,0 +1,114 @@
+"""`ops export`."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import click
+
+from ops.files import written
+from ops.output import as_json, print_json
+from ops.progress import progress_bar
+from ops.running import run, settings
+from ops.selecting import selecting, selection
+from shared.administration.lead_files import FileFormat, csv_header, csv_line
+from shared.events.selection import Selection
+from shared.settings import PostgresSettings
+from shared.storage.archive_copy import ArchiveCopy
+from shared.storage.event_archive import EventArchive
+from shared.storage.lead_export import LeadExport
+from shared.storage.pool import open_database
+
+SHOW_EVERY = 1_000
+
+output = click.option(
+    "--output", "-o", default="-", help="The file to write. Default: standard output."
+)
+
+
+@click.group("export")
+def command() -> None:
+    """Write events or leads to a file.
+
+    Both are personal data; the file can be read by its owner alone.
+    """
+
+
+@command.command("events")
+@selecting
+@output
+@as_json
+def export_events(*, output: str, as_json: bool, **conditions: Any) -> None:
+    """Write the archive of applied events as NDJSON.
+
+    `ops import events` reads it, and `ops replay --from archive` then rebuilds the leads.
+    """
+    _report(run(_events(selection(**conditions), output)), as_json=as_json)
+
+
+@command.command("leads")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([one.value for one in FileFormat]),
+    default=FileFormat.NDJSON.value,
+    show_default=True,
+    help="CSV cells that a spreadsheet would run as a formula begin with an apostrophe.",
+)
+@output
+@as_json
+def export_leads(*, file_format: str, output: str, as_json: bool) -> None:
+    """Write all leads, oldest first, as NDJSON or CSV."""
+    _report(run(_leads(FileFormat(file_format), output)), as_json=as_json)
+
+
+async def _events(wanted: Selection, path: str) -> int:
+    async with open_database(settings(PostgresSettings)) as database:
+        total = sum((await EventArchive(database).counts(wanted)).values())
+        return await _write(ArchiveCopy(database).lines(wanted), path, total=total)
+
+
+async def _leads(file_format: FileFormat, path: str) -> int:
+    async with open_database(settings(PostgresSettings)) as database:
+        export = LeadExport(database)
+        total = await export.number()
+        if file_format is FileFormat.NDJSON:
+            lines = _ndjson(export.documents())
+            return await _write(lines, path, total=total)
+        header = csv_header().encode()
+        return await _write(_csv(export.documents()), path, total=total, header=header)
+
+
+async def _ndjson(documents: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(documents):
+        async for document in documents:
+            yield document + b"\n"
+
+
+async def _csv(documents: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(documents):
+        async for document in documents:
+            yield csv_line(document).encode()
+
+
+async def _write(
+    lines: AsyncGenerator[bytes], path: str, *, total: int, header: bytes = b""
+) -> int:
+    number = 0
+    with written(path) as file, progress_bar("Exporting", total=total, quiet=False) as bar:
+        file.write(header)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                file.write(line)
+                number += 1
+                if number % SHOW_EVERY == 0:
+                    bar.show(number)
+    return number
+
+
+def _report(number: int, *, as_json: bool) -> None:
+    # Standard output may be the export itself.
+    if as_json:
+        print_json({"exported": number}, err=True)
+    else:
+        click.echo(f"{number:,} exported.", err=True)

@@ -1,0 +1,48 @@
+"""The files that commands write and read; `-` is standard output or input."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import click
+
+STANDARD = "-"
+
+
+@contextlib.contextmanager
+def written(path: str) -> Generator[BinaryIO]:
+    """Open a file to write, for its owner's eyes only; it appears once it is complete."""
+    if path == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def read(path: str) -> Generator[TextIO]:
+    """Open a file of UTF-8 text to read. What is no UTF-8 becomes surrogates, which no lead has."""
+    if path == STANDARD:
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]  # the real one
+        yield sys.stdin
+        return
+    try:
+        file = Path(path).open(encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
+    with file:
+        yield file

@@ -1,0 +1,68 @@
+"""How a command runs: its settings, its servers, and its failures in words."""
+
+import asyncio
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import structlog
+from redis.asyncio import Redis
+
+from shared.domain.errors import PermanentError, TransientError
+from shared.settings import PostgresSettings, SettingsError, SettingsGroup, StreamsSettings, load
+from shared.storage.pool import Database, open_database
+from shared.streams.connection import open_redis
+
+Result = TypeVar("Result")
+Group = TypeVar("Group", bound=SettingsGroup)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What most commands work on."""
+
+    redis: Redis
+    database: Database
+
+
+def settings(group: type[Group]) -> Group:
+    """Read settings; what is wrong with them ends the command."""
+    try:
+        return load(group)
+    except SettingsError as error:
+        raise click.ClickException(f"Wrong settings:\n{error}") from error
+
+
+@contextlib.asynccontextmanager
+async def open_servers() -> AsyncGenerator[Servers]:
+    """Open Redis and PostgreSQL as the environment says."""
+    async with (
+        open_redis(settings(StreamsSettings)) as redis,
+        open_database(settings(PostgresSettings)) as database,
+    ):
+        yield Servers(redis, database)
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a command's work; expected failures end it with their message."""
+    # Standard output is the command's own, perhaps somebody's pipe.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        return asyncio.run(main)
+    except (TransientError, PermanentError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def operator() -> str:
+    """Return who is running the command, for the log: the user behind sudo, too."""
+    behind = os.environ.get("SUDO_USER")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name for this user id
+        user = str(os.getuid())
+    return f"{behind} as {user}" if behind else user

@@ -1,0 +1,42 @@
+"""Asking a running syncer for a sync."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from shared.background import background
+from shared.domain.errors import UnavailableError
+from shared.events.envelope import Event, now
+from shared.events.lead_events import SyncRequested
+from shared.lifecycle import instance_name
+from shared.settings import StreamsSettings
+from shared.streams.connection import open_redis
+from shared.streams.publisher import add_events
+from shared.streams.replies import Replies
+
+BLOCK = timedelta(seconds=1)
+
+
+async def request_sync(settings: StreamsSettings, *, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 (the operator's)
+    """Publish a request and return the run's report; raises `UnavailableError`."""
+    async with open_redis(settings) as redis, open_redis(settings, block=BLOCK) as reader:
+        replies = Replies(reader, instance=instance_name("ops"), block=BLOCK)
+        event = Event(
+            source="ops",
+            subject="sync",
+            data=SyncRequested(requested_by="operator"),
+            reply_to=replies.address,
+            expires=now() + timedelta(seconds=timeout),
+        )
+        async with background(replies.run(), name="replies"):
+            with replies.expect(event.id) as reply:
+                await add_events(redis, [event])
+                try:
+                    outcome = await asyncio.wait_for(reply, timeout)
+                except TimeoutError:
+                    raise UnavailableError(
+                        "No syncer answered in time; the request stands"
+                    ) from None
+    return dict(orjson.loads(outcome.body))

@@ -1,0 +1,1 @@
+"""The three services: each one a process of its own, scaled on its own."""

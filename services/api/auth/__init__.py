@@ -1,0 +1,1 @@
+"""Who is calling: Supabase's accounts and the tokens they are given."""

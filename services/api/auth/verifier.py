@@ -1,0 +1,132 @@
+"""Telling who calls from the Authorization header."""
+
+import time
+from collections.abc import Collection
+from typing import NoReturn
+
+from joserfc.jwk import OctKey
+
+from services.api.auth.accounts import Accounts
+from services.api.auth.identity import User
+from services.api.auth.keys import SigningKeys
+from services.api.auth.token_cache import TokenCache
+from services.api.auth.tokens import (
+    ASYMMETRIC,
+    SYMMETRIC,
+    InvalidTokenError,
+    TokenHeader,
+    VerificationKey,
+    VerifiedToken,
+    check_claims,
+    read_header,
+    unverified_claims,
+    verify,
+)
+from services.api.problems import Problem
+from shared.domain.errors import UnavailableError
+
+SCHEME = "bearer "
+
+# How long the auth server's word on a token counts, where only it can tell.
+ASSURANCE_SECONDS = 60.0
+REFUSAL_SECONDS = 10.0
+REFUSALS = 1_000
+
+
+class TokenVerifier:
+    """Verifies tokens here, with the project's keys or its secret.
+
+    A project that signs with a secret nobody told us has its auth server asked instead.
+    """
+
+    def __init__(
+        self,
+        keys: SigningKeys,
+        accounts: Accounts,
+        known: TokenCache,
+        *,
+        secret: str | None,
+        issuers: Collection[str],
+    ) -> None:
+        self._keys = keys
+        self._accounts = accounts
+        self._secret = None if secret is None else OctKey.import_key(secret)
+        self._issuers = issuers
+        self._known = known
+        self._refused: dict[str, float] = {}
+
+    def remembered(self, authorization: str) -> User | None:
+        """Return the user of a header that was verified before."""
+        return self._known.get(authorization, now=time.time())
+
+    async def verify(self, authorization: str) -> User:
+        """Return the user; raises `Problem` 401, or 503 when nobody can tell."""
+        try:
+            verified = await self._verify(_bearer_token(authorization))
+        except InvalidTokenError as error:
+            _refuse(str(error))
+        except UnavailableError as error:
+            raise Problem(
+                "auth-unavailable", "Tokens cannot be checked now", headers={"Retry-After": "5"}
+            ) from error
+        self._known.put(authorization, verified)
+        return verified.user
+
+    async def check(self) -> None:
+        """Raise `UnavailableError` unless tokens can be verified."""
+        if self._secret is None:
+            self._keys.check()
+
+    async def _verify(self, token: str) -> VerifiedToken:
+        header = read_header(token)
+        if header.alg == SYMMETRIC and self._secret is None:
+            return await self._ask(token)
+        key = await self._key(header)
+        return verify(token, key, issuers=self._issuers, now=time.time())
+
+    async def _key(self, header: TokenHeader) -> VerificationKey:
+        if header.alg == SYMMETRIC and self._secret is not None:
+            return self._secret
+        if header.alg not in ASYMMETRIC:
+            raise InvalidTokenError("The token is not signed in an accepted way")
+        key = await self._keys.find(header.kid)
+        if key is None:
+            raise InvalidTokenError("The token is signed with an unknown key")
+        return key
+
+    async def _ask(self, token: str) -> VerifiedToken:
+        """Have the auth server vouch for a token, where it alone knows the secret."""
+        if await self._keys.are_published():
+            # The project signs with keys: whoever made this token does not have them.
+            raise InvalidTokenError("The token is not signed in an accepted way")
+        now = time.time()
+        claimed = check_claims(unverified_claims(token), issuers=self._issuers, now=now)
+        if self._refused.get(token, 0.0) > now:
+            raise InvalidTokenError("The token is not valid")
+        if not await self._accounts.vouch(token, for_user=claimed.user):
+            self._remember_refusal(token, until=now + REFUSAL_SECONDS)
+            raise InvalidTokenError("The token is not valid")
+        return VerifiedToken(claimed.user, min(claimed.expires_at, now + ASSURANCE_SECONDS))
+
+    def _remember_refusal(self, token: str, *, until: float) -> None:
+        if len(self._refused) >= REFUSALS:
+            self._refused.clear()
+        self._refused[token] = until
+
+
+def _bearer_token(authorization: str) -> str:
+    if authorization[: len(SCHEME)].lower() != SCHEME:
+        raise Problem(
+            "unauthenticated",
+            "Send the access token as 'Authorization: Bearer <token>'",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return authorization[len(SCHEME) :].strip()
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise Problem(
+        "invalid-token",
+        reason,
+        headers={"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{reason}"'},
+    )

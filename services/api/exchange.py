@@ -1,0 +1,89 @@
+"""Publishing an event and waiting for what comes of it."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from shared.domain.errors import UnavailableError
+from shared.events.envelope import Event
+from shared.events.outcome import Outcome
+from shared.streams.accepted import AcceptedEvents
+from shared.streams.publisher import Publisher
+from shared.streams.replies import Replies
+
+log = structlog.get_logger(__name__)
+
+
+class Exchange:
+    """Requests out, replies back."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        replies: Replies,
+        accepted: AcceptedEvents,
+        *,
+        publish_timeout: timedelta,
+    ) -> None:
+        self._publisher = publisher
+        self._replies = replies
+        self._accepted = accepted
+        self._publish_seconds = publish_timeout.total_seconds()
+        self._deadlines: set[asyncio.Timeout] = set()
+
+    @property
+    def reply_address(self) -> str:
+        """Where events that want a reply have it sent."""
+        return self._replies.address
+
+    async def ask(self, event: Event, *, patience: timedelta) -> Outcome | None:
+        """Publish and wait for the outcome; None when it is still open after `patience`.
+
+        Raises `UnavailableError` when Redis did not take the event in time.
+        """
+        with self._replies.expect(event.id) as reply:
+            await self._publish(event)
+            outcome = await self._wait(reply, patience=patience)
+        if outcome is None:
+            await self._note_accepted(event)
+        return outcome
+
+    async def tell(self, event: Event) -> None:
+        """Publish without waiting; raises like `ask`."""
+        await self._publish(event)
+        await self._note_accepted(event)
+
+    def hang_up(self) -> None:
+        """Stop waiting: what is still open is answered as accepted. The events go their way."""
+        now = asyncio.get_running_loop().time()
+        for deadline in self._deadlines:
+            deadline.reschedule(now)
+
+    async def _publish(self, event: Event) -> None:
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                await self._publisher.publish(event)
+        except TimeoutError as error:
+            raise UnavailableError("Redis did not take the event in time") from error
+
+    async def _wait(
+        self, reply: "asyncio.Future[Outcome]", *, patience: timedelta
+    ) -> Outcome | None:
+        deadline = asyncio.timeout(patience.total_seconds())
+        self._deadlines.add(deadline)
+        try:
+            async with deadline:
+                return await reply
+        except TimeoutError:
+            return None
+        finally:
+            self._deadlines.remove(deadline)
+
+    async def _note_accepted(self, event: Event) -> None:
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                await self._accepted.add(event.id)
+        except (UnavailableError, TimeoutError) as error:
+            # The event is in the stream all the same; only its progress cannot be told yet.
+            log.warning("operation.unnoted", event_id=str(event.id), error=str(error))

@@ -1,0 +1,122 @@
+"""`/leads`: create, list and read."""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import hdrs, web
+
+from services.api.exchange import Exchange
+from services.api.handlers.operations import accepted_response, ended_otherwise
+from services.api.idempotency import event_id_of, lead_id_of
+from services.api.ids import canonical_id
+from services.api.lead_lookup import LeadLookup
+from services.api.paging import encode_cursor, parse_page_query
+from services.api.preferences import prefers_async
+from services.api.problems import Problem
+from services.api.request_body import read_json_object
+from services.api.responses import json_response, lead_response, not_modified
+from services.api.routing import Call
+from services.api.schemas import LeadInput, parse
+from services.api.settings import HttpSettings
+from shared.domain.lead import LeadSource
+from shared.events.envelope import Event
+from shared.events.lead_events import LeadCreated
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.lead_document import LeadDocument
+from shared.storage.lead_repository import LeadRepository, PagePosition
+
+CREATE = "POST /leads"
+
+
+class LeadHandlers:
+    """Leads as REST resources."""
+
+    def __init__(
+        self,
+        *,
+        exchange: Exchange,
+        lookup: LeadLookup,
+        leads: LeadRepository,
+        settings: HttpSettings,
+    ) -> None:
+        self._exchange = exchange
+        self._lookup = lookup
+        self._leads = leads
+        self._create_timeout = settings.create_timeout
+        self._body_timeout = settings.body_timeout
+        self._read_seconds = settings.read_timeout.total_seconds()
+
+    async def create(self, call: Call) -> web.StreamResponse:
+        """POST /leads: 201 once the lead is committed, 202 when that takes longer."""
+        lead = parse(LeadInput, await read_json_object(call.request, within=self._body_timeout))
+        event = self._created_event(call, lead)
+        if prefers_async(call.request):
+            await self._exchange.tell(event)
+            return accepted_response(event.id)
+        outcome = await self._exchange.ask(event, patience=self._create_timeout)
+        return accepted_response(event.id) if outcome is None else _created_response(outcome)
+
+    async def list(self, call: Call) -> web.StreamResponse:
+        """GET /leads: a page, newest first, as a bare array."""
+        query = parse_page_query(call.request.query)
+        async with asyncio.timeout(self._read_seconds):
+            documents = await self._leads.page(limit=query.limit + 1, after=query.after)
+        page = documents[: query.limit]
+        headers: dict[str, str] = {}
+        if len(documents) > query.limit:
+            headers["Link"] = _next_link(page, limit=query.limit)
+        body = b"[" + b",".join(document.json for document in page) + b"]"
+        return json_response(body, headers=headers)
+
+    async def read(self, call: Call) -> web.StreamResponse:
+        """GET /leads/{id or externalId}."""
+        lead = await self._lookup.find(canonical_id(call.param, missing="lead-not-found"))
+        if hdrs.IF_NONE_MATCH in call.request.headers and _is_current(call.request, lead.version):
+            return not_modified(version=lead.version)
+        return lead_response(lead.json, version=lead.version)
+
+    def _created_event(self, call: Call, lead: LeadInput) -> Event:
+        event_id = event_id_of(call.request, user=call.user, operation=CREATE)
+        lead_id = lead_id_of(event_id)
+        return Event(
+            id=event_id,
+            source="api",
+            subject=str(lead_id),
+            correlation_id=call.id,
+            reply_to=self._exchange.reply_address,
+            data=LeadCreated(
+                lead_id=lead_id, source=LeadSource.MANUAL, created_by=call.user.id, lead=lead
+            ),
+        )
+
+
+def _created_response(outcome: Outcome) -> web.StreamResponse:
+    match outcome.status:
+        case OutcomeStatus.CREATED:
+            lead = orjson.loads(outcome.body)
+            response = lead_response(outcome.body, version=lead["version"], status=201)
+            response.headers["Location"] = f"/leads/{lead['id']}"
+            return response
+        case OutcomeStatus.DUPLICATE:
+            conflict = orjson.loads(outcome.body)
+            raise Problem(
+                "duplicate-lead",
+                f"A lead with this {conflict['field']} exists",
+                members=conflict,
+            )
+        case _:
+            raise ended_otherwise(outcome)
+
+
+def _next_link(page: Sequence[LeadDocument], *, limit: int) -> str:
+    last = page[-1]
+    cursor = encode_cursor(PagePosition(last.created_at, last.id))
+    return f'</leads?limit={limit}&after={cursor}>; rel="next"'
+
+
+def _is_current(request: web.BaseRequest, version: int) -> bool:
+    # The usual header is one ETag as we gave it.
+    if request.headers[hdrs.IF_NONE_MATCH] == f'"{version}"':
+        return True
+    return any(tag.value in ("*", str(version)) for tag in request.if_none_match or ())

@@ -1,0 +1,32 @@
+"""The Idempotency-Key header: the same key from the same user is the same event."""
+
+from uuid import UUID, uuid5
+
+from aiohttp import web
+
+from services.api.auth.identity import User
+from services.api.problems import validation_problem
+from shared.events.envelope import new_id
+
+HEADER = "Idempotency-Key"
+LONGEST_KEY = 255
+TIME_ORDERED = 7
+_NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
+
+
+def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID:
+    """Return the event's id: new, or made from the key; raises `Problem` 400."""
+    key = request.headers.get(HEADER)
+    if key is None:
+        return new_id()
+    if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise validation_problem(
+            {HEADER: f"Must have 1 to {LONGEST_KEY} printable ASCII characters"}
+        )
+    # Lengths first, so that no two triples run together into one name.
+    return uuid5(_NAMESPACE, f"{len(user.id)} {len(operation)} {user.id}{operation}{key}")
+
+
+def lead_id_of(event_id: UUID) -> UUID:
+    """Return the id of the lead that an event makes: the same when the event is repeated."""
+    return new_id() if event_id.version == TIME_ORDERED else uuid5(event_id, "lead")

@@ -1,0 +1,173 @@
+"""What every request passes through: one function in place of a chain.
+
+Request id, route, caller, deadline, errors as problems, CORS, the access log. A chain of
+middlewares costs more than the read from the cache that most requests come for.
+"""
+
+import asyncio
+import hmac
+import time
+import traceback
+from datetime import timedelta
+
+import structlog
+from aiohttp import hdrs, web
+
+from services.api.auth.verifier import TokenVerifier
+from services.api.cors import Cors, options_response
+from services.api.problems import Problem, problem_response
+from services.api.request_ids import HEADER as REQUEST_ID
+from services.api.request_ids import RequestIds
+from services.api.routing import Access, Call, Route, Router
+from shared.domain.errors import TransientError
+
+log = structlog.get_logger(__name__)
+
+SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+ERRORS = 400
+OPERATOR_HEADER = "X-API-Key"
+RETRY_LATER = {"Retry-After": "2"}
+
+# TimeoutError: the request's own deadline, and those of reads that name no better reason.
+_EXPECTED = (Problem, TransientError, TimeoutError)
+
+
+class Gateway:
+    """Answers requests by the routes' handlers."""
+
+    def __init__(
+        self,
+        router: Router,
+        verifier: TokenVerifier,
+        *,
+        cors: Cors,
+        operator_key: str | None,
+        request_timeout: timedelta,
+        logs_reads: bool,
+    ) -> None:
+        self._router = router
+        self._verifier = verifier
+        self._cors = cors
+        self._operator_key = operator_key
+        self._request_seconds = request_timeout.total_seconds()
+        self._logs_reads = logs_reads
+        self._ids = RequestIds()
+        self._in_flight = 0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. What it raises is a defect, and answered by `defect`."""
+        started = time.perf_counter()
+        headers = request.headers
+        request_id = self._ids.of(headers)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        route: Route | None = None
+        self._in_flight += 1
+        try:
+            if request.method == hdrs.METH_OPTIONS:
+                response: web.StreamResponse = self._options(request)
+            else:
+                route, param = self._router.find(request.method, request.path)
+                response = await self._handle(route, Call(request, request_id, param))
+        except _EXPECTED as error:
+            response = problem_response(_problem(error), instance=request.path)
+        finally:
+            self._leave()
+        self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN))
+        if response.status >= ERRORS or self._logs_reads or request.method not in SAFE_METHODS:
+            _log_access(request.method, route, response.status, started)
+        return response
+
+    def unreadable(self, problem: Problem) -> web.StreamResponse:
+        """Answer what could not be read as a request."""
+        response = problem_response(problem, instance="")
+        self._finish(response, self._ids.new(), origin=None)
+        return response
+
+    def defect(self, request: web.BaseRequest, error: BaseException | None) -> web.StreamResponse:
+        """Answer a request whose handling failed in a way that nobody foresaw."""
+        request_id = structlog.contextvars.get_contextvars().get("request_id", self._ids.new())
+        # No message and no values: either may hold somebody's personal data.
+        log.error("http.defect", error=type(error).__name__, traceback=_frames(error))
+        problem = Problem("internal-error", f"It was logged with the request id {request_id}")
+        response = problem_response(problem, instance=request.path)
+        self._finish(response, request_id, origin=request.headers.get(hdrs.ORIGIN))
+        return response
+
+    async def drain(self) -> None:
+        """Have clients close their connections, and return when no request is under way."""
+        self._is_draining = True
+        if self._in_flight:
+            await self._idle.wait()
+
+    async def _handle(self, route: Route, call: Call) -> web.StreamResponse:
+        if route.access is Access.USER:
+            authorization = call.request.headers.get(hdrs.AUTHORIZATION, "")
+            # Nearly always remembered, and then not worth a coroutine.
+            call.caller = self._verifier.remembered(authorization)
+            if call.caller is None:
+                call.caller = await self._verifier.verify(authorization)
+        elif route.access is Access.OPERATOR:
+            self._check_operator(call.request)
+        if route.is_bounded:
+            return await route.handler(call)
+        async with asyncio.timeout(self._request_seconds):
+            return await route.handler(call)
+
+    def _options(self, request: web.BaseRequest) -> web.StreamResponse:
+        resource, _ = self._router.resource(request.path)
+        return options_response(request, allowed=resource.allowed)
+
+    def _check_operator(self, request: web.BaseRequest) -> None:
+        given = request.headers.get(OPERATOR_HEADER, "").encode(errors="surrogateescape")
+        expected = self._operator_key
+        if expected is None or not hmac.compare_digest(given, expected.encode()):
+            raise Problem("unauthenticated", f"Send the operators' key in {OPERATOR_HEADER}")
+
+    def _finish(self, response: web.StreamResponse, request_id: str, *, origin: str | None) -> None:
+        headers = response.headers
+        headers[REQUEST_ID] = request_id
+        self._cors.apply(headers, origin=origin)
+        if self._is_draining:
+            response.force_close()
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if self._is_draining and not self._in_flight:
+            self._idle.set()
+
+
+def _problem(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case TransientError():
+            log.warning("http.unavailable", error=str(error))
+            return Problem("unavailable", "Something this needs is down", headers=RETRY_LATER)
+        case _:
+            return Problem("timeout", "The answer took too long", headers=RETRY_LATER)
+
+
+def _log_access(method: str, route: Route | None, status: int, started: float) -> None:
+    log.info(
+        "http.request",
+        method=method,
+        # Not the path: people put e-mail addresses into paths.
+        route=None if route is None else route.path,
+        status=status,
+        milliseconds=round((time.perf_counter() - started) * 1000, 1),
+    )
+
+
+def _frames(error: BaseException | None) -> list[str]:
+    """Return where it happened, cause by cause, as `file:line function`."""
+    frames: list[str] = []
+    while error is not None:
+        frames.append(type(error).__name__)
+        frames += [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        error = error.__cause__ or error.__context__
+    return frames

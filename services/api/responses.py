@@ -1,0 +1,111 @@
+"""Responses and the headers they all carry."""
+
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Server": "leads",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
+}
+JSON_HEADERS = CIMultiDict(
+    {
+        **SECURITY_HEADERS,
+        "Content-Type": "application/json; charset=utf-8",
+        # Personal data: browsers may keep it, and must ask whether it is still current.
+        "Cache-Control": "private, no-cache",
+    }
+)
+PROBLEM_HEADERS = CIMultiDict(
+    {
+        **SECURITY_HEADERS,
+        "Content-Type": "application/problem+json",
+        "Cache-Control": "no-store",
+    }
+)
+
+
+class WholeResponse(web.StreamResponse):
+    """A response that is complete from the start; no body is None.
+
+    `web.Response` works out encoding, length, cookies, compression and chunking anew for each
+    answer, which takes longer than to find a cached lead. Here nothing is open but the length.
+    """
+
+    def __init__(self, body: bytes | None, *, status: int, headers: "CIMultiDict[str]") -> None:
+        super().__init__(status=status, headers=headers)
+        self._content = body
+        self._keeps_alive = True
+        self._writer: AbstractStreamWriter | None = None
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection serves another request."""
+        return self._keeps_alive
+
+    def force_close(self) -> None:
+        """Close the connection after this response."""
+        self._keeps_alive = False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Queue status and headers; they leave together with the body."""
+        headers = self.headers
+        if self._content is not None:
+            headers[hdrs.CONTENT_LENGTH] = str(len(self._content))
+        headers[hdrs.DATE] = _http_date(int(time.time()))
+        if not request.keep_alive or request.version < HttpVersion11:
+            self._keeps_alive = False
+        if not self._keeps_alive:
+            headers[hdrs.CONNECTION] = "close"
+        if request.method == hdrs.METH_HEAD:
+            self._content = None
+        self._writer = request.writer
+        await self._writer.write_headers(f"HTTP/1.1 {self.status} {self.reason}", headers)
+        return self._writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send everything."""
+        if self._writer is not None:
+            await self._writer.write_eof(data or self._content or b"")
+
+
+def json_response(
+    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> WholeResponse:
+    """Answer with JSON bytes."""
+    response = WholeResponse(body, status=status, headers=JSON_HEADERS)
+    if headers:
+        response.headers.update(headers)
+    return response
+
+
+def lead_response(json: bytes, *, version: int, status: int = 200) -> WholeResponse:
+    """Answer with a lead; its version is the ETag."""
+    response = WholeResponse(json, status=status, headers=JSON_HEADERS)
+    response.headers[hdrs.ETAG] = f'"{version}"'
+    return response
+
+
+def not_modified(*, version: int) -> WholeResponse:
+    """Answer that the client's copy of a lead is current."""
+    response = WholeResponse(None, status=304, headers=JSON_HEADERS)
+    response.headers[hdrs.ETAG] = f'"{version}"'
+    return response
+
+
+def empty_response(status: int, *, headers: Mapping[str, str]) -> WholeResponse:
+    """Answer without a body: 204, or another status that has none."""
+    return WholeResponse(None, status=status, headers=CIMultiDict({**SECURITY_HEADERS, **headers}))
+
+
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)

@@ -1,0 +1,139 @@
+"""What the API reads from its environment."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+from yarl import URL
+
+from shared.settings import (
+    CacheSettings,
+    Duration,
+    ObservabilitySettings,
+    PostgresSettings,
+    SettingsGroup,
+    StreamsSettings,
+    load,
+)
+
+# What an `.env` copied from the example holds until somebody sets a key.
+PLACEHOLDER_KEYS = frozenset({"api-key", "apikey", "your-api-key", "changeme"})
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _check_origin(value: str) -> str:
+    """Return the origin as browsers send it: no path, the host in lower case."""
+    try:
+        url = URL(value)
+        origin = str(url.origin())
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not an origin such as https://app.example.com") from error
+    if url.scheme not in {"http", "https"} or url.path != "/" or url.query_string:
+        raise ValueError(f"{value!r} is not an origin such as https://app.example.com")
+    return origin
+
+
+def _check_base_url(value: str) -> str:
+    try:
+        url = URL(value)
+    except ValueError as error:
+        raise ValueError("not a URL") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("not an http or https URL")
+    return value.rstrip("/")
+
+
+Origin = Annotated[str, AfterValidator(_check_origin)]
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+
+
+class HttpSettings(SettingsGroup):
+    """Where the API listens and how long its answers may take."""
+
+    port: int = Field(default=1234, ge=0, le=65535)
+    api_host: str = "0.0.0.0"
+    reuse_port: bool = False
+    cors_accepted_origins: Annotated[frozenset[Origin], NoDecode, BeforeValidator(_split)] = (
+        frozenset()
+    )
+    api_key: SecretStr | None = None
+    # A create or a summary that takes longer is answered 202, and goes on.
+    create_timeout: Duration = timedelta(seconds=2)
+    summary_timeout: Duration = timedelta(seconds=30)
+    # A client learns within two seconds that Redis or PostgreSQL is down.
+    publish_timeout: Duration = timedelta(seconds=1.5)
+    read_timeout: Duration = timedelta(seconds=1.8)
+    body_timeout: Duration = timedelta(seconds=10)
+    request_timeout: Duration = timedelta(seconds=45)
+    shutdown_deadline: Duration = timedelta(seconds=8)
+
+    @property
+    def operator_key(self) -> str | None:
+        """The key of the operators' routes; a placeholder opens nothing."""
+        if self.api_key is None:
+            return None
+        key = self.api_key.get_secret_value().strip()
+        return None if not key or key.lower() in PLACEHOLDER_KEYS else key
+
+
+class AuthSettings(SettingsGroup):
+    """The Supabase project whose users may call the API."""
+
+    supabase_uri: BaseUrl
+    supabase_key: SecretStr
+    supabase_auth_url: BaseUrl | None = None
+    supabase_jwt_secret: SecretStr | None = None
+    supabase_jwt_issuer: str | None = None
+    signup_mode: Literal["open", "closed"] = "open"
+    signup_confirmation: Literal["auto", "email"] = "auto"
+    password_min_length: int = Field(default=8, ge=1, le=72)
+    auth_timeout: Duration = timedelta(seconds=5)
+
+    @property
+    def auth_url(self) -> str:
+        """The auth server's address: behind Supabase's gateway unless set otherwise."""
+        return self.supabase_auth_url or f"{self.supabase_uri}/auth/v1"
+
+    @property
+    def jwt_secret(self) -> str | None:
+        """The secret of a project that signs its tokens with one."""
+        secret = self.supabase_jwt_secret
+        return None if secret is None else secret.get_secret_value()
+
+    @property
+    def issuers(self) -> frozenset[str]:
+        """The `iss` claims to accept. Self-hosted servers use either form of their address."""
+        if self.supabase_jwt_issuer is not None:
+            return frozenset({self.supabase_jwt_issuer.rstrip("/")})
+        return frozenset({f"{self.supabase_uri}/auth/v1", self.supabase_uri, self.auth_url})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """Everything the API is told."""
+
+    http: HttpSettings
+    auth: AuthSettings
+    postgres: PostgresSettings
+    streams: StreamsSettings
+    cache: CacheSettings
+    observability: ObservabilitySettings
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; raises `SettingsError`."""
+        return cls(
+            http=load(HttpSettings),
+            auth=load(AuthSettings),
+            postgres=load(PostgresSettings),
+            streams=load(StreamsSettings),
+            cache=load(CacheSettings),
+            observability=load(ObservabilitySettings),
+        )

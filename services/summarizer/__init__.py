@@ -1,0 +1,1 @@
+"""Writes summaries of leads: the only caller of a language model."""

@@ -1,0 +1,62 @@
+"""What runs in a summarizer: a worker per subscription, the sweeper and the health server."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from services.summarizer.bootstrap import SummarizerContext, bootstrap
+from services.summarizer.settings import SummarizerSettings
+from shared.events import catalog
+from shared.lifecycle import instance_name, stop_signal
+from shared.observability.health import Check, serve_health
+from shared.observability.logging import configure_logging
+from shared.streams.worker import Worker
+from shared.streams.workers import open_workers
+
+log = structlog.get_logger(__name__)
+
+
+async def main() -> None:
+    """Read the settings and run until SIGTERM or SIGINT."""
+    settings = SummarizerSettings.load()
+    configure_logging(settings.observability, service=catalog.SUMMARIZER)
+    async with stop_signal() as stop, bootstrap(settings) as context:
+        await run(context, settings, stop)
+
+
+async def run(
+    context: SummarizerContext, settings: SummarizerSettings, stop: asyncio.Event
+) -> None:
+    """Run until `stop` is set and everything in flight has ended."""
+    name = instance_name(catalog.SUMMARIZER)
+    wiring = open_workers(
+        context.redis,
+        context.subscriptions,
+        streams=settings.streams,
+        dead_letters=context.dead_letters,
+        settings=settings.consumer,
+        name=name,
+        stop=stop,
+    )
+    async with (
+        wiring as workers,
+        serve_health(settings.observability, _checks(context, workers), registry=context.registry),
+    ):
+        async with asyncio.TaskGroup() as tasks:
+            sweeper = tasks.create_task(context.sweeper.run(), name="sweeper")
+            for worker in workers:
+                tasks.create_task(worker.run(), name=f"worker {worker.stream}")
+            provider = context.provider
+            log.info(
+                "summarizer.started", consumer=name, provider=provider.name, model=provider.model
+            )
+            await stop.wait()
+            sweeper.cancel()
+        log.info("summarizer.stopped")
+
+
+def _checks(context: SummarizerContext, workers: Sequence[Worker]) -> dict[str, Check]:
+    checks: dict[str, Check] = {worker.stream: worker.check for worker in workers}
+    checks["postgres"] = context.database.ping
+    return checks

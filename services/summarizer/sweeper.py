@@ -1,0 +1,64 @@
+"""Ends requests that outlived their deadline because whoever worked on them died."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from shared.domain.errors import TransientError
+from shared.domain.summary import FailureReason, SummaryFailure
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.summary_repository import SummaryRepository
+from shared.storage.summary_rows import failure_body
+from shared.streams.late_replies import LateReplies, LateReply
+
+log = structlog.get_logger(__name__)
+
+EVERY = timedelta(seconds=5)
+# A worker that lives ends its request at the deadline itself, and may take this long to say so.
+GRACE = timedelta(seconds=15)
+
+EXPIRED = SummaryFailure(
+    FailureReason.EXPIRED, "The summary was given up: whoever worked on it did not come back."
+)
+
+
+class Sweeper:
+    """Runs in every replica; each late request is ended by one of them."""
+
+    def __init__(
+        self,
+        summaries: SummaryRepository,
+        replies: LateReplies,
+        *,
+        every: timedelta = EVERY,
+        grace: timedelta = GRACE,
+    ) -> None:
+        self._summaries = summaries
+        self._replies = replies
+        self._every = every
+        self._grace = grace
+
+    async def run(self) -> None:
+        """Sweep, forever."""
+        while True:
+            try:
+                await self.sweep()
+            except TransientError as error:
+                log.warning("summaries.not_swept", error=str(error))
+            await asyncio.sleep(self._every.total_seconds())
+
+    async def sweep(self) -> int:
+        """End what is late; returns how many requests failed by it."""
+        expired = await self._summaries.expire(EXPIRED, grace=self._grace)
+        if expired:
+            log.warning("summaries.expired", count=len(expired))
+        outcome = Outcome(OutcomeStatus.FAILED, failure_body(EXPIRED))
+        await self._replies.send(
+            [
+                LateReply(request.reply_to, request.id, outcome)
+                for request in expired
+                if request.reply_to is not None
+            ]
+        )
+        return len(expired)

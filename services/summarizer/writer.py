@@ -1,0 +1,84 @@
+"""Writes one summary: asks the model, checks the answer, and asks once more if it must."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+
+from services.summarizer.answers import InvalidAnswerError, read_answer
+from services.summarizer.deadline import Deadline
+from services.summarizer.lead_facts import LeadFacts
+from services.summarizer.prompts import Prompt, repair_prompt, write_prompt
+from services.summarizer.providers import ProviderError
+from services.summarizer.upstream import Upstream, Usage
+from shared.domain.summary import FailureReason, SummaryFailure, SummaryText
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What came of it, and what it took."""
+
+    result: SummaryText | SummaryFailure
+    usage: Usage
+    latency: timedelta
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+class SummaryWriter:
+    """Turns facts into a checked summary, or into the reason why there is none."""
+
+    def __init__(self, upstream: Upstream, *, today: Callable[[], date] = _today) -> None:
+        self._upstream = upstream
+        self._today = today
+
+    async def write(
+        self, facts: LeadFacts, *, deadline: Deadline, background: bool = False
+    ) -> Written:
+        """Return by the deadline; raises `UnavailableError` when the shared budget is down."""
+        usage, started = Usage(), time.monotonic()
+        try:
+            async with asyncio.timeout(deadline.remaining.total_seconds()):
+                prompt = write_prompt(facts, today=self._today())
+                result = await self._ask(prompt, deadline, usage, background=background)
+        except TimeoutError:
+            result = SummaryFailure(
+                FailureReason.TIMEOUT, "The summary was not ready by its deadline."
+            )
+        return Written(
+            result=result,
+            usage=usage,
+            latency=timedelta(seconds=time.monotonic() - started),
+        )
+
+    async def _ask(
+        self, prompt: Prompt, deadline: Deadline, usage: Usage, *, background: bool
+    ) -> SummaryText | SummaryFailure:
+        try:
+            first = await self._upstream.complete(
+                prompt, deadline=deadline, usage=usage, background=background
+            )
+            try:
+                return read_answer(first.text)
+            except InvalidAnswerError as error:
+                log.warning("model.asked_again", problem=str(error))
+                again = repair_prompt(prompt, answer=first.text, complaint=str(error))
+            second = await self._upstream.complete(
+                again, deadline=deadline, usage=usage, background=background
+            )
+            return read_answer(second.text)
+        except InvalidAnswerError as error:
+            log.warning("model.answered_nonsense", problem=str(error))
+            return SummaryFailure(
+                FailureReason.INVALID_OUTPUT, "The language model did not give a usable answer."
+            )
+        except ProviderError as error:
+            log.warning("model.failed", reason=error.reason, error=str(error))
+            return SummaryFailure(error.reason, error.detail, error.retry_after)

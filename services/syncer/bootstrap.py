@@ -1,0 +1,89 @@
+"""Opens what the syncer needs and joins it: the only place that knows every part."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import aiohttp
+from redis.asyncio import Redis
+
+from services.syncer.handlers.lead_created import LeadCreatedHandler
+from services.syncer.handlers.sync_requested import SyncRequestedHandler
+from services.syncer.settings import SyncerSettings
+from services.syncer.sources import LeadSource
+from services.syncer.sources.randomuser import RandomUserSource
+from shared.cache.lead_cache import open_cache
+from shared.events import catalog
+from shared.events.lead_events import LeadCreated, SyncRequested
+from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.event_store import EventStore
+from shared.storage.lead_creation import LeadCreationRepository
+from shared.storage.pool import Database, open_database
+from shared.storage.sync_run_repository import SyncRunRepository
+from shared.streams.connection import open_redis
+from shared.streams.publish_once import OncePublisher
+from shared.streams.publisher import open_publisher
+from shared.streams.subscription import Subscription
+
+# The most events in one transaction: larger ones gain little and make others wait longer.
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncerContext:
+    """What runs in a syncer and what it runs on."""
+
+    database: Database
+    redis: Redis
+    subscriptions: tuple[Subscription, ...]
+    dead_letters: DeadLetterRepository
+    once: OncePublisher
+
+
+@contextlib.asynccontextmanager
+async def bootstrap(
+    settings: SyncerSettings, *, source: LeadSource | None = None
+) -> AsyncGenerator[SyncerContext]:
+    """Open everything, yield it joined, and close it again. `source` replaces the real one."""
+    async with (
+        open_database(settings.postgres) as database,
+        open_redis(settings.streams) as redis,
+        open_cache(settings.cache, default_url=settings.streams.url) as cache,
+        open_publisher(redis) as publisher,
+        aiohttp.ClientSession() as session,
+    ):
+        events = EventStore(database)
+        runs = SyncRunRepository(database)
+        once = OncePublisher(redis)
+        on_lead_created = LeadCreatedHandler(LeadCreationRepository(database), cache, publisher)
+        on_sync_requested = SyncRequestedHandler(
+            source or RandomUserSource(session, str(settings.sync.randomuser_url)),
+            once,
+            runs,
+            events,
+            results=settings.sync.sync_results,
+            timeout=settings.sync.sync_timeout,
+        )
+        yield SyncerContext(
+            database=database,
+            redis=redis,
+            subscriptions=(
+                Subscription(
+                    stream=catalog.LEADS,
+                    group=catalog.SYNCER,
+                    handlers={LeadCreated.type: on_lead_created},
+                    is_settled=events.is_applied,
+                    batch=BATCH,
+                    also_trims=(catalog.CHANGES,),
+                ),
+                Subscription(
+                    stream=catalog.SYNC,
+                    group=catalog.SYNCER,
+                    handlers={SyncRequested.type: on_sync_requested},
+                    is_settled=runs.has_ended,
+                    deadline=settings.sync.sync_timeout * 3,
+                ),
+            ),
+            dead_letters=DeadLetterRepository(database),
+            once=once,
+        )

@@ -1,0 +1,1 @@
+"""One module per event that the syncer consumes, named after it."""

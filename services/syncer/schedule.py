@@ -1,0 +1,52 @@
+"""The schedule: at each tick every replica asks for a sync, and one request is made of it."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from uuid import NAMESPACE_URL, uuid5
+
+import aiocron
+import structlog
+from cronsim import CronSim
+
+from shared.domain.errors import UnavailableError
+from shared.events.envelope import Event
+from shared.events.lead_events import SyncRequested
+from shared.streams.publish_once import OncePublisher
+
+log = structlog.get_logger(__name__)
+
+
+async def run_schedule(cron: str, publisher: OncePublisher) -> None:
+    """Publish a sync-requested event at each tick of `cron` (UTC), forever."""
+    async for tick in ticks(cron):
+        try:
+            await request_sync(tick, publisher)
+        except UnavailableError as error:
+            # The next tick is a new chance; what the source offers then is as good.
+            log.warning("tick.missed", tick=tick.isoformat(), error=str(error))
+
+
+async def ticks(cron: str) -> AsyncGenerator[datetime]:
+    """Yield each tick's time when it comes."""
+    last: datetime | None = None
+    while True:
+        # The planned time names the tick: the clocks of the replicas agree on nothing else.
+        # Planned anew each time, since the wall clock may have been set in between.
+        tick = next(CronSim(cron, datetime.now(UTC)))
+        await aiocron.crontab(cron, start=False, tz=UTC).next()
+        if tick != last:  # the loop's clock may wake us a moment before the wall clock's tick
+            last = tick
+            yield tick
+
+
+async def request_sync(tick: datetime, publisher: OncePublisher) -> None:
+    """Publish this tick's request unless another replica has; raises `UnavailableError`."""
+    name = f"sync-tick:{tick.isoformat()}"
+    event = Event(
+        id=uuid5(NAMESPACE_URL, name),
+        source="syncer",
+        subject="sync",
+        time=tick,
+        data=SyncRequested(requested_by="schedule"),
+    )
+    await publisher.publish(name, [event])

@@ -1,0 +1,26 @@
+"""Where leads come from besides clients: the port that each external source implements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.events.lead_fields import LeadFields
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The valid leads of a fetch, and one line for each row that was none."""
+
+    leads: Sequence[LeadFields]
+    problems: Sequence[str]
+
+
+class LeadSource(Protocol):
+    """An external source of leads. `name` becomes the leads' `source`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def fetch(self, count: int) -> Fetched:
+        """Return up to `count` leads; raises `TransientError` when the source has a bad moment."""
+        ...

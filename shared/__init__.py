@@ -1,0 +1,1 @@
+"""Contracts between the services, and what more than one entry point uses."""

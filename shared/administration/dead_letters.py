@@ -1,0 +1,62 @@
+"""Retrying and discarding dead letters, one or many."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from shared.storage.dead_letter_repository import (
+    DeadLetterRepository,
+    KeptLetter,
+    LetterSelection,
+)
+from shared.storage.pool import Database
+from shared.streams.requeue import add_letters
+
+PAGE = 200
+
+# An entry that was no event when it came is none now.
+HOPELESS = "undecodable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryReport:
+    """How many letters went back into their streams, and how many could not."""
+
+    retried: int = 0
+    hopeless: int = 0
+
+
+class DeadLetters:
+    """Raises `UnavailableError` when Redis or PostgreSQL is down."""
+
+    def __init__(self, redis: Redis, database: Database) -> None:
+        self._redis = redis
+        self.letters = DeadLetterRepository(database)
+
+    async def retry(self, selection: LetterSelection) -> RetryReport:
+        """Put letters back into their streams, then remove them: never the other way round.
+
+        A letter whose event is parked again in between stays.
+        """
+        retried = hopeless = 0
+        async for page in self._pages(selection):
+            hopeful = [kept for kept in page if kept.letter.reason != HOPELESS]
+            await add_letters(self._redis, [kept.letter for kept in hopeful])
+            await self.letters.remove(hopeful)
+            retried += len(hopeful)
+            hopeless += len(page) - len(hopeful)
+        return RetryReport(retried=retried, hopeless=hopeless)
+
+    async def discard(self, selection: LetterSelection) -> int:
+        """Remove letters for good; returns how many."""
+        discarded = 0
+        async for page in self._pages(selection):
+            discarded += await self.letters.remove(page)
+        return discarded
+
+    async def _pages(self, selection: LetterSelection) -> AsyncGenerator[list[KeptLetter]]:
+        before: int | None = None
+        while page := await self.letters.page(selection, limit=PAGE, before=before):
+            yield page
+            before = page[-1].id

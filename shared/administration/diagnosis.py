@@ -1,0 +1,242 @@
+"""Checking everything the system stands on: what is wrong, and what to do about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from shared.domain.errors import TransientError
+from shared.events.catalog import STREAMS, groups_of
+from shared.storage.dead_letter_repository import LetterCount
+from shared.storage.server_facts import PostgresFacts
+from shared.streams.inspection import COUNTED, GroupState, StreamState
+from shared.streams.server_facts import RedisFacts
+
+SKEW = timedelta(seconds=1)
+BEHIND = 10_000
+STUCK = timedelta(minutes=5)
+NEARLY_FULL = 0.8
+OLDEST_REDIS = (7, 0)
+OLDEST_POSTGRES = 14
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check: what was found, and what to do unless that is nothing."""
+
+    check: str
+    severity: Severity
+    detail: str
+    advice: str | None = None
+
+
+def unreachable(check: str, error: TransientError, *, setting: str) -> list[Finding]:
+    """Return the finding of a server that does not answer."""
+    advice = f"Start it, or correct {setting}. Creates are accepted with 202 while it is away."
+    if check == "redis":
+        advice = f"Start it, or correct {setting}. Without it nothing can be created."
+    return [Finding(check=check, severity=Severity.FAILURE, detail=str(error), advice=advice)]
+
+
+def of_redis(facts: RedisFacts) -> list[Finding]:
+    """Judge the streams' Redis."""
+    return [
+        _judge(
+            "redis version",
+            f"{facts.product} {facts.version}",
+            good=_version(facts.version) >= OLDEST_REDIS,
+            advice="Streams need Redis 7.0 or Valkey 8.",
+            bad=Severity.FAILURE,
+        ),
+        _judge(
+            "redis eviction",
+            facts.eviction,
+            good=facts.eviction == "noeviction",
+            advice="CONFIG SET maxmemory-policy noeviction: evicting drops whole streams with "
+            "their groups. A cache that evicts belongs on another server (CACHE_REDIS_URL).",
+            bad=Severity.FAILURE,
+        ),
+        _persistence(facts),
+        _memory(facts),
+        _clock("redis clock", facts.ahead, facts.uncertainty),
+    ]
+
+
+def of_postgres(facts: PostgresFacts) -> list[Finding]:
+    """Judge PostgreSQL and its schema."""
+    durable = facts.fsync and facts.synchronous_commit != "off"
+    return [
+        _judge(
+            "postgres version",
+            facts.version,
+            good=_version(facts.version)[0] >= OLDEST_POSTGRES,
+            advice=f"The system is tested from PostgreSQL {OLDEST_POSTGRES} on.",
+        ),
+        _judge(
+            "postgres role",
+            "standby" if facts.standby else "primary",
+            good=not facts.standby,
+            advice="Point SUPABASE_CONNECTION_STRING at the primary: a standby takes no writes.",
+            bad=Severity.FAILURE,
+        ),
+        _judge(
+            "postgres durability",
+            f"fsync {'on' if facts.fsync else 'off'}, "
+            f"synchronous_commit {facts.synchronous_commit}",
+            good=durable,
+            advice="Switch both on: a power cut loses leads that were answered with 201.",
+        ),
+        _judge(
+            "postgres connections",
+            f"{facts.connections} of {facts.max_connections}",
+            good=facts.connections < facts.max_connections * NEARLY_FULL,
+            advice="Lower POSTGRES_POOL_SIZE, or put a pooler in front.",
+        ),
+        _migrations(facts),
+        _clock("postgres clock", facts.ahead, facts.uncertainty),
+    ]
+
+
+def of_streams(states: Sequence[StreamState]) -> list[Finding]:
+    """Judge the streams and the groups that the catalog says they have."""
+    findings: list[Finding] = []
+    for state in states:
+        groups = {group.name: group for group in state.groups}
+        for name in groups_of(state.name):
+            check = f"{state.name} {name}"
+            if name in groups:
+                findings.append(_group(check, groups[name]))
+            else:
+                findings.append(
+                    Finding(
+                        check=check,
+                        severity=Severity.WARNING,
+                        detail="the group does not exist",
+                        advice=f"Start a {name}: it makes its groups, and misses nothing.",
+                    )
+                )
+    return findings
+
+
+def of_dead_letters(counts: Sequence[LetterCount]) -> Finding:
+    """Judge the dead letters."""
+    number = sum(count.count for count in counts)
+    reasons = ", ".join(sorted({count.reason for count in counts}))
+    return _judge(
+        "dead letters",
+        f"{number:,} ({reasons})" if number else "none",
+        good=number == 0,
+        advice="Look at `ops dead-letters list --summary`; mend the cause, then retry or discard.",
+    )
+
+
+def all_streams() -> tuple[str, ...]:
+    """Return the streams that have consumer groups."""
+    return tuple(stream for stream in STREAMS if any(groups_of(stream)))
+
+
+def _group(check: str, group: GroupState) -> Finding:
+    lag = f"over {COUNTED:,}, how many is unknown" if group.lag is None else f"{group.lag:,}"
+    detail = f"{lag} to do, {group.retries:,} to retry, {len(group.consumers)} consumers"
+    advice = _group_advice(group)
+    severity = Severity.OK if advice is None else Severity.WARNING
+    return Finding(check=check, severity=severity, detail=detail, advice=advice)
+
+
+def _group_advice(group: GroupState) -> str | None:
+    if not group.consumers:
+        return "No consumer: start the service. What waits is kept until it is back."
+    if group.oldest_pending is not None and group.oldest_pending > STUCK:
+        return (
+            "An entry is pending for long: see the consumers' idle times in `ops streams`, and "
+            "the service's log for what it waits for."
+        )
+    if group.lag is None or group.lag > BEHIND:
+        return "The consumers are behind: add replicas, or find out what slows them down."
+    return None
+
+
+def _persistence(facts: RedisFacts) -> Finding:
+    if facts.last_write_failed:
+        return Finding(
+            check="redis persistence",
+            severity=Severity.FAILURE,
+            detail="the last write to the append-only file failed",
+            advice="Look at the disk: is it full? Until then a crash loses what came since.",
+        )
+    if not facts.append_only:
+        return Finding(
+            check="redis persistence",
+            severity=Severity.WARNING,
+            detail="no append-only file",
+            advice="CONFIG SET appendonly yes: a restart loses what was answered with 202.",
+        )
+    fsync = facts.fsync or "unknown (CONFIG is not allowed)"
+    return _judge(
+        "redis persistence",
+        f"append-only file, fsync {fsync}",
+        good=facts.fsync in {"always", "everysec", None},
+        advice="CONFIG SET appendfsync everysec, or always: now a power cut loses all that the "
+        "system had not written yet.",
+    )
+
+
+def _memory(facts: RedisFacts) -> Finding:
+    used = f"{facts.memory / 1e6:,.0f} MB"
+    if not facts.memory_limit:
+        return Finding(check="redis memory", severity=Severity.OK, detail=f"{used}, no limit")
+    return _judge(
+        "redis memory",
+        f"{used} of {facts.memory_limit / 1e6:,.0f} MB",
+        good=facts.memory < facts.memory_limit * NEARLY_FULL,
+        advice="Raise maxmemory, or lower STREAM_RETENTION: a full server refuses new events.",
+    )
+
+
+def _migrations(facts: PostgresFacts) -> Finding:
+    if facts.missing:
+        return Finding(
+            check="migrations",
+            severity=Severity.FAILURE,
+            detail=f"missing: {', '.join(facts.missing)}",
+            advice="Run `ops migrate`.",
+        )
+    return _judge(
+        "migrations",
+        f"unknown here: {', '.join(facts.unknown)}" if facts.unknown else "all applied",
+        good=not facts.unknown,
+        advice="A newer version has migrated this database: upgrade what still runs this one.",
+    )
+
+
+def _clock(check: str, ahead: timedelta, uncertainty: timedelta) -> Finding:
+    direction = "ahead of" if ahead > timedelta(0) else "behind"
+    skew = abs(ahead)
+    return _judge(
+        check,
+        f"{skew.total_seconds() * 1000:.0f} ms {direction} this host "
+        f"(+/- {uncertainty.total_seconds() * 1000:.0f} ms)",
+        good=skew <= SKEW + uncertainty,
+        advice="Synchronise the hosts' clocks (NTP): times of events and deadlines go by them.",
+    )
+
+
+def _judge(
+    check: str, detail: str, *, good: bool, advice: str, bad: Severity = Severity.WARNING
+) -> Finding:
+    if good:
+        return Finding(check=check, severity=Severity.OK, detail=detail)
+    return Finding(check=check, severity=bad, detail=detail, advice=advice)
+
+
+def _version(text: str) -> tuple[int, int]:
+    parts = [int(part) for part in text.split(maxsplit=1)[0].split(".") if part.isdigit()]
+    return (parts[0], parts[1] if len(parts) > 1 else 0) if parts else (0, 0)

@@ -1,0 +1,119 @@
+"""Ordering replays: what they would do, and running them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from redis.asyncio import Redis
+
+from shared.domain.errors import PermanentError
+from shared.events.catalog import FLOWS
+from shared.events.replay import ReplayOrder, ReplayOrigin, ReplaySource
+from shared.events.selection import Selection
+from shared.storage.event_archive import ArchiveSource, EventArchive
+from shared.storage.pool import Database
+from shared.streams.connection import translated_errors
+from shared.streams.group_progress import entry_id, groups_info, last_id
+from shared.streams.replay_jobs import ReplayJobs
+from shared.streams.replayer import Replayer, Watcher
+from shared.streams.stream_source import StreamSource, oldest_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """What a replay would put back, by type, and what it asks for but cannot get.
+
+    `missing` counts applied events made before the oldest that the stream still holds, which
+    was made at `stream_begins` (None: it holds nothing). The archive has them.
+    """
+
+    counts: Mapping[str, int]
+    missing: Mapping[str, int]
+    stream_begins: datetime | None
+
+
+class Replays:
+    """Raises `UnavailableError` when Redis or PostgreSQL is down."""
+
+    def __init__(self, redis: Redis, database: Database) -> None:
+        self._redis = redis
+        self._database = database
+        self.jobs = ReplayJobs(redis)
+
+    async def bounded(self, order: ReplayOrder) -> ReplayOrder:
+        """Return the order with its end fixed, so that the replay does not meet itself.
+
+        Raises `PermanentError` with code `unknown-group` or `unknown-type` for what does
+        not exist on the stream.
+        """
+        await self._check_group(order)
+        order = replace(order, selection=_on_stream(order))
+        if order.origin is ReplayOrigin.ARCHIVE:
+            return replace(order, recorded_before=await EventArchive(self._database).now())
+        newest = await last_id(self._redis, order.stream)
+        last = newest if order.last is None else min(newest, entry_id(order.last))
+        return replace(order, last="{}-{}".format(*last))
+
+    async def plan(self, order: ReplayOrder) -> ReplayPlan:
+        """Count what a bounded order would replay. Changes nothing."""
+        counts = await self.source(order).counts()
+        if order.origin is ReplayOrigin.ARCHIVE:
+            return ReplayPlan(counts=counts, missing={}, stream_begins=None)
+        begins = await oldest_time(self._redis, order.stream)
+        missing = await EventArchive(self._database).counts(_before(order, begins))
+        return ReplayPlan(counts=counts, missing=missing, stream_begins=begins)
+
+    def source(self, order: ReplayOrder) -> ReplaySource:
+        """Return where the order's events are read."""
+        if order.origin is ReplayOrigin.ARCHIVE:
+            return ArchiveSource(self._database, order)
+        return StreamSource(self._redis, order)
+
+    def replayer(self, order: ReplayOrder, *, stop: asyncio.Event, watch: Watcher) -> Replayer:
+        """Return what runs a saved order from where it stands."""
+        return Replayer(self._redis, order, self.source(order), stop=stop, watch=watch)
+
+    async def _check_group(self, order: ReplayOrder) -> None:
+        with translated_errors():
+            groups = [
+                info["name"].decode() for info in await groups_info(self._redis, order.stream)
+            ]
+        if order.group not in groups:
+            raise PermanentError(
+                f"{order.stream} has no group {order.group!r}, only: "
+                f"{', '.join(groups) or 'none'}. A group is made when its consumer first starts.",
+                code="unknown-group",
+            )
+
+
+def _on_stream(order: ReplayOrder) -> Selection:
+    types = {flow.event.type for flow in FLOWS if flow.stream == order.stream}
+    strangers = sorted(set(order.selection.types) - types)
+    if strangers:
+        raise PermanentError(
+            f"{', '.join(strangers)} does not travel on {order.stream}, "
+            f"only: {', '.join(sorted(types)) or 'nothing known'}",
+            code="unknown-type",
+        )
+    if order.origin is ReplayOrigin.STREAM or order.selection.types:
+        return order.selection
+    return replace(order.selection, types=tuple(sorted(types)))
+
+
+def _before(order: ReplayOrder, moment: datetime | None) -> Selection:
+    """Return the part of what is asked for that was made before a moment."""
+    types = tuple(flow.event.type for flow in FLOWS if flow.stream == order.stream)
+    asked = order.selection
+    ends = [end for end in (asked.until, moment, _time_of(order.last)) if end is not None]
+    starts = [start for start in (asked.since, _time_of(order.first)) if start is not None]
+    return replace(
+        asked,
+        types=asked.types or types,
+        since=max(starts, default=None),
+        until=min(ends, default=None),
+    )
+
+
+def _time_of(entry: str | None) -> datetime | None:
+    return None if entry is None else datetime.fromtimestamp(entry_id(entry)[0] / 1000, UTC)

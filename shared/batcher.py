@@ -1,0 +1,67 @@
+"""Many callers, one round trip: whatever is waiting is sent together."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from shared.background import background
+from shared.domain.errors import TransientError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers items while the last batch is under way, then sends them as the next one.
+
+    Adds no delay: an item that finds nothing under way leaves in this event-loop tick.
+    `send` takes up to `most` items and gives a result for each, in order. Use through
+    `open_batcher`, which owns the task.
+    """
+
+    def __init__(
+        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, most: int = 500
+    ) -> None:
+        self._send = send
+        self._most = most
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._wanted = asyncio.Event()
+
+    async def submit(self, item: Item) -> Result:
+        """Return the item's result; raises what `send` raised for its batch."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._wanted.set()
+        return await future
+
+    async def run(self) -> None:
+        """Send batches, forever."""
+        while True:
+            if not self._waiting:
+                self._wanted.clear()
+                await self._wanted.wait()
+            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            await self._flush(batch)
+
+    async def _flush(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+        try:
+            results = await self._send([item for item, _ in batch])
+        except TransientError as error:
+            for _, future in batch:
+                if not future.done():  # else its caller has gone
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+
+@contextlib.asynccontextmanager
+async def open_batcher(
+    send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, name: str, most: int = 500
+) -> AsyncGenerator[Batcher[Item, Result]]:
+    """Run a batcher for the length of the block."""
+    batcher = Batcher(send, most=most)
+    async with background(batcher.run(), name=name):
+        yield batcher

@@ -1,0 +1,1 @@
+"""The lead cache in Redis: may be lost at any time, never older than what it last knew."""

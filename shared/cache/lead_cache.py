@@ -1,0 +1,213 @@
+"""Leads as JSON bytes in Redis, by id; an externalId is a pointer to the id, never a copy."""
+
+import contextlib
+import random
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from shared.batcher import Batcher, open_batcher
+from shared.cache.errors import translated_errors
+from shared.cache.key_reader import KeyReader, Keys, Values
+from shared.domain.errors import UnavailableError
+from shared.settings import CacheSettings
+
+log = structlog.get_logger(__name__)
+
+# The number is the layout's: bump it when the JSON of a lead or this format changes, and old
+# and new processes no longer see each other's entries.
+PREFIX = "leads:cache:1:"
+
+# Reads share one round trip at a time; these are for the writes beside them.
+MAX_CONNECTIONS = 8
+
+# Where a UUID's canonical form tells its version.
+_VERSION_DIGIT = 14
+
+# How long reads go straight to PostgreSQL after the cache has failed.
+PAUSE_SECONDS = 1.0
+
+# Longer than any read of PostgreSQL may take, so that no fill from before a deletion
+# outlives the tombstone that refuses it.
+TOMBSTONE = timedelta(minutes=1)
+
+# A version guard with a versioned write: a guard with DEL would let a slow reader fill in
+# what it read before the change.
+_PUT = """
+local current = redis.call('GET', KEYS[1])
+if current then
+  local version = tonumber(string.match(current, '^(%d+):'))
+  if version and version >= tonumber(ARGV[1]) then return 0 end
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+
+class Document(Protocol):
+    """What the cache needs to know of a lead."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def external_id(self) -> UUID | None: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def json(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CachedLead:
+    """A lead's JSON in the version it was written in."""
+
+    version: int
+    json: bytes
+
+
+class LeadCache:
+    """Reads never fail: without Redis they find nothing. Writes say when they failed."""
+
+    def __init__(
+        self, client: Redis, batcher: Batcher[Keys, Values], settings: CacheSettings
+    ) -> None:
+        self._client = client
+        self._batcher = batcher
+        self._ttl = settings.cache_ttl
+        self._put = client.register_script(_PUT)
+        self._paused_until = 0.0
+
+    async def find(self, key: str) -> CachedLead | None:
+        """Return the cached lead whose id this is, or else whose externalId.
+
+        `key` is a UUID in its canonical form, which it is looked up by as it is.
+        """
+        # Ids of our own making are UUIDv7: the other place is worth a look after a miss only.
+        if key[_VERSION_DIGIT] == "7":
+            (value,) = await self._read(_lead_key(key))
+            if value is not None:
+                return _cached(value)
+            (pointer,) = await self._read(_pointer_key(key))
+        else:
+            value, pointer = await self._read(_lead_key(key), _pointer_key(key))
+        if value is not None or pointer is None:
+            return _cached(value)
+        return await self._pointed_to(pointer, external_id=key)
+
+    async def get(self, lead_id: UUID) -> CachedLead | None:
+        """Return the cached lead with this id."""
+        (value,) = await self._read(_lead_key(str(lead_id)))
+        return _cached(value)
+
+    async def get_by_external_id(self, external_id: UUID) -> CachedLead | None:
+        """Return the cached lead with this externalId."""
+        key = str(external_id)
+        (pointer,) = await self._read(_pointer_key(key))
+        return None if pointer is None else await self._pointed_to(pointer, external_id=key)
+
+    async def put(self, documents: Sequence[Document]) -> None:
+        """Write leads unless a newer version is there; raises `UnavailableError`."""
+        if not documents:
+            return
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for document in documents:
+                    await self._add(pipeline, document)
+                await pipeline.execute()
+
+    async def fill(self, document: Document) -> None:
+        """Write what a reader found in PostgreSQL; without Redis, quietly do nothing."""
+        if self._paused():
+            return
+        with contextlib.suppress(UnavailableError):
+            await self.put([document])
+
+    async def bury(self, lead_id: UUID, external_id: UUID | None, *, version: int) -> None:
+        """Mark a lead as deleted in `version`; raises `UnavailableError`."""
+        with translated_errors():
+            await self._put(
+                keys=[_lead_key(str(lead_id))], args=[version, b"", _milliseconds(TOMBSTONE)]
+            )
+            if external_id is not None:
+                await self._client.delete(_pointer_key(str(external_id)))
+
+    async def _add(self, pipeline: Redis, document: Document) -> None:
+        lifetime = _milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
+        await self._put(
+            keys=[_lead_key(str(document.id))],
+            args=[document.version, document.json, lifetime],
+            client=pipeline,
+        )
+        if document.external_id is not None:
+            pipeline.set(_pointer_key(str(document.external_id)), str(document.id), px=lifetime)
+
+    async def _pointed_to(self, pointer: bytes, *, external_id: str) -> CachedLead | None:
+        cached = await self.get(UUID(pointer.decode()))
+        # A pointer may outlive what it pointed to; the lead itself knows better.
+        if cached is None or f'"externalId":"{external_id}"'.encode() not in cached.json:
+            return None
+        return cached
+
+    async def _read(self, *keys: bytes) -> Values:
+        if not self._paused():
+            try:
+                return await self._batcher.submit(keys)
+            except UnavailableError as error:
+                self._paused_until = time.monotonic() + PAUSE_SECONDS
+                log.warning("cache.unavailable", error=str(error))
+        return (None,) * len(keys)
+
+    def _paused(self) -> bool:
+        return time.monotonic() < self._paused_until
+
+
+@contextlib.asynccontextmanager
+async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGenerator[LeadCache]:
+    """Open the cache at `CACHE_REDIS_URL`, or at `default_url` when that is unset."""
+    configured = settings.cache_redis_url
+    url = default_url if configured is None else configured.get_secret_value()
+    timeout = settings.cache_timeout.total_seconds()
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout,
+        protocol=3,
+        legacy_responses=False,
+        socket_connect_timeout=timeout,
+        socket_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
+    async with Redis.from_pool(pool) as client:
+        reader = KeyReader(url, timeout=settings.cache_timeout)
+        try:
+            async with open_batcher(reader.read, name="cache reads") as batcher:
+                yield LeadCache(client, batcher, settings)
+        finally:
+            await reader.close()
+
+
+def _cached(value: bytes | None) -> CachedLead | None:
+    if value is None:
+        return None
+    version, _, json = value.partition(b":")
+    return CachedLead(int(version), json) if json else None  # no JSON: a tombstone
+
+
+def _lead_key(lead_id: str) -> bytes:
+    return f"{PREFIX}lead:{lead_id}".encode()
+
+
+def _pointer_key(external_id: str) -> bytes:
+    return f"{PREFIX}external:{external_id}".encode()
+
+
+def _milliseconds(span: timedelta) -> int:
+    return int(span / timedelta(milliseconds=1))

@@ -1,0 +1,1 @@
+"""The lead and its rules: pure, with no driver, HTTP or SDK import."""

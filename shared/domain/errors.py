@@ -1,0 +1,26 @@
+"""Errors named by what to do about them."""
+
+from typing import Any
+
+
+class TransientError(Exception):
+    """Worth another try later: the runtime retries the event a bounded number of times."""
+
+
+class UnavailableError(TransientError):
+    """A dependency is down: hold the work and wait, however long it takes.
+
+    An outage says nothing about the event, so it uses up none of its attempts.
+    """
+
+
+class PermanentError(Exception):
+    """No retry will help: the event is parked as a dead letter, or the request refused.
+
+    `code` is a stable machine-readable reason.
+    """
+
+    def __init__(self, message: str, *, code: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details

@@ -1,0 +1,1 @@
+"""The events that flow between services: their data, envelope and map."""

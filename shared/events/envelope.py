@@ -1,0 +1,56 @@
+"""The CloudEvents 1.0 envelope that every event travels in."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+import uuid_utils.compat
+
+from shared.events.data import EventData
+
+
+def new_id() -> UUID:
+    """Return a UUIDv7: unique, and in the order of creation."""
+    return uuid_utils.compat.uuid7()
+
+
+def now() -> datetime:
+    """Return the present in UTC, in whole milliseconds: what the REST contract shows."""
+    milliseconds = time.time_ns() // 1_000_000
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event. `id` stays the same across retry, redelivery and replay.
+
+    `reply_to` names the stream where the asker waits until `expires`; `attempt` counts
+    from 1; `only_group` and `replay_id` mark entries put back for one consumer group.
+    A replayed event calls no language model unless it comes `with_model`.
+    """
+
+    source: str
+    subject: str
+    data: EventData
+    id: UUID = field(default_factory=new_id)
+    time: datetime = field(default_factory=now)
+    correlation_id: str = ""
+    traceparent: str | None = None
+    tracestate: str | None = None
+    reply_to: str | None = None
+    expires: datetime | None = None
+    attempt: int = 1
+    only_group: str | None = None
+    replay_id: str | None = None
+    with_model: bool = False
+
+    @property
+    def type(self) -> str:
+        """The event's type, e.g. `lead-created`."""
+        return self.data.type
+
+    @property
+    def may_call_model(self) -> bool:
+        """Whether handling the event may cost a call of a language model."""
+        return self.replay_id is None or self.with_model

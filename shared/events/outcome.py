@@ -1,0 +1,32 @@
+"""What became of an event: stored with its effect, sent to whoever waits for it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class OutcomeStatus(StrEnum):
+    """Every way an event can end."""
+
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+    KEY_REUSED = "key-reused"
+    SYNCED = "synced"
+    SUMMARISED = "summarised"
+    NOT_FOUND = "not-found"
+    FAILED = "failed"
+    DEAD = "dead"
+    JOINED = "joined"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An event's end and its JSON: the lead, or why there is none.
+
+    `repeated` tells that the event had been applied before and nothing changed now. With
+    `answered=False` somebody else answers later, so the runtime sends no reply.
+    """
+
+    status: OutcomeStatus
+    body: bytes = b"{}"
+    answered: bool = True
+    repeated: bool = field(default=False, compare=False)

@@ -1,0 +1,73 @@
+"""What a replay is: an order that is kept, and a source that gives the events page by page."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from shared.events.envelope import new_id, now
+from shared.events.selection import EventFields, Selection
+
+# The most events in one page: it is added in one transaction, which others wait for.
+PAGE = 500
+
+
+class ReplayOrigin(StrEnum):
+    """Where the events of a replay are read."""
+
+    STREAM = "stream"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOrder:
+    """A replay to one consumer group of a stream, as it was asked for.
+
+    `first` and `last` bound the stream's entry ids, both inclusive. `last` and `recorded_before`
+    are set when the replay begins, so that it never meets what it has put back itself.
+    `rate` is in events per second.
+    """
+
+    id: str = field(default_factory=lambda: str(new_id()))
+    origin: ReplayOrigin
+    stream: str
+    group: str
+    selection: Selection = field(default_factory=Selection)
+    first: str | None = None
+    last: str | None = None
+    recorded_before: datetime | None = None
+    rate: int | None = None
+    with_model: bool = False
+    requested_by: str = ""
+    ordered_at: datetime = field(default_factory=now)
+
+    @property
+    def page_size(self) -> int:
+        """How many events to read at once: no more than a second's worth."""
+        return PAGE if self.rate is None else min(PAGE, self.rate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPage:
+    """Some events to put back, after looking at `examined`; reading goes on behind `position`."""
+
+    events: Sequence[EventFields]
+    position: str
+    examined: int
+
+
+class ReplaySource(Protocol):
+    """Where replayed events come from, in the order in which they were first applied."""
+
+    async def counts(self) -> Mapping[str, int]:
+        """Return how many events there are to replay, by type."""
+        ...
+
+    async def size(self) -> int:
+        """Return how many events will be examined: what progress is measured against."""
+        ...
+
+    def pages(self, *, after: str | None) -> AsyncGenerator[ReplayPage]:
+        """Yield the pages behind a position, or all of them."""
+        ...

@@ -1,0 +1,47 @@
+"""A process's beginning and end: the same for every service."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from shared.events.envelope import new_id
+from shared.settings import SettingsError
+
+EXIT_MISCONFIGURED = 2
+
+
+def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service's `main` to its end; wrong settings end the process with a message."""
+    try:
+        uvloop.run(main())
+    except SettingsError as error:
+        sys.stderr.write(f"Wrong settings:\n{error}\n")
+        sys.exit(EXIT_MISCONFIGURED)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def instance_name(service: str) -> str:
+    """Return `service:host:boot`, new with every start of a process."""
+    return f"{service}:{socket.gethostname()}:{os.getpid()}-{new_id().hex[-8:]}"
+
+
+@contextlib.asynccontextmanager
+async def stop_signal() -> AsyncGenerator[asyncio.Event]:
+    """Yield an event that is set by SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

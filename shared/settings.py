@@ -1,0 +1,126 @@
+"""Settings groups that more than one process reads, and how any group is loaded.
+
+Each field's upper-case name is the environment variable that sets it. A `.env` file in
+the working directory is read as well; `ENV_FILE` names another one, or none when empty.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _from_seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return timedelta(seconds=float(value))
+        except ValueError:
+            return value
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_from_seconds), Field(gt=timedelta(0))]
+"""A time span: seconds in the environment, a `timedelta` in the code."""
+
+
+class SettingsGroup(BaseSettings):
+    """A few settings that belong together, frozen once read.
+
+    An empty variable counts as unset, as in the compose file's `${NAME:-}`.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+
+class SettingsError(Exception):
+    """The environment does not hold what a service needs; the message names each variable."""
+
+
+Group = TypeVar("Group", bound=SettingsGroup)
+
+
+def load(group: type[Group]) -> Group:
+    """Read one group from the environment and the `.env` file.
+
+    Raises `SettingsError` in the operator's terms.
+    """
+    read = cast("Callable[..., Group]", group)  # the model's own fields are all it declares
+    try:
+        return read(_env_file=os.environ.get("ENV_FILE", ".env") or None)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    # Never the value itself: it may be a secret.
+    return [
+        f"{'.'.join(map(str, problem['loc'])).upper() or 'settings'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+
+
+class PostgresSettings(SettingsGroup):
+    """Where the leads are stored."""
+
+    supabase_connection_string: SecretStr
+    postgres_pool_size: int = Field(default=10, ge=1, le=200)
+    postgres_timeout: Duration = timedelta(seconds=5)
+
+    @property
+    def dsn(self) -> str:
+        """The connection string, password and all."""
+        return self.supabase_connection_string.get_secret_value()
+
+
+class StreamsSettings(SettingsGroup):
+    """The Redis that carries the streams: durable, never evicting.
+
+    `redis_url` overrides host and port, e.g. for TLS, a password or another database
+    (`rediss://user:password@host:port/0`), or for the current master of a Sentinel group
+    (`redis+sentinel://password@host:port,host:port/group/0`). A consumed stream may grow to
+    `stream_max_bytes`; past it events are refused.
+    """
+
+    redis_host: str = "localhost"
+    redis_port: int = Field(default=6379, ge=1, le=65535)
+    redis_url: SecretStr | None = None
+    redis_timeout: Duration = timedelta(seconds=2)
+    stream_max_bytes: int = Field(default=1 << 30, ge=1 << 16)
+
+    @property
+    def url(self) -> str:
+        """The address to connect to."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        return f"redis://{self.redis_host}:{self.redis_port}/0"
+
+
+class ConsumerSettings(SettingsGroup):
+    """How a consumer shares out and retries events."""
+
+    stream_lease: Duration = timedelta(seconds=15)
+    stream_block: Duration = timedelta(seconds=1)
+    stream_max_attempts: int = Field(default=5, ge=1)
+    stream_max_deliveries: int = Field(default=3, ge=1)
+    stream_retention: Duration = timedelta(days=7)
+    shutdown_deadline: Duration = timedelta(seconds=8)
+
+
+class CacheSettings(SettingsGroup):
+    """The Redis that caches leads: by default the streams' own."""
+
+    cache_redis_url: SecretStr | None = None
+    cache_ttl: Duration = timedelta(seconds=300)
+    cache_timeout: Duration = timedelta(milliseconds=250)
+
+
+class ObservabilitySettings(SettingsGroup):
+    """What a process tells of itself. `health_port` 0 serves nothing."""
+
+    log_level: str = "INFO"
+    log_format: str = Field(default="json", pattern="^(json|console)$")
+    health_host: str = "0.0.0.0"
+    health_port: int = Field(default=0, ge=0, le=65535)

@@ -1,0 +1,158 @@
+"""Dead letters in PostgreSQL: one per consumer group and event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from shared.events.dead_letter import DeadLetter
+from shared.storage.pool import Database
+
+_ADD = """
+    INSERT INTO leads.dead_letter (
+        consumer_group, event_id, stream, entry_id, type, reason, error, attempts, fields
+    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb)
+    ON CONFLICT (consumer_group, event_id) DO UPDATE SET
+        entry_id = excluded.entry_id, reason = excluded.reason, error = excluded.error,
+        attempts = excluded.attempts, fields = excluded.fields, dead_at = clock_timestamp()
+"""
+
+# The parameters of every query below; see `_parameters`.
+_SELECTED = """
+    ($1::bigint[] IS NULL OR id = ANY($1))
+    AND ($2::text IS NULL OR reason = $2)
+    AND ($3::text IS NULL OR consumer_group = $3)
+    AND ($4::text IS NULL OR type = $4)
+    AND ($5::text IS NULL OR event_id = $5)
+"""
+_PAGE = f"""
+    SELECT id, consumer_group, event_id, stream, entry_id, type, reason, error, attempts,
+           fields::text, dead_at
+    FROM leads.dead_letter WHERE {_SELECTED} AND ($6::bigint IS NULL OR id < $6)
+    ORDER BY id DESC LIMIT $7
+"""  # noqa: S608 (constants)
+_COUNTS = f"""
+    SELECT consumer_group, type, reason, count(*), min(dead_at) AS first, max(dead_at) AS last
+    FROM leads.dead_letter WHERE {_SELECTED}
+    GROUP BY consumer_group, type, reason ORDER BY count(*) DESC, reason
+"""  # noqa: S608 (constants)
+# A letter that was replaced since it was read is another one: the event was parked again.
+_REMOVE = """
+    DELETE FROM leads.dead_letter
+    USING unnest($1::bigint[], $2::timestamptz[]) AS read (id, dead_at)
+    WHERE dead_letter.id = read.id AND dead_letter.dead_at = read.dead_at
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterSelection:
+    """The dead letters that meet every condition given; none given means all."""
+
+    ids: tuple[int, ...] = ()
+    reason: str | None = None
+    group: str | None = None
+    type: str | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLetter:
+    """A dead letter, its number, and when it was parked last."""
+
+    id: int
+    dead_at: datetime
+    letter: DeadLetter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterCount:
+    """How many letters of a kind there are, and when they were parked."""
+
+    consumer_group: str
+    type: str
+    reason: str
+    count: int
+    first: datetime
+    last: datetime
+
+
+class DeadLetterRepository:
+    """Keeps dead letters. Raises `UnavailableError` when PostgreSQL is down."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, letter: DeadLetter) -> None:
+        """Keep a letter; the same group's earlier one for the event is replaced."""
+        texts = (
+            letter.group,
+            letter.event_id,
+            letter.stream,
+            letter.entry_id,
+            letter.type,
+            letter.reason,
+            letter.error,
+        )
+        fields = {name: _storable(value) for name, value in letter.fields.items()}
+        async with self._database.connection() as connection:
+            await connection.execute(
+                _ADD,
+                *(_storable(text) for text in texts),
+                letter.attempts,
+                orjson.dumps(fields).decode(),
+            )
+
+    async def page(
+        self, selection: LetterSelection, *, limit: int, before: int | None = None
+    ) -> list[KeptLetter]:
+        """Return letters, newest number first; the next page's are `before` the last one's."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_PAGE, *_parameters(selection), before, limit)
+        return [_kept(row) for row in rows]
+
+    async def counts(self, selection: LetterSelection) -> list[LetterCount]:
+        """Return how many letters there are of each group, type and reason, most first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_COUNTS, *_parameters(selection))
+        return [LetterCount(**row) for row in rows]
+
+    async def remove(self, letters: Sequence[KeptLetter]) -> int:
+        """Remove letters, but none that has been replaced since it was read; returns how many."""
+        ids = [kept.id for kept in letters]
+        times = [kept.dead_at for kept in letters]
+        async with self._database.connection() as connection:
+            status = await connection.execute(_REMOVE, ids, times)
+        return int(status.rpartition(" ")[2])
+
+
+def _parameters(selection: LetterSelection) -> tuple[Any, ...]:
+    return (
+        list(selection.ids) or None,
+        selection.reason,
+        selection.group,
+        selection.type,
+        selection.event_id,
+    )
+
+
+def _kept(row: asyncpg.Record) -> KeptLetter:
+    letter = DeadLetter(
+        group=row["consumer_group"],
+        event_id=row["event_id"],
+        stream=row["stream"],
+        entry_id=row["entry_id"],
+        type=row["type"],
+        reason=row["reason"],
+        error=row["error"],
+        attempts=row["attempts"],
+        fields=orjson.loads(row["fields"]),
+    )
+    return KeptLetter(row["id"], row["dead_at"], letter)
+
+
+def _storable(text: str) -> str:
+    # PostgreSQL's text holds every character but this one.
+    return text.replace("\x00", "\\x00")

@@ -1,0 +1,100 @@
+"""Opening PostgreSQL, and its errors in the domain's terms."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Generator
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from shared.domain.errors import TransientError, UnavailableError
+from shared.settings import PostgresSettings
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+# Supabase's transaction pooler hands every transaction another server connection, on which
+# the prepared statements of the last one are unknown.
+TRANSACTION_POOLER_PORT = 6543
+
+_TRANSIENT = (
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+)
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,  # the connection was closed under us
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, crash recovery
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,  # not migrated yet
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until the fail-over is through
+)
+
+
+@contextlib.contextmanager
+def translated_errors() -> Generator[None]:
+    """Raise `TransientError` or `UnavailableError` for the driver's passing troubles."""
+    try:
+        yield
+    except _TRANSIENT as error:
+        raise TransientError(f"PostgreSQL: {error}") from error
+    except _UNAVAILABLE as error:
+        reason = str(error) or type(error).__name__
+        raise UnavailableError(f"PostgreSQL is unavailable: {reason}") from error
+
+
+class Database:
+    """A pool whose every use has a deadline and raises the domain's errors."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", settings: PostgresSettings) -> None:
+        self._pool = pool
+        self._timeout = settings.postgres_timeout.total_seconds()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend a connection; waits no longer than the timeout for one."""
+        with translated_errors():
+            async with self._pool.acquire(timeout=self._timeout) as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Connection]:
+        """Lend a connection inside a transaction, committed at the end of the block."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; raises `UnavailableError`."""
+        async with self.connection() as connection:
+            await connection.execute("SELECT 1")
+
+
+@contextlib.asynccontextmanager
+async def open_database(
+    settings: PostgresSettings, *, read_only: bool = False
+) -> AsyncGenerator[Database]:
+    """Open a pool that connects when first used, so that a service starts before its database.
+
+    `read_only` makes PostgreSQL itself refuse every write on these connections.
+    """
+    seconds = settings.postgres_timeout.total_seconds()
+    pooled = urlsplit(settings.dsn).port == TRANSACTION_POOLER_PORT
+    pool = asyncpg.create_pool(
+        settings.dsn,
+        min_size=0,
+        max_size=settings.postgres_pool_size,
+        timeout=seconds,
+        command_timeout=seconds,
+        statement_cache_size=0 if pooled else 100,
+        server_settings={
+            "application_name": "leads",
+            "timezone": "UTC",
+            "default_transaction_read_only": "on" if read_only else "off",
+        },
+    )
+    async with pool:
+        yield Database(pool, settings)

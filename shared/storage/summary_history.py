@@ -1,0 +1,81 @@
+"""A lead's summaries for readers: every request, its state, and where its text came from."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.storage.pool import Database
+
+_JSON = """
+    row_to_json((SELECT entry FROM (SELECT
+        summary.id,
+        summary.lead_id AS "leadId",
+        summary.state,
+        summary.summary,
+        summary.next_action AS "nextAction",
+        summary.lead_version AS "leadVersion",
+        summary.provider,
+        summary.model,
+        summary.prompt_version AS "promptVersion",
+        encode(summary.input_hash, 'hex') AS "inputHash",
+        summary.reused,
+        summary.joined_id AS "joinedId",
+        summary.tokens_in AS "tokensIn",
+        summary.tokens_out AS "tokensOut",
+        summary.attempts,
+        summary.latency_ms AS "latencyMs",
+        summary.reason,
+        summary.detail,
+        summary.requested_by AS "requestedBy",
+        to_char(summary.requested_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "requestedAt",
+        to_char(summary.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "startedAt",
+        to_char(summary.finished_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "finishedAt",
+        to_char(summary.deadline, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "deadline"
+    ) AS entry))::text AS json
+"""
+_FIRST_PAGE = f"""
+    SELECT summary.id, summary.requested_at, {_JSON} FROM leads.summary
+    WHERE lead_id = $1 ORDER BY requested_at DESC, id DESC LIMIT $2
+"""  # noqa: S608 (constants)
+_NEXT_PAGE = f"""
+    SELECT summary.id, summary.requested_at, {_JSON} FROM leads.summary
+    WHERE lead_id = $1 AND (requested_at, id) < ($3, $4)
+    ORDER BY requested_at DESC, id DESC LIMIT $2
+"""  # noqa: S608 (constants)
+_BY_ID = f"SELECT summary.id, requested_at, {_JSON} FROM leads.summary WHERE id = $1"  # noqa: S608 (constants)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryDocument:
+    """One request as clients see it; `json` is UTF-8 bytes, the rest is its place in the order."""
+
+    id: UUID
+    requested_at: datetime
+    json: bytes
+
+
+class SummaryHistory:
+    """Every method raises `UnavailableError` when PostgreSQL is down."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, lead_id: UUID, *, limit: int, after: SummaryDocument | None = None
+    ) -> list[SummaryDocument]:
+        """Return up to `limit` of a lead's requests, newest first, that come behind `after`."""
+        async with self._database.connection() as connection:
+            rows = (
+                await connection.fetch(_FIRST_PAGE, lead_id, limit)
+                if after is None
+                else await connection.fetch(
+                    _NEXT_PAGE, lead_id, limit, after.requested_at, after.id
+                )
+            )
+        return [SummaryDocument(**{**row, "json": row["json"].encode()}) for row in rows]
+
+    async def get(self, request_id: UUID) -> SummaryDocument | None:
+        """Return one request: it has the id of the event that asked."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_BY_ID, request_id)
+        return None if row is None else SummaryDocument(**{**row, "json": row["json"].encode()})

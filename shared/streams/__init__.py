@@ -1,0 +1,1 @@
+"""Events over Redis Streams: publishing, consuming, retrying, answering."""

@@ -1,0 +1,109 @@
+"""Events to stream entries and back: CloudEvents attributes as flat fields."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+from redis.typing import EncodableT, FieldT
+
+from shared.domain.errors import PermanentError
+from shared.events.catalog import BY_TYPE
+from shared.events.data import EventData
+from shared.events.envelope import Event
+from shared.streams.entries import Fields
+
+_OPTIONAL = {
+    "traceparent": "traceparent",
+    "tracestate": "tracestate",
+    "replyto": "reply_to",
+    "onlygroup": "only_group",
+    "replayid": "replay_id",
+}
+
+
+def encode(event: Event) -> dict[FieldT, EncodableT]:
+    """Return the entry's fields."""
+    fields: dict[FieldT, EncodableT] = {
+        "id": str(event.id),
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time.isoformat(timespec="milliseconds"),
+        "specversion": "1.0",
+        "dataschema": event.data.schema_uri(),
+        "datacontenttype": "application/json",
+        "partitionkey": event.subject,
+        "correlationid": event.correlation_id,
+        "attempt": str(event.attempt),
+        "data": event.data.model_dump_json(),
+    }
+    for field, attribute in _OPTIONAL.items():
+        value = getattr(event, attribute)
+        if value is not None:
+            fields[field] = value
+    if event.expires is not None:
+        fields["expires"] = event.expires.isoformat(timespec="milliseconds")
+    if event.with_model:
+        fields["withmodel"] = "true"
+    return fields
+
+
+def flatten(fields: Mapping[FieldT, EncodableT]) -> bytes:
+    """Return fields as a JSON array of names and values, for scripts that add entries."""
+    return orjson.dumps([part for field in fields.items() for part in field])
+
+
+def decode(fields: Fields) -> Event:
+    """Return the event of an entry.
+
+    Raises `PermanentError` with code `undecodable`, `unknown-type`, `unknown-version` or
+    `invalid-data`: an entry that this process must park, since a newer one may know it.
+    """
+    try:
+        text = {name.decode(): value.decode() for name, value in fields.items()}
+        return _event(text, _data(text))
+    except (KeyError, ValueError) as error:
+        raise PermanentError(f"Not an event: {error!r}", code="undecodable") from error
+
+
+def _event(text: Mapping[str, str], data: EventData) -> Event:
+    optional = {attribute: text.get(field) for field, attribute in _OPTIONAL.items()}
+    expires = text.get("expires")
+    return Event(
+        id=UUID(text["id"]),
+        source=text["source"],
+        subject=text["subject"],
+        time=_time(text["time"]),
+        correlation_id=text.get("correlationid", ""),
+        expires=None if expires is None else _time(expires),
+        attempt=int(text.get("attempt", "1")),
+        with_model=text.get("withmodel") == "true",
+        data=data,
+        **optional,
+    )
+
+
+def _data(text: Mapping[str, str]) -> EventData:
+    flow = BY_TYPE.get(text["type"])
+    if flow is None:
+        raise PermanentError(f"Unknown event type {text['type']!r}", code="unknown-type")
+    version = int(text["dataschema"].rpartition(":")[2])
+    if version > flow.event.version:
+        raise PermanentError(
+            f"{text['type']} version {version} is newer than {flow.event.version}, "
+            "the newest this process knows",
+            code="unknown-version",
+        )
+    try:
+        return flow.event.model_validate_json(text["data"])
+    except ValidationError as error:
+        # The input stays out of the message: it is somebody's personal data.
+        problems = error.errors(include_input=False, include_url=False)
+        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in problems)
+        raise PermanentError(f"Invalid {text['type']}: {fields}", code="invalid-data") from None
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)

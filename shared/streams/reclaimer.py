@@ -1,0 +1,94 @@
+"""Takes over what dead consumers left behind, one entry at a time and each one alone.
+
+A batch that killed its process must not be run as a batch again: the entries around the
+killer are innocent, and one alone can be told from the others by the count of its crashes.
+"""
+
+import asyncio
+from uuid import UUID
+
+import structlog
+
+from shared.domain.errors import PermanentError
+from shared.settings import ConsumerSettings
+from shared.streams.codec import decode
+from shared.streams.consumer import Consumer
+from shared.streams.entries import Entry
+from shared.streams.group import Group, Pending
+from shared.streams.settlement import Settlement
+from shared.streams.slots import Slots
+from shared.streams.subscription import Subscription
+
+log = structlog.get_logger(__name__)
+
+# How many are looked at per round; the rest waits for the next one.
+PAGE = 100
+
+
+class Reclaimer:
+    """Claims entries whose lease is over and runs each by itself."""
+
+    def __init__(
+        self,
+        group: Group,
+        subscription: Subscription,
+        consumer: Consumer,
+        settlement: Settlement,
+        *,
+        settings: ConsumerSettings,
+    ) -> None:
+        self._group = group
+        self._subscription = subscription
+        self._consumer = consumer
+        self._settlement = settlement
+        self._lease = settings.stream_lease
+        self._max_deliveries = settings.stream_max_deliveries
+        self._places = Slots(subscription.concurrency)
+
+    async def reclaim(self) -> int:
+        """Do one round; returns how many entries were claimed. Raises `UnavailableError`."""
+        pending = await self._group.pending(idle=self._lease, count=PAGE)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._take_over(one), name=f"reclaim {one.entry_id}")
+                for one in pending
+                if not self._consumer.holds(one.entry_id)
+            ]
+        return sum(task.result() for task in running)
+
+    async def _take_over(self, pending: Pending) -> bool:
+        # Claimed only once there is a place for it: a claimed entry that waits looks alive.
+        async with self._places.one():
+            entry = await self._group.claim(pending.entry_id, idle=self._lease)
+            if entry is None:
+                return False
+            log.info(
+                "entry.reclaimed",
+                stream=self._group.stream,
+                entry_id=entry.id,
+                from_consumer=pending.consumer,
+                deliveries=pending.deliveries,
+            )
+            if pending.deliveries >= self._max_deliveries:
+                await self._end_crashing(entry)
+            else:
+                await self._consumer.take([entry])
+            return True
+
+    async def _end_crashing(self, entry: Entry) -> None:
+        """Park an entry under which consumers died, unless its effect is complete already."""
+        event_id = _event_id(entry)
+        if event_id is not None and await self._subscription.is_settled(event_id):
+            await self._settlement.acknowledge(entry.id)
+            return
+        crashes = PermanentError(
+            f"{self._max_deliveries} consumers ended while working on it", code="crash"
+        )
+        await self._settlement.park(entry, crashes, reason="crash")
+
+
+def _event_id(entry: Entry) -> UUID | None:
+    try:
+        return decode(entry.fields).id
+    except PermanentError:
+        return None

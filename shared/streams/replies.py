@@ -1,0 +1,106 @@
+"""Request and reply over streams: the asker waits on a stream of its own.
+
+A reply only wakes the asker up. The truth is in PostgreSQL, so a lost reply costs time,
+never the result.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.typing import EncodableT, FieldT
+
+from shared.domain.errors import UnavailableError
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.streams.backoff import Backoff
+from shared.streams.connection import translated_errors
+from shared.streams.entries import Fields, read_entries
+from shared.streams.progress import Progress
+
+log = structlog.get_logger(__name__)
+
+# More than can wait at once; a reader that fell this far behind has given up on the rest.
+MAX_LENGTH = 1_000
+TIME_TO_LIVE = timedelta(minutes=2)
+
+# How many reads may be overdue before the reader counts as stuck.
+PATIENCE = 5
+
+
+class Replies:
+    """One process's reply stream and the requests waiting on it."""
+
+    def __init__(self, reader: Redis, *, instance: str, block: timedelta) -> None:
+        self.address = f"reply:{instance}"
+        self._reader = reader
+        self._block = block
+        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._progress = Progress()
+
+    @contextlib.contextmanager
+    def expect(self, event_id: UUID) -> Generator["asyncio.Future[Outcome]"]:
+        """Give a future for the event's outcome. Enter before publishing the event."""
+        key = str(event_id)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
+        try:
+            yield future
+        finally:
+            waiting = self._waiting[key]
+            waiting.remove(future)
+            if not waiting:
+                del self._waiting[key]
+            future.cancel()
+
+    async def run(self) -> None:
+        """Read replies and wake whoever waits for them, forever."""
+        # The instance's name is new with every start, so its stream begins with its first reply.
+        last_id = "0-0"
+        backoff = Backoff()
+        while True:
+            try:
+                last_id = await self._read(last_id)
+                self._progress.touch()
+                backoff.reset()
+            except UnavailableError as error:
+                log.warning("replies.unavailable", error=str(error))
+                await asyncio.sleep(backoff.next())
+
+    async def check(self) -> None:
+        """Raise `UnavailableError` unless replies are being read."""
+        trouble = self._progress.trouble(patience=self._block * PATIENCE)
+        if trouble is not None:
+            raise UnavailableError(f"Replies are not read: {trouble}")
+
+    async def _read(self, last_id: str) -> str:
+        milliseconds = int(self._block / timedelta(milliseconds=1))
+        with translated_errors():
+            reply = await self._reader.xread({self.address: last_id}, block=milliseconds)
+            # Keeps the stream while its reader lives, and only then.
+            await self._reader.expire(self.address, TIME_TO_LIVE)
+        for entry in read_entries(reply):
+            last_id = entry.id
+            self._wake(entry.fields)
+        return last_id
+
+    def _wake(self, fields: Fields) -> None:
+        outcome = Outcome(OutcomeStatus(fields[b"status"].decode()), fields[b"body"])
+        for future in self._waiting.get(fields[b"id"].decode(), ()):
+            if not future.done():
+                future.set_result(outcome)
+
+
+def add_reply(pipeline: Pipeline, address: str, event_id: UUID, outcome: Outcome) -> None:
+    """Queue a reply on a pipeline that the caller executes."""
+    fields: dict[FieldT, EncodableT] = {
+        "id": str(event_id),
+        "status": outcome.status,
+        "body": outcome.body,
+    }
+    pipeline.xadd(address, fields, maxlen=MAX_LENGTH, approximate=True)
+    pipeline.expire(address, TIME_TO_LIVE)

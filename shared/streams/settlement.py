@@ -1,0 +1,131 @@
+"""Ending an entry: its reply, its replay's count, its dead letter, its acknowledgement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from shared.domain.errors import PermanentError
+from shared.events.dead_letter import DeadLetter
+from shared.events.envelope import Event, now
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.streams.codec import decode
+from shared.streams.connection import translated_errors
+from shared.streams.dead_letters import DeadLetterStore, announce
+from shared.streams.entries import Entry
+from shared.streams.group import Group
+from shared.streams.patience import Patience
+from shared.streams.replay_tally import ReplayResult, add_result
+from shared.streams.replies import add_reply
+
+log = structlog.get_logger(__name__)
+
+ERROR_LENGTH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An entry and the event in it."""
+
+    entry: Entry
+    event: Event
+
+
+class Settlement:
+    """Tells everybody concerned, and acknowledges last. Raises `UnavailableError`."""
+
+    def __init__(
+        self, redis: Redis, group: Group, *, dead_letters: DeadLetterStore, patience: Patience
+    ) -> None:
+        self._redis = redis
+        self._stream = group.stream
+        self._group = group.name
+        self._dead_letters = dead_letters
+        self._patience = patience
+
+    async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        """Answer and acknowledge handled events in one round trip."""
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for delivery, outcome in zip(run, outcomes, strict=True):
+                    _tell(pipeline, delivery.event, outcome)
+                entry_ids = [delivery.entry.id for delivery in run]
+                pipeline.xack(self._stream, self._group, *entry_ids)
+                await pipeline.execute()
+
+    async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
+        """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
+        letter = self._letter(entry, error, reason=reason)
+        await self._patience.wait_out(lambda: self._dead_letters.add(letter))
+        log.error(
+            "entry.parked",
+            stream=letter.stream,
+            group=letter.group,
+            event_id=letter.event_id,
+            type=letter.type,
+            reason=reason,
+            error=letter.error,
+        )
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                announce(pipeline, letter)
+                event = _event_or_none(entry)
+                if event is not None:
+                    _tell(pipeline, event, _dead(reason))
+                pipeline.xack(self._stream, self._group, entry.id)
+                await pipeline.execute()
+
+    async def acknowledge(self, entry_id: str) -> None:
+        """Take an entry off the pending list."""
+        with translated_errors():
+            await self._redis.xack(self._stream, self._group, entry_id)
+
+    def _letter(self, entry: Entry, error: BaseException, *, reason: str) -> DeadLetter:
+        # Whatever the bytes are, an operator must be able to see them.
+        fields = {
+            name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
+            for name, value in entry.fields.items()
+        }
+        return DeadLetter(
+            group=self._group,
+            event_id=fields.get("id", entry.id),
+            stream=self._stream,
+            entry_id=entry.id,
+            type=fields.get("type", ""),
+            reason=reason,
+            error=f"{type(error).__name__}: {error}"[:ERROR_LENGTH],
+            attempts=entry.attempt,
+            fields=fields,
+        )
+
+
+def _tell(pipeline: Pipeline, event: Event, outcome: Outcome) -> None:
+    """Queue the reply to whoever still waits for it, or the replay's count: it answers nobody."""
+    if event.replay_id is not None:
+        add_result(pipeline, event.replay_id, _replay_result(outcome))
+    elif outcome.answered and event.reply_to is not None and not _expired(event):
+        add_reply(pipeline, event.reply_to, event.id, outcome)
+
+
+def _replay_result(outcome: Outcome) -> ReplayResult:
+    if outcome.status == OutcomeStatus.DEAD:
+        return ReplayResult.DEAD
+    return ReplayResult.ALREADY_APPLIED if outcome.repeated else ReplayResult.APPLIED
+
+
+def _expired(event: Event) -> bool:
+    return event.expires is not None and event.expires < now()
+
+
+def _dead(reason: str) -> Outcome:
+    return Outcome(OutcomeStatus.DEAD, orjson.dumps({"reason": reason}))
+
+
+def _event_or_none(entry: Entry) -> Event | None:
+    try:
+        return decode(entry.fields)
+    except PermanentError:
+        return None

@@ -1,0 +1,37 @@
+"""What a consumer reads and who handles it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from shared.events.envelope import Event
+from shared.events.outcome import Outcome
+
+Handler = Callable[[Sequence[Event]], Awaitable[Sequence[Outcome]]]
+"""Applies events of one type, in order; gives one outcome for each.
+
+Raises `UnavailableError` when a dependency is down (the runtime waits and calls again),
+`TransientError` to be called again later, `PermanentError` to have the event parked. When
+a batch fails, each of its events is tried alone, so that one does not fail for another.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """One consumer group's share of a stream.
+
+    `handlers` is by event type; entries of other types are passed over. Up to `concurrency`
+    calls run at once, each with up to `batch` events and no longer than `deadline`.
+    `is_settled` tells whether an event's effect is complete already. `also_trims` names
+    streams that no group consumes, which are trimmed along with this one.
+    """
+
+    stream: str
+    group: str
+    handlers: Mapping[str, Handler]
+    is_settled: Callable[[UUID], Awaitable[bool]]
+    batch: int = 1
+    concurrency: int = 1
+    deadline: timedelta = timedelta(seconds=30)
+    also_trims: tuple[str, ...] = ()

@@ -1,0 +1,229 @@
+"""compose.yaml is valid, passes all settings on, and gives no container more than it needs."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from services.api.settings import ApiSettings
+from services.summarizer.settings import SummarizerSettings
+from services.syncer.settings import SyncerSettings
+from shared.settings import PostgresSettings, SettingsGroup
+from tests.support.example_environment import example_values
+from tests.support.repository import ROOT
+
+Service = dict[str, Any]
+
+SCHEMA = ROOT / "tests/support/schemas/compose-spec.json"
+ALL = ("proxy", "api", "syncer", "summarizer", "migrate", "postgres", "streams", "cache")
+OURS = ("api", "syncer", "summarizer", "migrate")
+LASTING = tuple(name for name in ALL if name != "migrate")
+SCALED = ("api", "syncer", "summarizer")
+
+# Inside a container these are compose.yaml's to choose, or best left alone.
+WIRING = {"API_HOST", "REUSE_PORT", "HEALTH_HOST", "HEALTH_PORT"}
+
+# The one capability that anything has, and why: see the comment in compose.yaml.
+CAPABILITIES = {"proxy": ["NET_BIND_SERVICE"]}
+
+SECRETS = re.compile(r"(KEY|SECRET|PASSWORD|CONNECTION_STRING)$")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    # PyYAML resolves anchors and merge keys as Compose does.
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Service]:
+    found: dict[str, Service] = compose["services"]
+    assert set(found) == set(ALL)
+    return found
+
+
+def settings_of(service: str) -> set[str]:
+    """Return the variables that a service's process reads."""
+    composed = {"api": ApiSettings, "syncer": SyncerSettings, "summarizer": SummarizerSettings}
+    groups: list[type[SettingsGroup]] = [PostgresSettings]
+    if service in composed:
+        hints = get_type_hints(composed[service])
+        groups = [hints[field.name] for field in dataclasses.fields(composed[service])]
+    return {name.upper() for group in groups for name in group.model_fields}
+
+
+def test_it_follows_the_compose_specification(compose: dict[str, Any]) -> None:
+    validator = Draft7Validator(json.loads(SCHEMA.read_text()))
+
+    assert [error.message for error in validator.iter_errors(compose)] == []
+
+
+def test_the_schema_refuses_what_is_wrong(compose: dict[str, Any]) -> None:
+    validator = Draft7Validator(json.loads(SCHEMA.read_text()))
+    wrong = {**compose, "services": {"api": {"image": "api", "read_onyl": True}}}
+
+    assert not validator.is_valid(wrong)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_passes_every_setting_that_a_service_reads(
+    services: dict[str, Service], name: str
+) -> None:
+    passed = set(services[name]["environment"])
+
+    assert settings_of(name) - WIRING - passed == set(), f"{name} would not get these"
+    assert passed - settings_of(name) == set(), f"{name} reads none of these"
+
+
+def test_it_uses_only_variables_that_the_example_explains() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    used = set(re.findall(r"\$\{([A-Z_]+)", text))
+
+    assert used - example_values().keys() == set()
+    assert {"PORT", "SUPABASE_URI", "STREAMS_APPENDFSYNC"} <= used
+
+
+def test_no_secret_has_a_value_here(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        for variable, value in service.get("environment", {}).items():
+            is_left_open = value is None or str(value).startswith("${")
+            assert is_left_open or not SECRETS.search(variable), f"{name} gives {variable} a value"
+
+
+def test_a_missing_account_is_named(services: dict[str, Service]) -> None:
+    for variable in ("SUPABASE_URI", "SUPABASE_KEY"):
+        value = services["api"]["environment"][variable]
+        assert value.startswith(f"${{{variable}:?"), f"{variable} is needed: say so"
+
+
+def test_an_account_is_known_to_one_service_only(services: dict[str, Service]) -> None:
+    for variable, owner in {"SUPABASE_KEY": "api", "GROQ_API_KEY": "summarizer"}.items():
+        knowing = [
+            name for name, service in services.items() if variable in service.get("environment", {})
+        ]
+        assert knowing == [owner], f"{variable} belongs to the {owner}"
+
+
+@pytest.mark.parametrize("name", ALL)
+class TestHardening:
+    """Every container: little to gain for whoever breaks into it."""
+
+    def test_runs_as_somebody_without_rights(self, services: dict[str, Service], name: str) -> None:
+        assert services[name].get("user", "root") not in {"root", "0", "0:0"}, "set `user`"
+
+    def test_cannot_write_but_where_it_must(self, services: dict[str, Service], name: str) -> None:
+        assert services[name].get("read_only") is True, "set `read_only: true`"
+        assert "/tmp" in services[name].get("tmpfs", []), "mount a tmpfs on /tmp"  # noqa: S108
+
+    def test_has_no_capabilities(self, services: dict[str, Service], name: str) -> None:
+        assert services[name].get("cap_drop") == ["ALL"], "set `cap_drop: [ALL]`"
+        assert services[name].get("cap_add", []) == CAPABILITIES.get(name, [])
+        assert not services[name].get("privileged", False)
+
+    def test_gains_no_privileges(self, services: dict[str, Service], name: str) -> None:
+        assert "no-new-privileges:true" in services[name].get("security_opt", [])
+
+    def test_is_limited(self, services: dict[str, Service], name: str) -> None:
+        assert "mem_limit" in services[name], "set `mem_limit`"
+        assert "pids_limit" in services[name], "set `pids_limit`"
+
+    def test_shares_nothing_of_the_host(self, services: dict[str, Service], name: str) -> None:
+        for option in ("network_mode", "pid", "ipc", "userns_mode", "devices"):
+            assert option not in services[name], f"drop `{option}`"
+        assert not [mount for mount in services[name].get("volumes", []) if "docker.sock" in mount]
+
+    def test_has_time_to_end(self, services: dict[str, Service], name: str) -> None:
+        assert services[name].get("stop_grace_period") == "15s"
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_lasts_has_a_healthcheck(services: dict[str, Service], name: str) -> None:
+    check = services[name].get("healthcheck", {}).get("test", [])
+
+    assert check[:1] == ["CMD"], "set a healthcheck that needs no shell"
+
+
+def test_only_the_proxy_publishes_a_port(services: dict[str, Service]) -> None:
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    assert services["proxy"]["ports"] == ["${PORT:-1234}:8080"]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_nothing_keeps_a_service_from_being_scaled(services: dict[str, Service], name: str) -> None:
+    for option in ("container_name", "hostname", "ports", "volumes", "scale", "deploy"):
+        assert option not in services[name], f"`{option}` is in the way of --scale {name}=3"
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_services_wait_for_the_migration(services: dict[str, Service], name: str) -> None:
+    conditions = {
+        other: condition["condition"] for other, condition in services[name]["depends_on"].items()
+    }
+
+    assert conditions == {
+        "migrate": "service_completed_successfully",
+        "streams": "service_healthy",
+        "cache": "service_healthy",
+    }
+
+
+def test_data_cannot_be_reached_from_outside(
+    compose: dict[str, Any], services: dict[str, Service]
+) -> None:
+    assert compose["networks"]["data"] == {"internal": True}
+    for name in ("postgres", "streams", "cache"):
+        assert services[name]["networks"] == ["data"], f"{name} needs no other network"
+    assert services["proxy"]["networks"] == ["front"], "the proxy needs to reach the API only"
+
+
+def test_the_streams_keep_what_they_are_given(services: dict[str, Service]) -> None:
+    command = services["streams"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "${STREAMS_APPENDFSYNC:-everysec}"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert "streams-data:/data" in services["streams"]["volumes"]
+
+
+def test_healthchecks_ask_where_the_services_answer(services: dict[str, Service]) -> None:
+    for name, port in (("api", "PORT"), ("syncer", "HEALTH_PORT"), ("summarizer", "HEALTH_PORT")):
+        number = services[name]["environment"][port]
+        assert services[name]["healthcheck"]["test"] == [
+            "CMD",
+            "python",
+            "-m",
+            "shared.observability.probe",
+            f"http://127.0.0.1:{number}/health/ready",
+        ]
+
+
+def test_the_image_holds_no_secret_and_no_root() -> None:
+    text = (ROOT / "deploy/Dockerfile").read_text()
+    final_stage = text.rpartition("\nFROM ")[2]
+
+    assert "USER 10001:10001" in final_stage
+    assert "HEALTHCHECK" not in text
+    assert "--require-hashes" in text
+    set_here = re.findall(r"\b([A-Z][A-Z0-9_]+)=", "".join(re.findall(r"ENV .*", text)))
+    assert not [name for name in set_here if SECRETS.search(name)]
+
+
+def test_the_image_is_made_of_the_product_only() -> None:
+    allowed = {
+        line.strip("!/")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+
+    assert allowed == {
+        *("services", "shared", "ops", "migrations"),
+        *("LICENSE", "requirements.lock"),
+    }
+    assert all(Path(ROOT, name).exists() for name in allowed)

@@ -1,0 +1,87 @@
+"""Real servers for every test: one PostgreSQL and one Valkey a session, clean for each test."""
+
+import itertools
+from collections.abc import AsyncGenerator
+
+import psycopg
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from devstack.postgres import EmbeddedPostgres
+from devstack.scratch import scratch_directory
+from devstack.valkey import EmbeddedValkey
+from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
+from shared.storage.migrations import migrate
+from shared.storage.pool import Database, open_database
+from shared.streams.connection import open_redis
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+async def postgres() -> AsyncGenerator[EmbeddedPostgres]:
+    """Yield a server whose database `leads` is migrated and used as a template only."""
+    with scratch_directory() as directory:
+        async with EmbeddedPostgres(directory, fsync=False) as server:
+            migrate(server.dsn)
+            yield server
+
+
+@pytest.fixture
+async def postgres_dsn(postgres: EmbeddedPostgres) -> AsyncGenerator[str]:
+    """Yield the address of a fresh, migrated database."""
+    name = f"test_{next(_numbers)}"
+    administration = await psycopg.AsyncConnection.connect(
+        postgres.dsn_of("postgres"), autocommit=True
+    )
+    async with administration:
+        await administration.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE leads").format(sql.Identifier(name))
+        )
+        yield postgres.dsn_of(name)
+        await administration.execute(
+            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+        )
+
+
+@pytest.fixture
+def postgres_settings(postgres_dsn: str) -> PostgresSettings:
+    return PostgresSettings(supabase_connection_string=SecretStr(postgres_dsn))
+
+
+@pytest.fixture
+async def database(postgres_settings: PostgresSettings) -> AsyncGenerator[Database]:
+    async with open_database(postgres_settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[EmbeddedValkey]:
+    async with EmbeddedValkey(tmp_path_factory.mktemp("valkey"), appendfsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_url(valkey: EmbeddedValkey) -> str:
+    """Return the address of an empty Valkey."""
+    async with Redis.from_url(valkey.url) as client:
+        await client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def streams_settings(redis_url: str) -> StreamsSettings:
+    return StreamsSettings(redis_url=SecretStr(redis_url))
+
+
+@pytest.fixture
+def cache_settings() -> CacheSettings:
+    return CacheSettings()
+
+
+@pytest.fixture
+async def redis(streams_settings: StreamsSettings) -> AsyncGenerator[Redis]:
+    async with open_redis(streams_settings) as client:
+        yield client

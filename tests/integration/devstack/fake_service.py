@@ -1,0 +1,35 @@
+"""A service for tests of the supervisor: it logs, answers its health address, ends on SIGTERM."""
+
+import json
+import os
+import signal
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import FrameType
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Says nothing: probes come by the dozen."""
+
+
+def end(_signal: int, _frame: FrameType | None) -> None:
+    log("service.stopped")
+    sys.exit(0)
+
+
+def log(event: str, **fields: object) -> None:
+    entry = {"event": event, "level": "info", "timestamp": "2026-01-02T03:04:05.678Z", **fields}
+    print(json.dumps(entry), flush=True)  # noqa: T201  standard output is what is read
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)
+    port = int(os.environ.get("HEALTH_PORT") or os.environ["PORT"])
+    server = HTTPServer(("127.0.0.1", port), Health)
+    log("service.started", redis=os.environ.get("REDIS_URL"), port=port)
+    server.serve_forever()

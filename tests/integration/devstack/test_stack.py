@@ -1,0 +1,259 @@
+"""`python -m devstack` as a process: real servers and stand-ins around services that do nothing."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from devstack.free_ports import free_port
+from devstack.service import answers_ok
+from tests.support.eventually import eventually
+
+REPOSITORY = Path(__file__).parents[3]
+FAKE_SERVICE = Path(__file__).with_name("fake_service.py")
+STOP_LIMIT = 10.0
+IMPATIENCE = 5.0
+PATIENCE = timedelta(seconds=40)  # a busy machine
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+@dataclass
+class RunningStack:
+    """The supervisor's process and what it has written so far."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    data: Path
+    lines: list[str] = field(default_factory=list[str])
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    async def says(self, text: str) -> None:
+        async def probe() -> bool:
+            assert text in self.output, self.output
+            return True
+
+        await eventually(probe, within=PATIENCE)
+
+    async def ends(self) -> int:
+        async with asyncio.timeout(STOP_LIMIT):
+            return await self.process.wait()
+
+
+@pytest.fixture
+def tree(scratch: Path) -> Path:
+    """A checkout whose services and migrations are fakes."""
+    tree = scratch / "tree"
+    tree.mkdir()
+    for package in ("devstack", "shared"):
+        (tree / package).symlink_to(REPOSITORY / package)
+    for service in ("api", "syncer", "summarizer"):
+        directory = tree / "services" / service
+        directory.mkdir(parents=True)
+        shutil.copyfile(FAKE_SERVICE, directory / "__main__.py")
+    (tree / "ops").mkdir()
+    (tree / "ops" / "__main__.py").touch()
+    return tree
+
+
+@asynccontextmanager
+async def stack_in(
+    tree: Path, *, port: int | None = None, **environment: str
+) -> AsyncGenerator[RunningStack]:
+    data, port = tree.parent / "data", port or free_port()
+    process = await start(tree, data=data, port=port, **environment)
+    stack = RunningStack(process, port, data)
+    reader = asyncio.create_task(stack.read(), name="read the stack's output")
+    try:
+        yield stack
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await eventually(nothing_of(data))
+        await reader
+
+
+async def start(
+    tree: Path, *, data: Path, port: int, **environment: str
+) -> asyncio.subprocess.Process:
+    variables = {"PATH": os.environ["PATH"], "PORT": str(port), "DATA_DIR": str(data)}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "devstack"),
+        cwd=tree,
+        env=variables | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def test_from_start_to_sigterm(tree: Path) -> None:
+    async with stack_in(tree, SYNCERS="2", GROQ="stand-in", LOG_LEVEL="DEBUG") as stack:
+        await stack.says("Ready after")
+        assert await answers_ok(stack.port, "/health/ready")
+        for name in ("api", "syncer", "syncer.2", "summarizer"):
+            assert re.search(
+                rf"^{name} +\| 03:04:05.678 info +service.started", stack.output, re.MULTILINE
+            )
+        assert "curl http://localhost:" in stack.output
+        stack.process.send_signal(signal.SIGTERM)
+        assert await stack.ends() == 0
+        await eventually(nothing_of(stack.data))
+        stopped = [line.split()[0] for line in stack.lines if "service.stopped" in line]
+        assert stopped[0] == "api"
+        assert sorted(stopped[1:]) == ["summarizer", "syncer", "syncer.2"]
+
+
+async def test_what_the_running_stack_leaves_for_other_commands(tree: Path) -> None:
+    async with stack_in(tree) as stack:
+        await stack.says("Ready after")
+        told = dotenv_values(stack.data / "stack.env")
+    assert str(told["SUPABASE_CONNECTION_STRING"]).startswith("postgresql://postgres:")
+    assert str(told["REDIS_URL"]).startswith("redis://:")
+    assert str(told["SUPABASE_KEY"]).startswith("sb_secret_")
+    assert told["API_KEY"]
+    assert "PATH" not in told
+
+
+async def test_kill_9_leaves_nothing_behind_and_the_next_run_goes_on(tree: Path) -> None:
+    async with stack_in(tree) as first:
+        await first.says("Ready after")
+        first.process.kill()
+        await first.process.wait()
+        await eventually(nothing_of(first.data))
+        api_key = (first.data / "api_key").read_text()
+    async with stack_in(tree) as second:
+        await second.says("Ready after")
+        assert (second.data / "api_key").read_text() == api_key
+
+
+async def test_a_service_or_server_that_dies_is_started_again(tree: Path) -> None:
+    async with stack_in(tree) as stack:
+        await stack.says("Ready after")
+        (syncer,) = processes_with(str(stack.data), "services.syncer")
+        (valkey,) = processes_with(str(stack.data / "valkey"))
+        os.kill(syncer, signal.SIGKILL)
+        os.kill(valkey, signal.SIGKILL)
+        await stack.says("syncer ended unexpectedly (SIGKILL): starting it again")
+        await stack.says("valkey ended unexpectedly (SIGKILL): starting it again")
+        await eventually(another_than(syncer, str(stack.data), "services.syncer"))
+        await eventually(another_than(valkey, str(stack.data / "valkey")))
+
+
+async def test_ctrl_c_while_starting(tree: Path) -> None:
+    (tree / "ops" / "__main__.py").write_text("print('migrating'); import time; time.sleep(60)")
+    async with stack_in(tree) as stack:
+        await eventually(running(str(stack.data), "-m ops migrate"), within=PATIENCE)
+        stack.process.send_signal(signal.SIGINT)
+        assert await stack.ends() == 0
+        await eventually(nothing_of(stack.data))
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_the_deaf(tree: Path) -> None:
+    api = tree / "services" / "api" / "__main__.py"
+    api.write_text(api.read_text().replace("signal.SIGTERM, end", "signal.SIGTERM, signal.SIG_IGN"))
+    async with stack_in(tree) as stack:
+        await stack.says("Ready after")
+        stack.process.send_signal(signal.SIGINT)
+        await stack.says("Once more to kill")
+        stack.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(IMPATIENCE):
+            assert await stack.process.wait() == 0
+
+
+async def test_a_second_stack_on_the_same_data_is_refused(tree: Path) -> None:
+    async with stack_in(tree) as first:
+        await first.says("Ready after")
+        second = await start(tree, data=first.data, port=free_port())
+        told, _ = await second.communicate()
+        assert second.returncode == 1
+        assert f"is in use by the stack with pid {first.process.pid}" in told.decode()
+        assert await answers_ok(first.port, "/health/ready")
+
+
+async def test_a_taken_port_is_told_at_once(tree: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with stack_in(tree, port=port) as stack:
+            assert await stack.ends() == 1
+            await stack.says(f"port {port} cannot be used")
+            await stack.says("make run PORT=")
+
+
+async def test_failing_migrations_are_quoted(tree: Path) -> None:
+    (tree / "ops" / "__main__.py").write_text("raise SystemExit('no such column')")
+    async with stack_in(tree) as stack:
+        assert await stack.process.wait() == 1
+        await stack.says("no such column")
+        await eventually(nothing_of(stack.data))
+
+
+async def test_a_service_that_cannot_start_ends_the_stack(tree: Path) -> None:
+    (tree / "services" / "api" / "__main__.py").write_text("raise SystemExit('API_KEY: missing')")
+    async with stack_in(tree) as stack:
+        assert await stack.process.wait() == 1
+        await stack.says("API_KEY: missing")
+        await stack.says("api ended at its start")
+
+
+async def test_a_meaningless_variable_is_told_at_once(tree: Path) -> None:
+    async with stack_in(tree, SYNCERS="many") as stack:
+        assert await stack.ends() == 1
+        assert stack.output == "SYNCERS=many: expected a whole number from 1 to 64"
+
+
+def processes_with(*texts: str) -> set[int]:
+    """Returns the processes that have all texts among arguments, environment and directory.
+
+    The servers overwrite the first two with a title, but work in the directory of their data.
+    """
+    found: set[int] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            text = told.replace(b"\0", b" ").decode(errors="replace")
+            text += str((process / "cwd").readlink())
+            if all(wanted in text for wanted in texts) and int(process.name) != os.getpid():
+                found.add(int(process.name))
+    return found
+
+
+def nothing_of(data: Path) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        assert processes_with(str(data)) == set()
+        return True
+
+    return probe
+
+
+def running(*texts: str) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        return bool(processes_with(*texts))
+
+    return probe
+
+
+def another_than(pid: int, *texts: str) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        return bool(processes_with(*texts) - {pid})
+
+    return probe

@@ -1,0 +1,245 @@
+"""Replays bring back what is missing, and change nothing else."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shared.administration.replays import Replays
+from shared.events import catalog
+from shared.events.replay import ReplayOrder, ReplayOrigin
+from shared.events.selection import Selection
+from shared.storage.pool import Database
+from shared.streams.entries import entries_of
+from shared.streams.inspection import Inspector
+from shared.streams.replay_jobs import ReplayJobs
+from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, delete_leads, rows
+from tests.support.eventually import eventually
+
+Leads = Callable[[], Awaitable[Table]]
+
+
+async def test_rows_deleted_behind_the_systems_back_come_back_identical(
+    ops: Ops, syncer: StartSyncer, create: Apply, leads: Leads, database: Database
+) -> None:
+    for origin in ("archive", "stream"):
+        async with syncer():
+            events = await create(30)
+            before = await leads()
+            await delete_leads(database, [event.subject for event in events[5:15]])
+            ended = await ops("replay", "--from", origin, "--json")
+            report = ended.json
+            assert await leads() == before
+        assert ended.code == 0
+        assert report["applied_now"] == 10
+        assert report["already_applied"] == len(before) - 10
+        assert (report["replayed"], report["dead"], report["unreported"]) == (len(before), 0, 0)
+
+
+async def test_replaying_twice_changes_nothing(
+    ops: Ops, syncer: StartSyncer, create: Apply, leads: Leads, database: Database, redis: Redis
+) -> None:
+    async with syncer():
+        await create(40)
+        before = await leads(), await rows(database, "SELECT * FROM leads.event ORDER BY id")
+        for origin in ("archive", "stream"):
+            report = (await ops("replay", "--from", origin, "--json")).json
+            assert (report["applied_now"], report["already_applied"]) == (0, 40)
+        assert (
+            await leads(),
+            await rows(database, "SELECT * FROM leads.event ORDER BY id"),
+        ) == before
+    assert await _replies(redis) == []
+
+
+async def test_a_dry_run_counts_and_changes_nothing(
+    ops: Ops, syncer: StartSyncer, create: Apply, leads: Leads, redis: Redis
+) -> None:
+    async with syncer():
+        await create(12)
+        entries, before = entries_of(await redis.xrange(catalog.LEADS)), await leads()
+        for origin in ("archive", "stream"):
+            plan = (await ops("replay", "--from", origin, "--dry-run", "--json")).json
+            assert plan["counts"] == {"lead-created": 12}
+        assert entries_of(await redis.xrange(catalog.LEADS)) == entries
+        assert await leads() == before
+        assert (await ops("replays", "--json")).json == []
+
+
+async def test_a_dry_run_tells_what_the_stream_no_longer_holds(
+    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis
+) -> None:
+    async with syncer():
+        for _ in range(10):  # each in a millisecond of its own, or later
+            await create(1)
+        entries = entries_of(await redis.xrange(catalog.LEADS))
+        await redis.xtrim(catalog.LEADS, minid=entries[7].id, approximate=False)
+        plan = (await ops("replay", "--from", "stream", "--dry-run", "--json")).json
+        told = (await ops("replay", "--from", "stream", "--dry-run")).stdout
+    assert plan["counts"] == {"lead-created": 3}
+    assert plan["missing"] == {"lead-created": 7}
+    assert "--from archive has what is older" in told
+
+
+async def test_filters_narrow_what_is_replayed(
+    syncer: StartSyncer, create: Apply, redis: Redis, database: Database
+) -> None:
+    async with syncer():
+        events = await create(20)
+    entries = entries_of(await redis.xrange(catalog.LEADS))
+    replays = Replays(redis, database)
+
+    async def counted(origin: ReplayOrigin, **bounds: Any) -> int:
+        ends = {name: bounds.pop(name) for name in ("first", "last") if name in bounds}
+        order = ReplayOrder(
+            origin=origin,
+            stream=catalog.LEADS,
+            group=catalog.SYNCER,
+            selection=Selection(**bounds),
+            **ends,
+        )
+        plan = await replays.plan(await replays.bounded(order))
+        return plan.counts.get("lead-created", 0)
+
+    middle = events[10].time
+    for origin in ReplayOrigin:
+        assert await counted(origin, lead_ids=(events[3].subject, events[4].subject)) == 2
+        assert await counted(origin, types=("lead-created",)) == 20
+        assert await counted(origin, correlation_id="nobody") == 0
+        since = await counted(origin, since=middle)
+        assert since == sum(event.time >= middle for event in events)
+        assert await counted(origin, until=middle) == 20 - since
+    span = {"first": entries[2].id, "last": entries[5].id}
+    assert await counted(ReplayOrigin.STREAM, **span) == 4
+
+
+async def test_only_types_of_the_stream_can_be_replayed(
+    ops: Ops, syncer: StartSyncer, create: Apply
+) -> None:
+    async with syncer():
+        await create(1)
+    refused = await ops("replay", "--from", "stream", "--type", "sync-requested", "--dry-run")
+    assert refused.code == 1
+    assert "does not travel on stream:leads" in refused.stderr
+
+
+async def test_the_live_groups_cursor_is_not_moved(
+    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis
+) -> None:
+    async with syncer():
+        await create(10)
+    [group] = (await Inspector(redis).look(catalog.LEADS)).groups
+    replay = await ops.start("replay", "--from", "archive", "--json")
+
+    async def added() -> bool:
+        return (await Inspector(redis).look(catalog.LEADS)).length == 20
+
+    await eventually(added)
+    [waiting] = (await Inspector(redis).look(catalog.LEADS)).groups
+    assert waiting.last_delivered == group.last_delivered
+    assert waiting.undelivered == 10
+    report = (await ops.interrupt(replay)).json
+    assert not report["finished"]
+    assert report["unreported"] == 10
+
+
+async def test_an_interrupted_replay_goes_on_where_it_stopped(
+    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis, leads: Leads, database: Database
+) -> None:
+    async with syncer():
+        events = await create(60)
+        before = await leads()
+        await delete_leads(database, [event.subject for event in events])
+        replay = await ops.start("replay", "--from", "archive", "--rate", "10", "--json")
+
+        async def some_added() -> str | None:
+            jobs = ReplayJobs(redis)
+            orders = await jobs.recent()
+            if orders and (await jobs.progress(orders[0].id)).added:
+                return orders[0].id
+            return None
+
+        job = await eventually(some_added)
+        assert job is not None
+        ended = await ops.interrupt(replay)
+        assert ended.code == 130
+        stopped = ended.json
+        assert (stopped["finished"], stopped["id"]) == (False, job)
+        assert 0 < stopped["replayed"] < 60
+        jobs = ReplayJobs(redis)
+        order = await jobs.find(job)
+        assert order is not None
+        await jobs.save(replace(order, rate=None))  # the rest may go fast
+        report = (await ops("replay", "--job", job, "--json")).json
+        assert report["finished"]
+        assert (report["replayed"], report["applied_now"]) == (60, 60)
+        assert await leads() == before
+
+
+async def test_replayed_entries_leave_the_stream_when_every_group_is_done(
+    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis
+) -> None:
+    async with syncer():
+        await create(25)
+        await ops("replay", "--from", "archive", "--json")
+        state = await Inspector(redis).look(catalog.LEADS)
+        [info] = await redis.xinfo_groups(catalog.LEADS)
+    assert state.length == 25
+    assert info["lag"] == 0
+
+
+async def test_only_a_group_that_exists_can_be_replayed_to(ops: Ops, redis: Redis) -> None:
+    ended = await ops("replay", "--from", "archive", "--group", "nobody")
+    assert ended.code == 1
+    assert "has no group 'nobody'" in ended.stderr
+    assert not await redis.exists(catalog.LEADS)
+
+
+async def test_two_processes_cannot_run_one_replay(
+    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis
+) -> None:
+    async with syncer():
+        await create(30)
+        first = await ops.start("replay", "--from", "archive", "--rate", "15", "--json")
+
+        async def begun() -> str | None:
+            orders = await ReplayJobs(redis).recent()
+            return orders[0].id if orders else None
+
+        job = await eventually(begun)
+        assert job is not None
+        second = await ops.start("replay", "--job", job, "--json")
+        loser, winner = await _first_to_fail(ops, first, second)
+        assert "being run by another process" in loser
+        assert winner["finished"]
+        assert winner["replayed"] == 30
+
+
+async def test_poison_that_is_replayed_is_counted_as_dead(
+    ops: Ops, syncer: StartSyncer, create: Apply, database: Database
+) -> None:
+    async with syncer():
+        [poison, _] = await create(2)
+        async with database.connection() as connection:
+            await connection.execute(
+                "UPDATE leads.event SET data = data || $2::jsonb WHERE id = $1",
+                poison.id,
+                '{"lead": {"email": "nobody"}}',
+            )
+        ended = await ops("replay", "--from", "archive", "--json")
+        letters = (await ops("dead-letters", "list", "--json")).json
+    assert ended.code == 1
+    assert (ended.json["replayed"], ended.json["already_applied"], ended.json["dead"]) == (2, 1, 1)
+    assert [letter["letter"]["reason"] for letter in letters] == ["invalid-data"]
+
+
+async def _first_to_fail(ops: Ops, *processes: Any) -> tuple[str, Any]:
+    ended = [await ops.end(process) for process in processes]
+    [loser] = [one for one in ended if one.code == 1]
+    [winner] = [one for one in ended if one.code == 0]
+    return loser.stderr, winner.json
+
+
+async def _replies(redis: Redis) -> list[Any]:
+    return list(await redis.keys("reply:*"))

@@ -1,0 +1,138 @@
+"""What is exported can be imported: events to rebuild a system, leads to feed one."""
+
+import csv
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import orjson
+from redis.asyncio import Redis
+
+from shared.events.catalog import LEADS
+from shared.storage.pool import Database
+from shared.streams.publisher import add_events
+from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, rows
+from tests.support.builders import lead_created
+
+Leads = Callable[[], Awaitable[Table]]
+EVENTS = "SELECT * FROM leads.event ORDER BY id"
+
+
+async def test_an_empty_database_is_rebuilt_from_an_export_of_its_events(
+    ops: Ops,
+    syncer: StartSyncer,
+    create: Apply,
+    leads: Leads,
+    database: Database,
+    redis: Redis,
+    tmp_path: Path,
+) -> None:
+    file = str(tmp_path / "events.ndjson")
+    async with syncer():
+        events = await create(25)
+        await add_events(redis, [lead_created(events[0].data.lead)])  # type: ignore[attr-defined]  # a duplicate
+        await create(1)
+        before = await leads(), await rows(database, EVENTS)
+        assert (await ops("export", "events", "-o", file)).code == 0
+        async with database.connection() as connection:
+            await connection.execute("TRUNCATE leads.lead, leads.event CASCADE")
+        await redis.xtrim(LEADS, maxlen=0, approximate=False)
+        imported = (await ops("import", "events", file, "--yes", "--json")).json
+        report = (await ops("replay", "--from", "archive", "--json")).json
+        again = (await ops("import", "events", file, "--yes", "--json")).json
+    assert imported == {"rows": 27, "added": 27, "known": 0, "invalid": 0}
+    assert (report["applied_now"], report["already_applied"]) == (26, 1)
+    assert (await leads(), await rows(database, EVENTS)) == before
+    assert (again["added"], again["known"]) == (0, 27)
+
+
+async def test_an_export_is_for_its_owner_alone_and_appears_when_complete(
+    ops: Ops, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.ndjson"
+    await ops("export", "events", "-o", str(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208 (ASYNC240 wants no Path here)
+    nowhere = await ops("export", "events", "-o", str(tmp_path / "no" / "file"))
+    assert (nowhere.code, "cannot be written" in nowhere.stderr) == (1, True)
+
+
+async def test_exported_leads_can_be_imported_elsewhere(
+    ops: Ops, syncer: StartSyncer, create: Apply, database: Database, tmp_path: Path
+) -> None:
+    for name, chosen in (("leads.csv", "csv"), ("leads.ndjson", "ndjson")):
+        file = str(tmp_path / name)
+        async with syncer():
+            await create(12)
+            theirs = await _as_given(database)
+            assert (await ops("export", "leads", "--format", chosen, "-o", file)).code == 0
+            async with database.connection() as connection:
+                await connection.execute("TRUNCATE leads.lead, leads.event CASCADE")
+            report = (await ops("import", "leads", file, "--yes", "--json")).json
+            assert report["created"] == report["rows"] == len(theirs)
+            assert await _as_given(database) == theirs
+            again = (await ops("import", "leads", file, "--yes", "--json")).json
+            assert (again["created"], again["duplicate"]) == (0, len(theirs))
+
+
+async def test_bad_rows_are_told_by_number_and_the_good_ones_land(
+    ops: Ops, syncer: StartSyncer, leads: Leads, tmp_path: Path
+) -> None:
+    file, errors = tmp_path / "leads.csv", tmp_path / "errors.ndjson"
+    with file.open("w", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(["First Name", "last_name", "Email", "phone"])
+        writer.writerow(["Ada", "Lovelace", "ada@example.com", ""])
+        writer.writerow(["", "Hopper", "grace@example", "1"])
+        writer.writerow(["Mary", "Somerville", "mary@example.com", "+44 20 7946 0018"])
+        writer.writerow(["short"])
+    arguments = ("import", "leads", str(file), "--errors", str(errors))
+    checked = await ops(*arguments, "--dry-run", "--json")
+    assert (checked.json["invalid"], checked.json["created"], checked.code) == (2, 0, 1)
+    assert await leads() == []
+    async with syncer():
+        report = (await ops(*arguments, "--yes", "--json")).json
+    assert report == {"rows": 4, "created": 2, "duplicate": 0, "invalid": 2, "unknown": 0}
+    told = [orjson.loads(line) for line in errors.read_bytes().splitlines()]
+    assert [problem["row"] for problem in told] == [2, 4]
+    assert set(told[0]["errors"]) == {"firstName", "email", "phone"}
+    assert len(await leads()) == 2
+
+
+async def test_lines_that_are_no_events_are_told_and_the_others_added(
+    ops: Ops, syncer: StartSyncer, create: Apply, database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.ndjson"
+    async with syncer():
+        await create(3)
+    await ops("export", "events", "-o", str(file))
+    before = await rows(database, EVENTS)
+    nul = file.read_bytes().splitlines()[0].replace(b"tests", b"\\u0000tests")
+    file.write_bytes(file.read_bytes() + b"{}\n" + nul + b"\nnot json\n\xff\n")
+    async with database.connection() as connection:
+        await connection.execute("TRUNCATE leads.event CASCADE")
+    ended = await ops("import", "events", str(file), "--yes", "--json")
+    assert ended.json == {"rows": 7, "added": 3, "known": 0, "invalid": 4}
+    assert ended.code == 1
+    assert "Line 4: id Field required" in ended.stderr
+    assert await rows(database, EVENTS) == before
+
+
+async def test_an_export_to_standard_output_is_nothing_but_the_export(
+    ops: Ops, syncer: StartSyncer, create: Apply
+) -> None:
+    async with syncer():
+        events = await create(3)
+    exported = await ops("export", "events", "--lead", events[1].subject)
+    [line] = exported.stdout.splitlines()
+    assert orjson.loads(line)["subject"] == events[1].subject
+    assert "1 exported" in exported.stderr
+
+
+async def _as_given(database: Database) -> Table:
+    return await rows(
+        database,
+        "SELECT external_id, first_name, last_name, email, phone, cell, dob, city, state, "
+        "country, picture FROM leads.lead ORDER BY external_id",
+    )

@@ -1,0 +1,112 @@
+"""The cache never moves to an older version, and is never needed."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from shared.cache.lead_cache import PREFIX, LeadCache, open_cache
+from shared.domain.errors import UnavailableError
+from shared.events.envelope import new_id
+from shared.settings import CacheSettings
+
+
+@dataclass(frozen=True)
+class Lead:
+    id: UUID
+    version: int
+    external_id: UUID | None = None
+
+    @property
+    def json(self) -> bytes:
+        pointer = "null" if self.external_id is None else f'"{self.external_id}"'
+        return f'{{"id":"{self.id}","externalId":{pointer},"version":{self.version}}}'.encode()
+
+
+@pytest.fixture
+async def cache(cache_settings: CacheSettings, redis_url: str) -> AsyncGenerator[LeadCache]:
+    async with open_cache(cache_settings, default_url=redis_url) as opened:
+        yield opened
+
+
+async def test_a_lead_is_found_by_both_ids_and_kept_once(cache: LeadCache, redis: Redis) -> None:
+    lead = Lead(new_id(), 1, new_id())
+    await cache.put([lead])
+    assert lead.external_id is not None
+    for found in (await cache.get(lead.id), await cache.get_by_external_id(lead.external_id)):
+        assert found is not None
+        assert (found.version, found.json) == (1, lead.json)
+    assert await redis.get(f"{PREFIX}external:{lead.external_id}") == str(lead.id).encode()
+    for key in await redis.keys("*"):
+        assert 250_000 < await redis.pttl(key) < 350_000
+
+
+async def test_an_older_version_never_replaces_a_newer_one(cache: LeadCache) -> None:
+    lead_id = new_id()
+    for version in (2, 1, 3, 2, 10, 9):
+        await cache.fill(Lead(lead_id, version))
+    found = await cache.get(lead_id)
+    assert found is not None
+    assert found.version == 10
+
+
+async def test_a_deleted_lead_is_not_served_nor_filled_in_again(cache: LeadCache) -> None:
+    lead = Lead(new_id(), 3, new_id())
+    await cache.put([lead])
+    await cache.bury(lead.id, lead.external_id, version=4)
+    await cache.fill(lead)
+    assert lead.external_id is not None
+    assert await cache.get(lead.id) is None
+    assert await cache.get_by_external_id(lead.external_id) is None
+
+
+async def test_a_pointer_to_a_lead_that_has_moved_on_finds_nothing(cache: LeadCache) -> None:
+    lead = Lead(new_id(), 1, new_id())
+    await cache.put([lead])
+    await cache.put([Lead(lead.id, 2, new_id())])
+    assert lead.external_id is not None
+    assert await cache.get_by_external_id(lead.external_id) is None
+
+
+async def test_foreign_keys_are_out_of_reach(cache: LeadCache, redis: Redis) -> None:
+    lead_id = new_id()
+    await redis.set(str(lead_id), '1:{"secret":true}')
+    assert await cache.get(lead_id) is None
+    assert await cache.get_by_external_id(lead_id) is None
+
+
+async def test_readers_and_writers_in_any_order_never_move_it_back(cache: LeadCache) -> None:
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    for _round in range(300):
+        lead_id = new_id()
+        versions = list(range(1, 8))
+        chance.shuffle(versions)
+
+        async def write(version: int, lead_id: UUID = lead_id) -> None:
+            await asyncio.sleep(0)
+            await cache.fill(Lead(lead_id, version))
+
+        await asyncio.gather(*(write(version) for version in versions))
+        found = await cache.get(lead_id)
+        assert found is not None, seed
+        assert found.version == 7, seed
+
+
+async def test_without_redis_reads_find_nothing_and_writes_say_so(
+    cache_settings: CacheSettings,
+) -> None:
+    nowhere = cache_settings.model_copy(
+        update={"cache_redis_url": SecretStr("redis://127.0.0.1:9/0")}
+    )
+    lead = Lead(new_id(), 1)
+    async with open_cache(nowhere, default_url="") as cache:
+        assert await cache.get(lead.id) is None
+        await cache.fill(lead)
+        with pytest.raises(UnavailableError):
+            await cache.put([lead])

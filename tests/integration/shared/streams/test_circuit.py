@@ -1,0 +1,69 @@
+"""When nearly everything fails, nothing is parked and reading waits."""
+
+from collections.abc import Sequence
+
+from shared.domain.errors import PermanentError, UnavailableError
+from shared.events.envelope import Event
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.streams.circuit import FEWEST, Circuit
+from shared.streams.publisher import add_events
+from tests.integration.shared.streams.conftest import Bench
+from tests.support.builders import lead_created
+from tests.support.eventually import eventually
+
+
+async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
+    bench: Bench,
+) -> None:
+    healthy = False
+    applied: set[str] = set()
+
+    async def handler(events: Sequence[Event]) -> list[Outcome]:
+        if not healthy:
+            raise PermanentError("a bug of ours", code="bug")
+        applied.update(str(event.id) for event in events)
+        return [Outcome(OutcomeStatus.CREATED) for _ in events]
+
+    sent = [lead_created() for _ in range(FEWEST * 3)]
+    await add_events(bench.redis, sent)
+    async with bench.worker(handler, batch=5) as worker:
+
+        async def is_unready() -> bool:
+            try:
+                await worker.check()
+            except UnavailableError as error:
+                return "nearly every event fails" in str(error)
+            return False
+
+        await eventually(is_unready)
+        assert len(bench.letters.letters) < FEWEST
+        healthy = True
+        await add_events(bench.redis, [lead_created()])
+
+        async def is_ready() -> bool:
+            return not await is_unready() and len(applied) > len(sent) - FEWEST * 2
+
+        await eventually(is_ready)
+    # What failed while the circuit was open waits for its retry, no attempt used up.
+    assert len(bench.letters.letters) < FEWEST
+
+
+def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
+    circuit = Circuit()
+    for _attempt in range(10):
+        for number in range(FEWEST - 1):
+            circuit.failed(f"event {number}")
+    assert not circuit.is_open
+
+
+def test_it_opens_when_nearly_all_fail_and_closes_with_a_success() -> None:
+    circuit = Circuit()
+    for number in range(100):
+        circuit.succeeded(f"good {number}")
+    for number in range(44):
+        circuit.failed(f"bad {number}")
+    assert not circuit.is_open
+    circuit.failed("bad 45")
+    assert circuit.is_open
+    circuit.succeeded("good again")
+    assert not circuit.is_open

@@ -1,0 +1,101 @@
+"""Trimming forgets what is old and finished, and nothing else."""
+
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.events import catalog
+from shared.streams.capacity import Capacity, StreamFullError
+from shared.streams.entries import entries_of
+from shared.streams.leadership import Leadership
+from shared.streams.publisher import add_events, open_publisher
+from shared.streams.trimmer import Trimmer
+from tests.support.builders import lead_created
+
+# Old enough for any retention, and in whole nodes, since trimming is by the node.
+COUNT = 500
+NOTHING = timedelta(microseconds=1)
+WEEK = timedelta(days=7)
+PLENTY = 1 << 30
+
+
+async def test_finished_and_old_is_trimmed(redis: Redis) -> None:
+    await _fill(redis, read=COUNT, acknowledged=COUNT)
+    await _trimmer(redis, retention=NOTHING).trim()
+    assert await redis.xlen(catalog.LEADS) < COUNT / 2
+
+
+async def test_young_is_kept(redis: Redis) -> None:
+    await _fill(redis, read=COUNT, acknowledged=COUNT)
+    await _trimmer(redis, retention=WEEK).trim()
+    assert await redis.xlen(catalog.LEADS) == COUNT
+
+
+@pytest.mark.parametrize(("read", "acknowledged"), [(0, 0), (COUNT, 0), (200, 200), (400, 250)])
+async def test_what_a_group_has_yet_to_finish_is_kept_however_old(
+    redis: Redis, read: int, acknowledged: int
+) -> None:
+    ids = await _fill(redis, read=read, acknowledged=acknowledged)
+    await _trimmer(redis, retention=NOTHING).trim()
+    kept = {entry.id for entry in entries_of(await redis.xrange(catalog.LEADS))}
+    assert kept.issuperset(ids[acknowledged:])
+
+
+async def test_without_its_group_a_stream_is_not_trimmed(redis: Redis) -> None:
+    await add_events(redis, [lead_created() for _ in range(COUNT)])
+    await _trimmer(redis, retention=NOTHING).trim()
+    assert await redis.xlen(catalog.LEADS) == COUNT
+
+
+async def test_history_makes_way_before_new_events_are_refused(redis: Redis) -> None:
+    await _fill(redis, read=COUNT, acknowledged=COUNT)
+    await _trimmer(redis, retention=WEEK, max_bytes=10_000).trim()
+    assert await redis.xlen(catalog.LEADS) < COUNT / 2
+
+
+async def test_a_full_stream_refuses_events_until_it_has_room(redis: Redis) -> None:
+    await _fill(redis, read=0, acknowledged=0)
+    async with open_publisher(redis, max_bytes=10_000) as publisher:
+        capacity = Capacity(redis, streams=[catalog.LEADS], max_bytes=10_000)
+        await capacity.measure()
+        with pytest.raises(StreamFullError):
+            capacity.check(catalog.LEADS)
+        await redis.xtrim(catalog.LEADS, maxlen=0, approximate=False)
+        await capacity.measure()
+        capacity.check(catalog.LEADS)
+        assert await publisher.publish(lead_created())
+
+
+async def test_a_long_idle_consumer_is_removed_only_with_nothing_pending(redis: Redis) -> None:
+    await _fill(redis, read=1, acknowledged=0)
+    await _trimmer(redis, retention=WEEK).remove_idle_consumers()
+    assert len(await redis.xinfo_consumers(catalog.LEADS, catalog.SYNCER)) == 1
+
+
+async def test_one_leads_at_a_time_and_another_follows(redis: Redis) -> None:
+    lease = timedelta(milliseconds=200)
+    first, second = (
+        Leadership(redis, chore="trim", holder=name, lease=lease) for name in ("first", "second")
+    )
+    assert await first.hold()
+    assert not await second.hold()
+    assert await first.hold()
+    await redis.delete("leader:trim")  # as when the lease is over
+    assert await second.hold()
+    assert not await first.hold()
+
+
+def _trimmer(redis: Redis, *, retention: timedelta, max_bytes: int = PLENTY) -> Trimmer:
+    return Trimmer(redis, streams=[catalog.LEADS], retention=retention, max_bytes=max_bytes)
+
+
+async def _fill(redis: Redis, *, read: int, acknowledged: int) -> list[str]:
+    """Add entries of which the group has read and acknowledged the first so many."""
+    await redis.xgroup_create(catalog.LEADS, catalog.SYNCER, id="0", mkstream=True)
+    added = await add_events(redis, [lead_created() for _ in range(COUNT)])
+    if read:
+        await redis.xreadgroup(catalog.SYNCER, "reader", {catalog.LEADS: ">"}, count=read)
+    if acknowledged:
+        await redis.xack(catalog.LEADS, catalog.SYNCER, *added[:acknowledged])
+    return added

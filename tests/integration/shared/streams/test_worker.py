@@ -1,0 +1,317 @@
+"""What the streams runtime does with events, in the order in which one would ask."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from redis.asyncio import Redis
+from redis.typing import EncodableT, FieldT
+
+from shared.background import background
+from shared.domain.errors import PermanentError, TransientError, UnavailableError
+from shared.events import catalog
+from shared.events.envelope import Event
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.settings import StreamsSettings
+from shared.streams.connection import open_redis
+from shared.streams.group import Group
+from shared.streams.publisher import add_events
+from shared.streams.replies import Replies
+from shared.streams.subscription import Handler
+from shared.streams.worker import Worker
+from tests.integration.shared.streams.conftest import Bench
+from tests.support.builders import lead_created
+from tests.support.eventually import eventually
+
+DONE = Outcome(OutcomeStatus.CREATED)
+
+
+class Recorder:
+    """A handler that notes the batches it gets."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Event]] = []
+
+    async def __call__(self, events: Sequence[Event]) -> list[Outcome]:
+        self.batches.append(list(events))
+        return [DONE for _ in events]
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch]
+
+
+async def test_events_arrive_whole_in_order_and_are_acknowledged(bench: Bench) -> None:
+    sent = [lead_created(correlation_id="request-1") for _ in range(25)]
+    await add_events(bench.redis, sent)
+    handler = Recorder()
+    async with bench.worker(handler, batch=10):
+        await eventually(bench.all_done)
+    assert handler.events == sent
+    assert max(map(len, handler.batches)) == 10
+
+
+async def test_the_reply_reaches_the_asker(bench: Bench, streams_settings: StreamsSettings) -> None:
+    block = timedelta(milliseconds=100)
+    async with open_redis(streams_settings, block=block) as reader:
+        replies = Replies(reader, instance="api:test:1", block=block)
+        event = lead_created(reply_to=replies.address)
+        async with background(replies.run(), name="replies"), bench.worker(Recorder()):
+            with replies.expect(event.id) as reply:
+                await add_events(bench.redis, [event])
+                assert await asyncio.wait_for(reply, 5) == DONE
+
+
+async def test_a_replayed_event_is_answered_to_nobody(bench: Bench) -> None:
+    event = lead_created(reply_to="reply:api:test:1", replay_id="replay-1")
+    await add_events(bench.redis, [event])
+    async with bench.worker(Recorder()):
+        await eventually(bench.all_done)
+    assert not await bench.redis.exists("reply:api:test:1")
+
+
+async def test_an_entry_for_another_group_is_passed_over(bench: Bench) -> None:
+    await add_events(bench.redis, [lead_created(only_group="somebody-else")])
+    handler = Recorder()
+    async with bench.worker(handler):
+        await eventually(bench.all_done)
+    assert handler.events == []
+
+
+async def test_a_transient_failure_is_retried_as_the_next_attempt(bench: Bench) -> None:
+    attempts: list[int] = []
+
+    async def fails_once(events: Sequence[Event]) -> list[Outcome]:
+        attempts.extend(event.attempt for event in events)
+        if events[0].attempt == 1:
+            raise TransientError("not yet")
+        return [DONE for _ in events]
+
+    await add_events(bench.redis, [lead_created()])
+    async with bench.worker(fails_once):
+        await eventually(lambda: _reached(attempts, [1, 2]))
+        await eventually(bench.all_done)
+    assert bench.letters.letters == []
+
+
+async def test_a_permanent_failure_is_parked_and_its_batch_mates_are_not(bench: Bench) -> None:
+    poison = lead_created()
+    sent = [lead_created(), poison, lead_created()]
+    applied: list[Event] = []
+
+    async def refuses(events: Sequence[Event]) -> list[Outcome]:
+        if poison in events:
+            raise PermanentError("never", code="unfit")
+        applied.extend(events)
+        return [DONE for _ in events]
+
+    await add_events(bench.redis, sent)
+    async with bench.worker(refuses):
+        await eventually(bench.all_done)
+    assert applied == [sent[0], sent[2]]
+    [letter] = bench.letters.letters
+    assert (letter.event_id, letter.reason, letter.group) == (str(poison.id), "unfit", "syncer")
+    assert letter.fields["data"] == poison.data.model_dump_json()
+
+
+async def test_attempts_are_bounded(bench: Bench) -> None:
+    async def breaks(_events: Sequence[Event]) -> list[Outcome]:
+        raise ZeroDivisionError
+
+    await add_events(bench.redis, [lead_created()])
+    async with bench.worker(breaks, max_attempts=2):
+        await eventually(lambda: _any(bench.letters.letters))
+        await eventually(bench.all_done)
+    assert [(letter.reason, letter.attempts) for letter in bench.letters.letters] == [("error", 2)]
+
+
+async def test_an_outage_is_waited_out_and_uses_up_no_attempt(bench: Bench) -> None:
+    calls = 0
+
+    async def down_for_a_while(events: Sequence[Event]) -> list[Outcome]:
+        nonlocal calls
+        calls += 1
+        if calls <= 6:
+            raise UnavailableError("PostgreSQL is away")
+        assert [event.attempt for event in events] == [1]
+        return [DONE for _ in events]
+
+    await add_events(bench.redis, [lead_created()])
+    async with bench.worker(down_for_a_while, max_attempts=2) as worker:
+        await eventually(lambda: _trouble(worker))
+        await eventually(bench.all_done)
+        await worker.check()
+    assert bench.letters.letters == []
+
+
+async def test_what_is_no_event_is_parked(bench: Bench) -> None:
+    await bench.redis.xadd(catalog.LEADS, {"hello": b"\xff\x00"})
+    await bench.redis.xadd(catalog.LEADS, _fields(type="lead-teleported"))
+    await bench.redis.xadd(catalog.LEADS, _fields(dataschema="urn:leads:lead-created:99"))
+    await bench.redis.xadd(catalog.LEADS, _fields(data="{}"))
+    async with bench.worker(Recorder()):
+        await eventually(bench.all_done)
+    assert [letter.reason for letter in bench.letters.letters] == [
+        "undecodable",
+        "unknown-type",
+        "unknown-version",
+        "invalid-data",
+    ]
+
+
+async def test_a_dead_consumers_entries_are_taken_over_one_by_one(
+    bench: Bench, streams_settings: StreamsSettings
+) -> None:
+    sent = [lead_created() for _ in range(5)]
+    await _read_and_die(bench, streams_settings, sent)
+    handler = Recorder()
+    async with bench.worker(handler, batch=10):
+        await eventually(bench.all_done)
+    assert sorted(event.id for event in handler.events) == sorted(event.id for event in sent)
+    assert {len(batch) for batch in handler.batches} == {1}
+
+
+async def test_an_entry_that_kills_its_consumers_is_parked(
+    bench: Bench, streams_settings: StreamsSettings
+) -> None:
+    [killer] = sent = [lead_created()]
+    await _read_and_die(bench, streams_settings, sent, deaths=3)
+    handler = Recorder()
+    async with bench.worker(handler):
+        await eventually(bench.all_done)
+    assert handler.events == []
+    assert [(letter.event_id, letter.reason) for letter in bench.letters.letters] == [
+        (str(killer.id), "crash")
+    ]
+
+
+async def test_an_applied_entry_whose_consumers_died_is_only_acknowledged(
+    bench: Bench, streams_settings: StreamsSettings
+) -> None:
+    await _read_and_die(bench, streams_settings, [lead_created()], deaths=3)
+
+    async def settled(_event_id: object) -> bool:
+        return True
+
+    async with bench.worker(Recorder(), settled=settled):
+        await eventually(bench.all_done)
+    assert bench.letters.letters == []
+
+
+async def test_long_work_keeps_its_entry(bench: Bench) -> None:
+    runs: list[str] = []
+
+    def slow(name: str) -> Handler:
+        async def handler(events: Sequence[Event]) -> list[Outcome]:
+            runs.append(name)
+            await asyncio.sleep(1.5)
+            return [DONE for _ in events]
+
+        return handler
+
+    await add_events(bench.redis, [lead_created()])
+    lease = timedelta(milliseconds=300)
+    async with (
+        bench.worker(slow("first"), name="syncer:test:1", lease=lease),
+        bench.worker(slow("second"), name="syncer:test:2", lease=lease),
+    ):
+        await eventually(bench.all_done)
+    assert len(runs) == 1
+
+
+async def test_the_group_is_made_anew_when_the_stream_is_lost(bench: Bench) -> None:
+    handler = Recorder()
+    async with bench.worker(handler):
+        await add_events(bench.redis, [lead_created()])
+        await eventually(lambda: _any(handler.events))
+        await bench.redis.flushall()
+        again = lead_created()
+        await add_events(bench.redis, [again])
+        await eventually(lambda: _has(handler.events, again))
+
+
+async def test_stopping_finishes_what_is_in_flight_and_leaves_the_group(bench: Bench) -> None:
+    started = asyncio.Event()
+
+    async def slow(events: Sequence[Event]) -> list[Outcome]:
+        started.set()
+        await asyncio.sleep(0.3)
+        return [DONE for _ in events]
+
+    await add_events(bench.redis, [lead_created()])
+    async with bench.worker(slow):
+        await asyncio.wait_for(started.wait(), 5)
+    assert await bench.pending() == 0
+    assert await bench.redis.xinfo_consumers(catalog.LEADS, catalog.SYNCER) == []
+
+
+async def test_stopping_hands_back_what_cannot_be_finished(bench: Bench) -> None:
+    started = asyncio.Event()
+
+    async def stuck(_events: Sequence[Event]) -> list[Outcome]:
+        started.set()
+        await asyncio.sleep(60)
+        return []
+
+    await add_events(bench.redis, [lead_created()])
+    long = timedelta(minutes=10)
+    async with bench.worker(stuck, name="syncer:test:1", lease=long):
+        await asyncio.wait_for(started.wait(), 5)
+    assert await bench.pending() == 1
+    # Claimable at once, ten minutes before its lease would have been over.
+    [pending] = await bench.redis.xpending_range(
+        catalog.LEADS, catalog.SYNCER, "-", "+", 1, idle=600_000
+    )
+    assert pending["times_delivered"] == 1
+
+
+async def _read_and_die(
+    bench: Bench, streams: StreamsSettings, events: list[Event], *, deaths: int = 1
+) -> None:
+    """Deliver events to consumers that never acknowledge them."""
+    await add_events(bench.redis, events)
+    async with open_redis(streams, block=timedelta(seconds=1)) as reader:
+        group = _group(bench.redis, reader, "syncer:dead:1")
+        await group.ensure()
+        entries = await group.read(count=100, block=timedelta(seconds=1))
+        for number in range(2, deaths + 1):
+            another = _group(bench.redis, reader, f"syncer:dead:{number}")
+            for entry in entries:
+                assert await another.claim(entry.id, idle=timedelta(0))
+
+
+def _group(redis: Redis, reader: Redis, consumer: str) -> Group:
+    return Group(redis, reader, stream=catalog.LEADS, group=catalog.SYNCER, consumer=consumer)
+
+
+def _fields(**changes: str) -> dict[FieldT, EncodableT]:
+    fields: dict[FieldT, EncodableT] = {
+        "id": "0190b2a4-0000-7000-8000-000000000000",
+        "source": "tests",
+        "type": "lead-created",
+        "subject": "lead",
+        "time": "2026-01-01T00:00:00+00:00",
+        "dataschema": "urn:leads:lead-created:1",
+        "data": "{}",
+    }
+    return fields | dict(changes)
+
+
+async def _reached(seen: list[int], wanted: list[int]) -> bool:
+    return seen == wanted
+
+
+async def _trouble(worker: Worker) -> bool:
+    try:
+        await worker.check()
+    except UnavailableError as error:
+        return "PostgreSQL is away" in str(error)
+    return False
+
+
+async def _any(things: Sequence[object]) -> bool:
+    return bool(things)
+
+
+async def _has(events: Sequence[Event], event: Event) -> bool:
+    return event in events

@@ -1,0 +1,132 @@
+"""The budget that all replicas share, and a user's daily quota."""
+
+import asyncio
+import time
+from datetime import date, timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.domain.errors import UnavailableError
+from shared.events.envelope import new_id
+from shared.settings import StreamsSettings
+from shared.streams.budget import DailyQuota, MinuteBudget, Place
+from shared.streams.connection import open_redis
+
+WINDOW = timedelta(seconds=1)
+NO_WAIT = timedelta(0)
+TODAY, TOMORROW = date(2026, 11, 24), date(2026, 11, 25)
+
+
+def budget_of(redis: Redis, *, calls: int = 0, tokens: int = 0) -> MinuteBudget:
+    return MinuteBudget(redis, name="tests", calls=calls, tokens=tokens, window=WINDOW)
+
+
+async def reserve(
+    budget: MinuteBudget, *, tokens: int = 10, within: timedelta = NO_WAIT, background: bool = False
+) -> Place | timedelta:
+    return await budget.reserve(tokens=tokens, within=within, background=background)
+
+
+async def test_calls_are_limited_across_replicas(redis: Redis) -> None:
+    budgets = [budget_of(redis, calls=5) for _ in range(3)]
+    places = [await reserve(budget) for budget in budgets * 3]
+    granted = [place for place in places if isinstance(place, Place)]
+    refused = [place for place in places if isinstance(place, timedelta)]
+    assert (len(granted), len(refused)) == (5, 4)
+    assert all(NO_WAIT < wait <= WINDOW for wait in refused)
+
+
+async def test_tokens_are_limited_and_settled(redis: Redis) -> None:
+    budget = budget_of(redis, tokens=100)
+    first = await reserve(budget, tokens=80)
+    assert isinstance(first, Place)
+    assert isinstance(await reserve(budget, tokens=30), timedelta)
+    await first.settle(20)
+    assert isinstance(await reserve(budget, tokens=80), Place)
+    assert isinstance(await reserve(budget, tokens=1), timedelta)
+
+
+async def test_call_larger_than_the_budget_gets_all_of_it(redis: Redis) -> None:
+    budget = budget_of(redis, tokens=100)
+    assert isinstance(await reserve(budget, tokens=1_000), Place)
+    assert isinstance(await reserve(budget, tokens=1), timedelta)
+
+
+async def test_first_come_are_first_served_and_no_window_holds_too_many(redis: Redis) -> None:
+    budgets = [budget_of(redis, calls=10), budget_of(redis, calls=10)]
+    started = time.monotonic()
+    due: list[float] = []
+    for number in range(35):
+        place = await reserve(budgets[number % 2], within=timedelta(seconds=10))
+        assert isinstance(place, Place)
+        due.append(time.monotonic() - started + place.wait.total_seconds())
+    # Each call may be made a window after the tenth before it: by their own clock, so with
+    # some room for the time that asking takes.
+    for earlier, later in zip(due, due[10:], strict=False):
+        assert later - earlier >= WINDOW.total_seconds() - 0.1
+    assert due[9] < 0.5
+    assert 2.9 <= due[34] <= 3.6
+
+
+async def test_places_come_back_with_time(redis: Redis) -> None:
+    budget = budget_of(redis, calls=1)
+    assert isinstance(await reserve(budget), Place)
+    wait = await reserve(budget)
+    assert isinstance(wait, timedelta)
+    await asyncio.sleep(wait.total_seconds() + 0.02)
+    assert isinstance(await reserve(budget), Place)
+
+
+async def test_background_work_leaves_half_to_people(redis: Redis) -> None:
+    budget = budget_of(redis, calls=10)
+    background = [await reserve(budget, background=True) for _ in range(7)]
+    assert sum(isinstance(place, Place) for place in background) == 5
+    people = [await reserve(budget) for _ in range(7)]
+    assert sum(isinstance(place, Place) for place in people) == 5
+
+
+async def test_pause_is_for_everybody_and_never_shortened(redis: Redis) -> None:
+    one, other = budget_of(redis, calls=100), budget_of(redis, calls=100)
+    await one.pause(timedelta(seconds=30))
+    await one.pause(timedelta(seconds=1))
+    wait = await reserve(other)
+    assert isinstance(wait, timedelta)
+    assert timedelta(seconds=29) < wait <= timedelta(seconds=30)
+
+
+async def test_nothing_is_left_behind(redis: Redis) -> None:
+    budget = budget_of(redis, calls=10)
+    await reserve(budget)
+    [key] = await redis.keys("budget:*")
+    assert 0 < await redis.pttl(key) <= 2_000
+
+
+async def test_quota_is_per_user_and_day(redis: Redis) -> None:
+    quota = DailyQuota(redis, name="tests", most=2)
+    request = new_id()
+    for _ in range(3):  # one request, delivered three times
+        assert await quota.take("ada", request, day=TODAY)
+    assert await quota.take("ada", new_id(), day=TODAY)
+    assert not await quota.take("ada", new_id(), day=TODAY)
+    assert await quota.take("ada", request, day=TODAY)
+    assert await quota.take("grace", new_id(), day=TODAY)
+    assert await quota.take("ada", new_id(), day=TOMORROW)
+    await quota.give_back("ada", request, day=TODAY)
+    assert await quota.take("ada", new_id(), day=TODAY)
+
+
+async def test_quota_holds_against_many_at_once(redis: Redis) -> None:
+    quota = DailyQuota(redis, name="tests", most=10)
+    taken = await asyncio.gather(*(quota.take("ada", new_id(), day=TODAY) for _ in range(50)))
+    assert sum(taken) == 10
+
+
+async def test_no_limit_needs_no_redis() -> None:
+    nowhere = StreamsSettings(redis_host="127.0.0.1", redis_port=1)
+    async with open_redis(nowhere) as redis:
+        assert await DailyQuota(redis, name="tests", most=0).take("ada", new_id(), day=TODAY)
+        with pytest.raises(UnavailableError):
+            await DailyQuota(redis, name="tests", most=1).take("ada", new_id(), day=TODAY)
+        with pytest.raises(UnavailableError):
+            await reserve(budget_of(redis, calls=1))

@@ -1,0 +1,67 @@
+"""What is counted, and that it can be fetched."""
+
+import asyncio
+from collections.abc import Mapping
+
+import aiohttp
+
+from devstack.free_ports import free_port
+from services.summarizer.app import run
+from services.summarizer.bootstrap import bootstrap
+from shared.background import background
+from shared.events.envelope import new_id
+from shared.settings import ObservabilitySettings, PostgresSettings, StreamsSettings
+from shared.storage.pool import Database
+from tests.integration.summarizer.conftest import OpenDesk
+from tests.support.eventually import eventually
+from tests.support.summaries import Desk, Says, answer, is_down, requested, stored_lead
+from tests.support.summarizer import summarizer_settings
+
+
+def value(desk: Desk, name: str, **labels: str) -> float | None:
+    return desk.registry.get_sample_value(f"leads_summary_{name}", labels)
+
+
+async def test_ends_calls_tokens_and_reasons_are_counted(
+    database: Database, desk_of: OpenDesk
+) -> None:
+    first, second = await stored_lead(database), await stored_lead(database)
+    async with desk_of(Says("{}", answer(), is_down())) as desk:
+        await desk.ask(requested(first))
+        await desk.ask(requested(first))
+        await desk.ask(requested(second))
+        await desk.ask(requested(new_id()))
+    ends: Mapping[str, float] = {"written": 1, "reused": 1, "failed": 1, "not-found": 1}
+    for end, count in ends.items():
+        assert value(desk, "requests_total", end=end) == count
+    assert value(desk, "model_calls_total") == 3
+    assert value(desk, "model_tokens_total", way="in") == 200
+    assert value(desk, "failures_total", reason="provider-unavailable") == 1
+    assert value(desk, "seconds_count") == 2
+
+
+async def test_metrics_are_served(
+    postgres_settings: PostgresSettings, streams_settings: StreamsSettings
+) -> None:
+    port = free_port()
+    settings = summarizer_settings(
+        postgres_settings,
+        streams_settings,
+        observability=ObservabilitySettings(health_host="127.0.0.1", health_port=port),
+    )
+
+    async def fetch() -> str | None:
+        try:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as response:
+                return await response.text()
+        except aiohttp.ClientConnectionError:
+            return None
+
+    async with (
+        aiohttp.ClientSession() as session,
+        bootstrap(settings) as context,
+        background(run(context, settings, asyncio.Event()), name="summarizer"),
+    ):
+        text = await eventually(fetch)
+    assert text is not None
+    assert "leads_summary_breaker_open 0.0" in text

@@ -1,0 +1,200 @@
+"""lead-created events become leads: once each, and never two for one person."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from shared.background import background
+from shared.cache.lead_cache import open_cache
+from shared.events import catalog
+from shared.events.envelope import Event, new_id
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.settings import CacheSettings, StreamsSettings
+from shared.storage.event_store import EventStore
+from shared.storage.lead_repository import LeadRepository
+from shared.storage.pool import Database
+from shared.streams.connection import open_redis
+from shared.streams.entries import entries_of
+from shared.streams.publisher import add_events
+from shared.streams.replay_tally import ReplayResult, read_tally
+from shared.streams.replies import Replies
+from tests.integration.syncer.conftest import StartSyncer
+from tests.support.builders import lead_created, lead_fields
+from tests.support.eventually import eventually
+
+
+class Asker:
+    """Publishes events and waits for what became of them."""
+
+    def __init__(self, redis: Redis, replies: Replies) -> None:
+        self._redis = redis
+        self._replies = replies
+
+    @property
+    def address(self) -> str:
+        return self._replies.address
+
+    async def ask(self, events: Sequence[Event]) -> list[Outcome]:
+        return await asyncio.gather(*(self._ask(event) for event in events))
+
+    async def _ask(self, event: Event) -> Outcome:
+        with self._replies.expect(event.id) as reply:
+            await add_events(self._redis, [event])
+            return await asyncio.wait_for(reply, 10)
+
+
+@pytest.fixture
+async def asker(redis: Redis, streams_settings: StreamsSettings) -> AsyncGenerator[Asker]:
+    block = timedelta(milliseconds=100)
+    async with open_redis(streams_settings, block=block) as reader:
+        replies = Replies(reader, instance="tests", block=block)
+        async with background(replies.run(), name="replies"):
+            yield Asker(redis, replies)
+
+
+async def test_a_lead_is_stored_cached_answered_and_announced(
+    start_syncer: StartSyncer,
+    asker: Asker,
+    database: Database,
+    redis: Redis,
+    cache_settings: CacheSettings,
+    redis_url: str,
+) -> None:
+    lead = lead_fields(picture="https://example.com/ada.jpg", first_name="Ž")
+    event = lead_created(lead, reply_to=asker.address)
+    async with start_syncer():
+        [outcome] = await asker.ask([event])
+    assert outcome.status == OutcomeStatus.CREATED
+    body = orjson.loads(outcome.body)
+    wanted = orjson.loads(lead.model_dump_json())
+    assert {name: body[name] for name in wanted} == wanted
+    assert (body["id"], body["version"], body["status"]) == (event.subject, 1, "new")
+    assert body["createdAt"] == event.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    stored = await LeadRepository(database).get(UUID(event.subject))
+    assert stored is not None
+    assert stored.json == outcome.body
+    async with open_cache(cache_settings, default_url=redis_url) as cache:
+        for cached in (
+            await cache.get(stored.id),
+            await cache.get_by_external_id(UUID(body["externalId"])),
+        ):
+            assert cached is not None
+            assert cached.json == outcome.body
+    [announced] = entries_of(await redis.xrange(catalog.CHANGES))
+    assert orjson.loads(announced.fields[b"data"]) == {
+        "leadId": event.subject,
+        "leadVersion": 1,
+        "change": "created",
+    }
+
+
+async def test_the_same_event_twice_is_one_lead_and_one_answer(
+    start_syncer: StartSyncer, asker: Asker, database: Database
+) -> None:
+    event = lead_created(reply_to=asker.address)
+    async with start_syncer():
+        first = await asker.ask([event])
+        assert await asker.ask([event, event]) == first * 2
+    assert await _count(database, "lead") == 1
+
+
+async def test_the_same_event_with_another_payload_is_refused(
+    start_syncer: StartSyncer, asker: Asker
+) -> None:
+    event_id = new_id()
+    async with start_syncer():
+        await asker.ask([lead_created(event_id=event_id, reply_to=asker.address)])
+        [outcome] = await asker.ask([lead_created(event_id=event_id, reply_to=asker.address)])
+    assert outcome.status == OutcomeStatus.KEY_REUSED
+
+
+async def test_duplicates_name_the_field_and_the_lead_in_the_way(
+    start_syncer: StartSyncer, asker: Asker, database: Database
+) -> None:
+    lead = lead_fields(email="Grace.Hopper@example.com")
+    first = lead_created(lead, reply_to=asker.address)
+    other_case = lead_created(lead_fields(email="GRACE.HOPPER@EXAMPLE.com"), reply_to=asker.address)
+    same_external_id = lead_created(
+        lead_fields(external_id=lead.external_id), reply_to=asker.address
+    )
+    async with start_syncer():
+        await asker.ask([first])
+        by_email, by_external_id = await asker.ask([other_case, same_external_id])
+    assert by_email.status == by_external_id.status == OutcomeStatus.DUPLICATE
+    assert orjson.loads(by_email.body) == {"field": "email", "leadId": first.subject}
+    assert orjson.loads(by_external_id.body) == {"field": "externalId", "leadId": first.subject}
+    assert await EventStore(database).outcomes([other_case.id]) == {other_case.id: "duplicate"}
+
+
+async def test_a_replay_brings_back_what_vanished_and_changes_nothing_else(
+    start_syncer: StartSyncer, asker: Asker, database: Database, redis: Redis
+) -> None:
+    events = [lead_created(reply_to=asker.address) for _ in range(4)]
+    replayed = [replace(event, replay_id="replay-1") for event in events]
+    async with start_syncer():
+        await asker.ask(events)
+        before = await _table(database)
+        async with database.connection() as connection:
+            await connection.execute(
+                "DELETE FROM leads.lead WHERE id = $1", UUID(events[2].subject)
+            )
+        await add_events(redis, replayed)
+        await eventually(lambda: _same(database, before))
+        await eventually(lambda: _tallied(redis, "replay-1", applied=1, repeated=3))
+
+
+async def test_of_racing_creates_one_wins(
+    start_syncer: StartSyncer, asker: Asker, database: Database
+) -> None:
+    racers = [
+        lead_created(lead_fields(email=f"racer{key}@example.com"), reply_to=asker.address)
+        for _ in range(8)
+        for key in range(20)
+    ]
+    async with start_syncer(), start_syncer():
+        outcomes = await asker.ask(racers)
+    statuses = [outcome.status for outcome in outcomes]
+    assert statuses.count(OutcomeStatus.CREATED) == 20
+    assert statuses.count(OutcomeStatus.DUPLICATE) == 140
+    assert await _count(database, "lead") == 20
+
+
+async def test_a_dead_cache_keeps_no_lead_from_being_created(
+    start_syncer: StartSyncer, asker: Asker, cache_settings: CacheSettings
+) -> None:
+    nowhere = cache_settings.model_copy(
+        update={"cache_redis_url": SecretStr("redis://127.0.0.1:9")}
+    )
+    async with start_syncer(cache=nowhere):
+        [outcome] = await asker.ask([lead_created(reply_to=asker.address)])
+    assert outcome.status == OutcomeStatus.CREATED
+
+
+async def _count(database: Database, table: str) -> int:
+    async with database.connection() as connection:
+        return int(await connection.fetchval(f"SELECT count(*) FROM leads.{table}"))  # noqa: S608
+
+
+async def _table(database: Database) -> list[tuple[object, ...]]:
+    async with database.connection() as connection:
+        return [
+            tuple(row) for row in await connection.fetch("SELECT * FROM leads.lead ORDER BY id")
+        ]
+
+
+async def _same(database: Database, before: list[tuple[object, ...]]) -> bool:
+    return await _table(database) == before
+
+
+async def _tallied(redis: Redis, replay_id: str, *, applied: int, repeated: int) -> bool:
+    return await read_tally(redis, replay_id) == {
+        ReplayResult.APPLIED: applied,
+        ReplayResult.ALREADY_APPLIED: repeated,
+    }

@@ -1,0 +1,42 @@
+"""A Supabase project's tokens as the API verifies them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+from pydantic import SecretStr
+
+from services.api.auth.accounts import Accounts
+from services.api.auth.keys import SigningKeys
+from services.api.auth.token_cache import TokenCache
+from services.api.auth.verifier import TokenVerifier
+from services.api.settings import AuthSettings
+from tests.support.auth_server import AuthServer
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The parts that know the project."""
+
+    keys: SigningKeys
+    verifier: TokenVerifier
+
+
+OpenProject = Callable[..., Project]
+
+
+def open_project(
+    auth: AuthServer, http: httpx.AsyncClient, *, secret: str | None = None
+) -> Project:
+    """Join the parts that verify the tokens of the auth server's project."""
+    settings = AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests"))
+    known = TokenCache()
+    keys = SigningKeys(http, auth_url=settings.auth_url, on_change=known.clear)
+    accounts = Accounts(
+        http,
+        auth_url=settings.auth_url,
+        key=settings.supabase_key.get_secret_value(),
+        timeout=settings.auth_timeout,
+    )
+    verifier = TokenVerifier(keys, accounts, known, secret=secret, issuers=settings.issuers)
+    return Project(keys, verifier)

@@ -1,0 +1,181 @@
+"""Summarizer parts for tests: stored leads, requests, and providers that say what they are told."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from services.summarizer.breaker import Breaker
+from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
+from services.summarizer.metrics import SummaryMetrics
+from services.summarizer.prompts import Prompt
+from services.summarizer.providers import Completion, Provider, ProviderError
+from services.summarizer.upstream import Upstream
+from services.summarizer.writer import SummaryWriter
+from shared.cache.lead_cache import LeadCache, open_cache
+from shared.domain.lead import email_key
+from shared.domain.summary import FailureReason
+from shared.events.envelope import Event, new_id
+from shared.events.outcome import Outcome
+from shared.events.summary_events import SummaryRequested
+from shared.settings import CacheSettings, StreamsSettings
+from shared.storage.event_record import EventRecord
+from shared.storage.lead_creation import Creation, LeadCreationRepository, NewLead
+from shared.storage.pool import Database
+from shared.storage.summary_records import SummarySource
+from shared.storage.summary_repository import SummaryRepository, open_summaries
+from shared.streams.budget import DailyQuota
+from shared.streams.late_replies import LateReplies
+from shared.streams.publisher import open_publisher
+from shared.streams.subscription import Handler
+from tests.support.builders import lead_created, lead_fields
+
+SOURCE = SummarySource(provider="tests", model="says-hello", prompt_version="1")
+PATIENCE = timedelta(seconds=20)
+
+
+def answer(summary: Any = "Hello", next_action: Any = "Say hello back") -> str:
+    """Return an answer as a model gives it."""
+    return orjson.dumps({"summary": summary, "next_action": next_action}).decode()
+
+
+class Says:
+    """Gives the answers in turn, the last one over and over; counts how often it was asked."""
+
+    name = "tests"
+    model = "says-hello"
+
+    def __init__(self, *answers: str | ProviderError, delay: timedelta = timedelta(0)) -> None:
+        self._answers = list(answers) or [answer()]
+        self._delay = delay.total_seconds()
+        self.prompts: list[Prompt] = []
+
+    @property
+    def calls(self) -> int:
+        return len(self.prompts)
+
+    async def complete(self, prompt: Prompt, *, timeout: timedelta) -> Completion:  # noqa: ARG002, ASYNC109 (the port's)
+        self.prompts.append(prompt)
+        await asyncio.sleep(self._delay)
+        given = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(given, ProviderError):
+            raise given
+        return Completion(text=given, tokens_in=100, tokens_out=20)
+
+
+class Waits(Says):
+    """Answers when `go` is set; `asked` is set once somebody waits."""
+
+    def __init__(self, *answers: str | ProviderError) -> None:
+        super().__init__(*answers)
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self.most_at_once = 0
+        self._at_once = 0
+
+    async def complete(self, prompt: Prompt, *, timeout: timedelta) -> Completion:  # noqa: ASYNC109 (the port's)
+        self.asked.set()
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await self.go.wait()
+            return await super().complete(prompt, timeout=timeout)
+        finally:
+            self._at_once -= 1
+
+
+def is_down(reason: FailureReason = FailureReason.PROVIDER_UNAVAILABLE) -> ProviderError:
+    """Return an error that no other try will mend."""
+    return ProviderError("down", reason=reason, detail="It is down.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """One summarizer process's parts around a provider."""
+
+    handle: Handler
+    summaries: SummaryRepository
+    cache: LeadCache
+    replies: LateReplies
+    registry: CollectorRegistry
+
+    async def ask(self, event: Event) -> Outcome:
+        """Handle one event."""
+        [outcome] = await self.handle([event])
+        return outcome
+
+
+@asynccontextmanager
+async def open_desk(
+    database: Database,
+    redis: Redis,
+    streams: StreamsSettings,
+    provider: Provider,
+    *,
+    quota: int = 0,
+    patience: timedelta = PATIENCE,
+    source: SummarySource = SOURCE,
+) -> AsyncGenerator[Desk]:
+    """Open the parts of one process; several desks on one database are several replicas."""
+    async with (
+        open_cache(CacheSettings(), default_url=streams.url) as cache,
+        open_publisher(redis) as publisher,
+        open_summaries(database, source) as summaries,
+    ):
+        upstream = Upstream(
+            provider,
+            breaker=Breaker(failures=10, pause=timedelta(seconds=15)),
+            concurrency=500,
+            timeout=timedelta(seconds=10),
+        )
+        replies = LateReplies(redis)
+        registry = CollectorRegistry()
+        handler = SummaryRequestedHandler(
+            summaries,
+            SummaryWriter(upstream),
+            cache_lead=lambda document: cache.put([document]),
+            publisher=publisher,
+            replies=replies,
+            quota=DailyQuota(redis, name="summaries", most=quota),
+            metrics=SummaryMetrics(registry),
+            patience=patience,
+        )
+        yield Desk(
+            handle=handler, summaries=summaries, cache=cache, replies=replies, registry=registry
+        )
+
+
+async def stored_lead(database: Database, **changes: Any) -> UUID:
+    """Store a lead and return its id."""
+    event = lead_created(lead_fields(**changes))
+    data: Any = event.data
+    fields = data.lead
+    lead = NewLead(
+        id=data.lead_id,
+        email_key=email_key(fields.email),
+        source=data.source,
+        created_by=None,
+        created_at=event.time,
+        **fields.model_dump(by_alias=False),
+    )
+    await LeadCreationRepository(database).create([Creation(EventRecord.of(event), lead)])
+    return lead.id
+
+
+def requested(lead_id: UUID, *, event_id: UUID | None = None, **changes: Any) -> Event:
+    """Return a summary-requested event; changes go to its data or to its envelope."""
+    data = {name: changes.pop(name) for name in ("regenerate", "requested_by") if name in changes}
+    return Event(
+        id=event_id or new_id(),
+        source="tests",
+        subject=str(lead_id),
+        data=SummaryRequested(lead_id=lead_id, **data),
+        **changes,
+    )

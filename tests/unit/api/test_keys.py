@@ -1,0 +1,79 @@
+"""The project's signing keys: fetched seldom, kept through outages."""
+
+import asyncio
+
+import pytest
+from joserfc.jwk import ECKey, OctKey
+
+from shared.background import background
+from shared.domain.errors import UnavailableError
+from tests.support.auth_server import AuthServer
+from tests.support.eventually import eventually
+from tests.support.projects import OpenProject
+
+
+async def test_keys_are_fetched_ahead_of_need(auth: AuthServer, project: OpenProject) -> None:
+    keys = project().keys
+    with pytest.raises(UnavailableError):
+        keys.check()
+
+    async def are_known() -> bool:
+        keys.check()
+        return True
+
+    async def retried() -> bool:
+        try:
+            return await are_known()
+        except UnavailableError:
+            return False
+
+    async with background(keys.run(), name="signing keys"):
+        assert await eventually(retried)
+    assert await keys.find("current") is not None
+    assert auth.asked_keys == 1
+
+
+async def test_a_new_key_is_found_at_once(auth: AuthServer, project: OpenProject) -> None:
+    keys = project().keys
+    auth.published = [auth.key, ECKey.generate_key("P-256", {"kid": "next"})]
+    assert await keys.find("next") is not None
+
+
+async def test_unknown_kids_cost_one_request_in_half_a_minute(
+    auth: AuthServer, project: OpenProject
+) -> None:
+    keys = project().keys
+    found = await asyncio.gather(*(keys.find(f"unknown-{number}") for number in range(50)))
+    assert found == [None] * 50
+    assert auth.asked_keys == 1
+
+
+async def test_an_unknown_kid_is_an_open_question_while_the_server_is_down(
+    auth: AuthServer, project: OpenProject
+) -> None:
+    keys = project().keys
+    auth.is_down = True
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await keys.find("unknown")
+    assert auth.asked_keys == 1
+
+
+async def test_a_hanging_server_is_given_up(auth: AuthServer, project: OpenProject) -> None:
+    auth.is_hanging = True
+    with pytest.raises(UnavailableError):
+        await project().keys.fetch()
+
+
+async def test_shared_secrets_are_never_taken_from_the_page(
+    auth: AuthServer, project: OpenProject
+) -> None:
+    keys = project().keys
+    auth.published = [auth.key, OctKey.generate_key(256, {"kid": "secret"})]
+    assert await keys.find("secret") is None
+    assert await keys.find("current") is not None
+
+
+async def test_a_project_without_keys_says_so(auth: AuthServer, project: OpenProject) -> None:
+    auth.published = []
+    assert not await project().keys.are_published()

@@ -1,0 +1,111 @@
+"""How log lines look on the terminal."""
+
+import io
+import json
+import time
+from collections.abc import Generator
+
+import pytest
+
+from devstack.console import Console, readable
+
+ENTRY = {
+    "event": "leads.synced",
+    "level": "info",
+    "timestamp": "2026-11-24T03:04:05.678901Z",
+    "service": "syncer",
+    "count": 10,
+}
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_structured_line_reads_as_time_level_event_and_fields() -> None:
+    line = json.dumps({**ENTRY, "source": "sync", "note": "two words", "seconds": 0.25, "id": None})
+    assert readable(line) == (
+        "03:04:05.678 info    leads.synced "
+        'count=10 source=sync note="two words" seconds=0.25 id=null'
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["plain text", "", "{not json", '{"no": "event"}', "[1]", "null", '{"event": 1} and more'],
+)
+def test_other_lines_stay_as_they_are(line: str) -> None:
+    assert readable(line) == line
+
+
+@pytest.mark.parametrize("timestamp", [None, 17, "yesterday"])
+def test_an_odd_timestamp_is_no_reason_to_fail(timestamp: object) -> None:
+    assert "leads.synced count=10" in readable(json.dumps({**ENTRY, "timestamp": timestamp}))
+
+
+def test_a_traceback_goes_below_with_the_name_on_each_line() -> None:
+    stream = io.StringIO()
+    entry = {**ENTRY, "level": "error", "exception": "Traceback:\n  boom"}
+    Console(stream).sink("api")(json.dumps(entry))
+    assert stream.getvalue().splitlines() == [
+        "api           | 03:04:05.678 error   leads.synced count=10",
+        "api           | Traceback:",
+        "api           |   boom",
+    ]
+
+
+def test_names_are_padded_to_one_column() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    for name in ("api", "supabase_auth"):
+        console.sink(name)("x")
+    assert {line.index("|") for line in stream.getvalue().splitlines()} == {14}
+
+
+def test_an_empty_line_keeps_its_name() -> None:
+    stream = io.StringIO()
+    Console(stream).sink("api")("")
+    assert stream.getvalue() == "api           |\n"
+
+
+def test_colours_only_when_wanted() -> None:
+    plain, coloured = io.StringIO(), io.StringIO()
+    Console(plain).sink("api")(json.dumps(ENTRY))
+    Console(coloured, is_coloured=True).sink("api")(json.dumps(ENTRY))
+    assert "\x1b[" not in plain.getvalue()
+    assert "\x1b[" in coloured.getvalue()
+
+
+def test_each_service_has_its_colour() -> None:
+    stream = io.StringIO()
+    console = Console(stream, is_coloured=True)
+    for name in ("api", "syncer"):
+        console.sink(name)("x")
+    first, second = (
+        line.split("api")[0].split("syncer")[0] for line in stream.getvalue().split("\n")[:2]
+    )
+    assert first != second
+
+
+class ClosedTerminal(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_closed_terminal_does_not_stop_the_services() -> None:
+    Console(ClosedTerminal()).sink("api")("x")
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert Console(Terminal()).is_coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not Console(Terminal()).is_coloured

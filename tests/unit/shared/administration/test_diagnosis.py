@@ -1,0 +1,124 @@
+"""Each trouble is found, and comes with what to do about it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.administration import diagnosis
+from shared.administration.diagnosis import Finding, Severity
+from shared.storage.server_facts import PostgresFacts
+from shared.streams.inspection import ConsumerState, GroupState, StreamState
+from shared.streams.server_facts import RedisFacts
+
+REDIS = RedisFacts(
+    product="Redis",
+    version="7.0.15",
+    eviction="noeviction",
+    append_only=True,
+    fsync="everysec",
+    last_write_failed=False,
+    memory=10_000_000,
+    memory_limit=100_000_000,
+    ahead=timedelta(milliseconds=3),
+    uncertainty=timedelta(milliseconds=1),
+)
+POSTGRES = PostgresFacts(
+    version="16.4 (Debian 16.4-1)",
+    standby=False,
+    synchronous_commit="on",
+    fsync=True,
+    connections=20,
+    max_connections=100,
+    ahead=timedelta(milliseconds=-3),
+    uncertainty=timedelta(milliseconds=1),
+    missing=(),
+    unknown=(),
+)
+GROUP = GroupState(
+    name="syncer",
+    last_delivered="1-1",
+    undelivered=0,
+    pending=0,
+    oldest_pending=None,
+    retries=0,
+    consumers=(ConsumerState(name="syncer:a:1", idle=timedelta(0), pending=0),),
+)
+
+
+def bad(findings: list[Finding]) -> list[tuple[str, Severity]]:
+    assert all(one.advice for one in findings if one.severity is not Severity.OK)
+    return [(one.check, one.severity) for one in findings if one.severity is not Severity.OK]
+
+
+def test_good_servers_give_no_advice() -> None:
+    assert bad(diagnosis.of_redis(REDIS)) == []
+    assert bad(diagnosis.of_redis(replace(REDIS, fsync=None, memory_limit=0))) == []
+    assert bad(diagnosis.of_postgres(POSTGRES)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "severity"),
+    [
+        ({"version": "6.2.14"}, "redis version", Severity.FAILURE),
+        ({"eviction": "allkeys-lru"}, "redis eviction", Severity.FAILURE),
+        ({"append_only": False}, "redis persistence", Severity.WARNING),
+        ({"fsync": "no"}, "redis persistence", Severity.WARNING),
+        ({"last_write_failed": True}, "redis persistence", Severity.FAILURE),
+        ({"memory": 90_000_000}, "redis memory", Severity.WARNING),
+        ({"ahead": timedelta(seconds=-5)}, "redis clock", Severity.WARNING),
+    ],
+)
+def test_troubles_of_redis(change: dict[str, Any], check: str, severity: Severity) -> None:
+    assert bad(diagnosis.of_redis(replace(REDIS, **change))) == [(check, severity)]
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "severity"),
+    [
+        ({"version": "12.1"}, "postgres version", Severity.WARNING),
+        ({"standby": True}, "postgres role", Severity.FAILURE),
+        ({"synchronous_commit": "off"}, "postgres durability", Severity.WARNING),
+        ({"connections": 99}, "postgres connections", Severity.WARNING),
+        ({"missing": ("0001.create-leads",)}, "migrations", Severity.FAILURE),
+        ({"unknown": ("0099.later",)}, "migrations", Severity.WARNING),
+        ({"ahead": timedelta(seconds=5)}, "postgres clock", Severity.WARNING),
+    ],
+)
+def test_troubles_of_postgres(change: dict[str, Any], check: str, severity: Severity) -> None:
+    assert bad(diagnosis.of_postgres(replace(POSTGRES, **change))) == [(check, severity)]
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({"consumers": ()}, "No consumer"),
+        ({"oldest_pending": timedelta(hours=1), "pending": 1}, "pending for long"),
+        ({"undelivered": 50_000}, "behind"),
+        ({"undelivered": None}, "behind"),
+    ],
+)
+def test_troubles_of_a_group(change: dict[str, Any], advice: str) -> None:
+    [finding] = diagnosis.of_streams([_leads(replace(GROUP, **change))])
+    assert finding.severity is Severity.WARNING
+    assert advice in str(finding.advice)
+
+
+def test_a_group_that_is_missing_is_found() -> None:
+    assert bad(diagnosis.of_streams([_leads()])) == [("stream:leads syncer", Severity.WARNING)]
+    assert bad(diagnosis.of_streams([_leads(GROUP)])) == []
+
+
+def _leads(*groups: GroupState) -> StreamState:
+    return StreamState(
+        name="stream:leads",
+        exists=True,
+        length=1,
+        memory=1,
+        first="1-1",
+        last="1-1",
+        added=1,
+        per_second=None,
+        groups=groups,
+    )

@@ -1,0 +1,95 @@
+"""Events survive the stream, and what is no event says why."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.domain.errors import PermanentError
+from shared.events.envelope import Event, new_id
+from shared.events.lead_events import LeadChanged
+from shared.streams.codec import decode, encode
+from tests.support.builders import lead_created
+
+
+def _wire(event: Event) -> dict[bytes, bytes]:
+    return {
+        str(name).encode(): value if isinstance(value, bytes) else str(value).encode()
+        for name, value in encode(event).items()
+    }
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lead_created(),
+        lead_created(
+            correlation_id="request 1",
+            traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            tracestate="a=b",
+            reply_to="reply:api:1",
+            expires=datetime(2026, 1, 1, tzinfo=UTC),
+            attempt=4,
+            only_group="syncer",
+            replay_id="replay-1",
+        ),
+        Event(
+            source="syncer",
+            subject="lead",
+            data=LeadChanged(lead_id=new_id(), lead_version=2, change="created"),
+        ),
+    ],
+)
+def test_an_event_comes_back_as_it_went(event: Event) -> None:
+    assert decode(_wire(event)) == event
+
+
+def test_it_is_a_cloud_event() -> None:
+    event = lead_created()
+    wire = _wire(event)
+    assert wire[b"specversion"] == b"1.0"
+    assert wire[b"datacontenttype"] == b"application/json"
+    assert wire[b"dataschema"] == b"urn:leads:lead-created:1"
+    assert wire[b"partitionkey"] == event.subject.encode()
+
+
+def test_fields_that_a_newer_producer_adds_are_ignored() -> None:
+    event = lead_created()
+    wire = _wire(event)
+    wire[b"data"] = wire[b"data"].replace(b'{"leadId"', b'{"mood":"good","leadId"')
+    assert decode(wire | {b"somethingnew": b"1"}) == event
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({b"type": b"lead-teleported"}, "unknown-type"),
+        ({b"dataschema": b"urn:leads:lead-created:2"}, "unknown-version"),
+        ({b"dataschema": b"nonsense"}, "undecodable"),
+        ({b"data": b"{"}, "invalid-data"),
+        ({b"data": b'{"leadId": 1}'}, "invalid-data"),
+        ({b"id": b"one"}, "undecodable"),
+        ({b"time": b"yesterday"}, "undecodable"),
+        ({b"attempt": b"first"}, "undecodable"),
+        ({b"source": b"\xff"}, "undecodable"),
+    ],
+)
+def test_what_is_no_event_is_refused(change: dict[bytes, bytes], code: str) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        decode(_wire(lead_created()) | change)
+    assert refusal.value.code == code
+
+
+def test_a_refusal_tells_fields_and_no_values() -> None:
+    wire = _wire(lead_created()) | {b"data": b'{"leadId": "secret@example.com"}'}
+    with pytest.raises(PermanentError) as refusal:
+        decode(wire)
+    assert "leadId" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_times_are_utc_in_whole_milliseconds() -> None:
+    event = lead_created()
+    assert event.time.tzinfo == UTC
+    assert event.time == replace(event, time=event.time).time
+    assert event.time.microsecond % 1000 == 0

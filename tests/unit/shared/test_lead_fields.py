@@ -1,0 +1,86 @@
+"""What a lead may hold, and when two leads are the same person."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.domain.lead import email_key
+from shared.events.lead_fields import LeadFields
+
+VALID: dict[str, Any] = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"phone": "Y77 Q98-6303", "cell": "(067) T38-6980"},
+        {"firstName": "A", "lastName": "Ž"},
+        {"externalId": "5788ef90-920b-403f-ac44-7b679c7979d3", "dob": "1984"},
+        {"phone": None, "city": None, "picture": None, "externalId": None},
+        {"picture": "https://example.com/a?b=c#d"},
+        {"email": "a+tag.x@bücher.example"},
+        {"firstName": "x" * 50, "phone": "1" * 20, "dob": "1" * 50},
+    ],
+)
+def test_real_input_is_accepted(fields: dict[str, Any]) -> None:
+    LeadFields.model_validate(VALID | fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("firstName", ""),
+        ("firstName", "   "),
+        ("firstName", "x" * 51),
+        ("firstName", "a\x00b"),
+        ("firstName", "a\nb"),
+        ("firstName", "\ud800"),
+        ("firstName", 7),
+        ("email", "nobody"),
+        ("email", "a@b@c.example"),
+        ("email", "a" * 92 + "@example.com"),
+        ("phone", "123456"),
+        ("phone", "1" * 21),
+        ("dob", "198"),
+        ("externalId", "not-a-uuid"),
+        ("picture", "javascript:alert(1)"),
+        ("picture", "data:text/html,hi"),
+        ("picture", "//example.com/a"),
+        ("picture", "https://"),
+        ("picture", "https://example.com/a b"),
+        ("picture", "https://example.com/" + "a" * 250),
+    ],
+)
+def test_what_no_lead_holds_is_refused_by_field(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        LeadFields.model_validate(VALID | {field: value})
+    assert [problem["loc"][0] for problem in refusal.value.errors()] == [field]
+
+
+def test_text_is_trimmed_and_normalised() -> None:
+    lead = LeadFields.model_validate(VALID | {"firstName": "  Zoe\u0308 "})
+    assert lead.first_name == "Zo\u00eb"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Ada@Example.com", "ada@example.COM", True),
+        ("ada@b\u00fccher.example", "ada@xn--bcher-kva.example", True),
+        ("Zo\u00eb@example.com", "Zoe\u0308@example.com", True),
+        ("ada+crm@example.com", "ada@example.com", False),
+        ("a.da@example.com", "ada@example.com", False),
+        ("ada@example.com", "ada@example.org", False),
+    ],
+)
+def test_who_is_the_same_person(one: str, other: str, *, same: bool) -> None:
+    assert (email_key(one) == email_key(other)) is same
+
+
+@given(st.emails())
+def test_a_key_is_its_own_key(email: str) -> None:
+    assert email_key(email_key(email)) == email_key(email)

@@ -1,0 +1,256 @@
+"""Retries, limits and the breaker: in one place, and never past the deadline."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+import pytest
+
+from services.summarizer.breaker import Breaker
+from services.summarizer.deadline import Deadline
+from services.summarizer.prompts import write_prompt
+from services.summarizer.providers import Provider, ProviderError
+from services.summarizer.upstream import TRIES, Budget, Upstream, Usage
+from shared.domain.summary import FailureReason
+from tests.support.facts import facts
+from tests.support.summaries import Says, Waits, answer, is_down
+
+PROMPT = write_prompt(facts(), today=date(2026, 11, 24))
+PAUSE = timedelta(seconds=15)
+
+
+def passing(
+    reason: FailureReason = FailureReason.PROVIDER_UNAVAILABLE,
+    retry_after: timedelta | None = None,
+) -> ProviderError:
+    return ProviderError(
+        "busy", reason=reason, detail="Busy.", passing=True, retry_after=retry_after
+    )
+
+
+def upstream_of(
+    provider: Provider,
+    *,
+    breaker: Breaker | None = None,
+    concurrency: int = 10,
+    budget: Budget | None = None,
+    most_tokens: int = 0,
+) -> Upstream:
+    return Upstream(
+        provider,
+        breaker=breaker or Breaker(failures=100, pause=PAUSE),
+        concurrency=concurrency,
+        timeout=timedelta(seconds=5),
+        budget=budget,
+        most_tokens=most_tokens,
+    )
+
+
+async def complete(upstream: Upstream, within: float = 5, usage: Usage | None = None) -> str:
+    deadline = Deadline.after(timedelta(seconds=within))
+    completion = await upstream.complete(PROMPT, deadline=deadline, usage=usage or Usage())
+    return completion.text
+
+
+async def test_passing_failure_is_tried_again() -> None:
+    provider = Says(passing(), passing(), answer())
+    usage = Usage()
+    assert await complete(upstream_of(provider), usage=usage) == answer()
+    assert (usage.calls, usage.tokens_in, usage.tokens_out) == (3, 100, 20)
+
+
+async def test_there_are_three_tries_in_all() -> None:
+    provider = Says(passing())
+    with pytest.raises(ProviderError):
+        await complete(upstream_of(provider))
+    assert provider.calls == TRIES == 3
+
+
+async def test_failure_that_lasts_is_not_tried_again() -> None:
+    provider = Says(is_down(FailureReason.PROVIDER_REFUSED))
+    with pytest.raises(ProviderError):
+        await complete(upstream_of(provider))
+    assert provider.calls == 1
+
+
+async def test_retry_after_is_waited_for() -> None:
+    wait = timedelta(milliseconds=300)
+    provider = Says(passing(FailureReason.RATE_LIMITED, wait), answer())
+    started = time.monotonic()
+    await complete(upstream_of(provider))
+    assert wait.total_seconds() <= time.monotonic() - started < 1.5
+
+
+async def test_retry_after_past_the_deadline_is_told_at_once() -> None:
+    provider = Says(passing(FailureReason.RATE_LIMITED, timedelta(minutes=9)))
+    started = time.monotonic()
+    with pytest.raises(ProviderError) as caught:
+        await complete(upstream_of(provider))
+    assert caught.value.retry_after == timedelta(minutes=9)
+    assert (provider.calls, time.monotonic() - started < 1) == (1, True)
+
+
+async def test_calls_at_once_are_limited() -> None:
+    provider = Waits()
+    upstream = upstream_of(provider, concurrency=3)
+    tasks = [asyncio.create_task(complete(upstream)) for _ in range(10)]
+    await provider.asked.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert provider.most_at_once == 3
+    provider.go.set()
+    await asyncio.gather(*tasks)
+    assert provider.most_at_once == 3
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def attempt(breaker: Breaker, error: ProviderError | None = None) -> FailureReason | None:
+    try:
+        with breaker.watch():
+            if error is not None:
+                raise error
+    except ProviderError as raised:
+        return raised.reason
+    return None
+
+
+def open_breaker(clock: Callable[[], float]) -> Breaker:
+    breaker = Breaker(failures=3, pause=PAUSE, clock=clock)
+    for _ in range(3):
+        attempt(breaker, is_down())
+    assert breaker.is_open
+    return breaker
+
+
+def test_breaker_opens_on_a_run_of_failures_only() -> None:
+    breaker = Breaker(failures=3, pause=PAUSE)
+    for error in (is_down(), is_down(FailureReason.TIMEOUT), None, is_down(), is_down()):
+        attempt(breaker, error)
+    assert not breaker.is_open
+    attempt(breaker, is_down())
+    assert attempt(breaker) is FailureReason.CIRCUIT_OPEN
+
+
+@pytest.mark.parametrize("reason", [FailureReason.RATE_LIMITED, FailureReason.PROVIDER_REFUSED])
+def test_breaker_takes_an_answer_for_a_sign_of_life(reason: FailureReason) -> None:
+    breaker = Breaker(failures=3, pause=PAUSE)
+    for _ in range(10):
+        attempt(breaker, is_down(reason))
+    assert not breaker.is_open
+
+
+def test_breaker_says_when_to_come_back() -> None:
+    clock = Clock()
+    breaker = open_breaker(clock)
+    clock.now = 5
+    with pytest.raises(ProviderError) as caught, breaker.watch():
+        pass
+    assert caught.value.retry_after == timedelta(seconds=10)
+
+
+def test_breaker_lets_one_call_find_out() -> None:
+    clock = Clock()
+    breaker = open_breaker(clock)
+    clock.now = PAUSE.total_seconds()
+    with breaker.watch():
+        assert attempt(breaker) is FailureReason.CIRCUIT_OPEN
+    assert not breaker.is_open
+
+
+def test_breaker_stays_open_when_the_call_fails_and_after_one_that_was_broken_off() -> None:
+    clock = Clock()
+    breaker = open_breaker(clock)
+    clock.now = PAUSE.total_seconds()
+    with pytest.raises(asyncio.CancelledError), breaker.watch():
+        raise asyncio.CancelledError
+    assert attempt(breaker, is_down()) is FailureReason.PROVIDER_UNAVAILABLE
+    assert attempt(breaker) is FailureReason.CIRCUIT_OPEN
+
+
+async def test_open_breaker_answers_without_a_call() -> None:
+    provider = Says()
+    upstream = upstream_of(provider, breaker=open_breaker(Clock()))
+    with pytest.raises(ProviderError) as caught:
+        await complete(upstream)
+    assert caught.value.reason is FailureReason.CIRCUIT_OPEN
+    assert provider.calls == 0
+
+
+@dataclass
+class Ledger:
+    """A budget that gives places as it is told, and keeps what it is told."""
+
+    places: list["FreePlace | timedelta"]
+    paused: list[timedelta] = field(default_factory=list["timedelta"])
+    asked: list[tuple[int, bool]] = field(default_factory=list["tuple[int, bool]"])
+
+    async def reserve(
+        self, *, tokens: int, within: timedelta, background: bool
+    ) -> "FreePlace | timedelta":
+        assert within > timedelta(0)
+        self.asked.append((tokens, background))
+        return self.places.pop(0)
+
+    async def pause(self, span: timedelta) -> None:
+        self.paused.append(span)
+
+
+@dataclass
+class FreePlace:
+    """A place in the budget."""
+
+    wait: timedelta = timedelta(0)
+    settled: list[int] = field(default_factory=list[int])
+
+    async def settle(self, tokens: int) -> None:
+        self.settled.append(tokens)
+
+
+async def test_every_call_has_a_place_in_the_budget_and_is_settled() -> None:
+    place = FreePlace()
+    budget = Ledger([FreePlace(), place])
+    upstream = upstream_of(Says(passing(), answer()), budget=budget, most_tokens=500)
+    await complete(upstream)
+    assert place.settled == [120]
+    assert len(budget.asked) == 2
+    assert all(tokens > 500 for tokens, _ in budget.asked)
+
+
+async def test_used_up_budget_is_a_rate_limit_that_says_when_to_come_back() -> None:
+    provider = Says()
+    upstream = upstream_of(provider, budget=Ledger([timedelta(seconds=40)]))
+    with pytest.raises(ProviderError) as caught:
+        await complete(upstream)
+    assert caught.value.reason is FailureReason.RATE_LIMITED
+    assert caught.value.retry_after == timedelta(seconds=40)
+    assert provider.calls == 0
+
+
+async def test_rate_limit_of_the_provider_is_passed_on_to_all_replicas() -> None:
+    wait = timedelta(minutes=5)
+    budget = Ledger([FreePlace()])
+    upstream = upstream_of(Says(passing(FailureReason.RATE_LIMITED, wait)), budget=budget)
+    with pytest.raises(ProviderError):
+        await complete(upstream)
+    assert budget.paused == [wait]
+
+
+async def test_background_work_waits_for_its_turn() -> None:
+    budget = Ledger([timedelta(milliseconds=10), FreePlace()])
+    provider = Says()
+    upstream = upstream_of(provider, budget=budget)
+    deadline = Deadline.after(timedelta(seconds=5))
+    await upstream.complete(PROMPT, deadline=deadline, usage=Usage(), background=True)
+    assert provider.calls == 1
+    assert [background for _, background in budget.asked] == [True, True]
