@@ -1,6 +1,6 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test sync lint format lock clean install-run install-dev
+.PHONY: help run test sync lint format openapi lock clean install-run install-dev
 
 BIN := .venv/bin
 DATA_DIR ?= .data
@@ -34,6 +34,9 @@ lint: install-dev ## Check style, types and imports
 format: install-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
+
+openapi: install-dev ## Write the API's documents to docs/ anew: OpenAPI, AsyncAPI, Postman
+	$(BIN)/python -m services.api.documents docs
 
 # The lock for tests comes first and binds the others: all may share one .venv.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \

@@ -61,10 +61,12 @@ class Service:
             await asyncio.sleep(POLL.total_seconds())
         return False
 
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
     async def wait(self) -> int:
-        if self._process is None:
-            raise RuntimeError(f"{self.name} has not been started")
-        return await self._process.wait()
+        return await self._running.wait()
 
     async def stop(self) -> None:
         if self._process is not None:
@@ -74,6 +76,12 @@ class Service:
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
+
+    @property
+    def _running(self) -> Process:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} has not been started")
+        return self._process
 
 
 async def answers_ok(port: int, path: str) -> bool:

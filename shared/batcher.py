@@ -28,21 +28,24 @@ class Batcher(Generic[Item, Result]):
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._wanted = asyncio.Event()
 
-    async def submit(self, item: Item) -> Result:
-        """Return the item's result; raises what `send` raised for its batch."""
+    def submit(self, item: Item) -> "asyncio.Future[Result]":
+        """Return what to await for the item's result; it raises what `send` raised."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._wanted.set()
-        return await future
+        return future
 
     async def run(self) -> None:
-        """Send batches, forever."""
-        while True:
-            if not self._waiting:
-                self._wanted.clear()
-                await self._wanted.wait()
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            await self._flush(batch)
+        """Send batches, forever. Whoever still waits at the end is cancelled."""
+        try:
+            while True:
+                if not self._waiting:
+                    self._wanted.clear()
+                    await self._wanted.wait()
+                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._flush(batch)
+        finally:
+            _cancel(self._waiting)
 
     async def _flush(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:
@@ -52,9 +55,17 @@ class Batcher(Generic[Item, Result]):
                 if not future.done():  # else its caller has gone
                     future.set_exception(error)
             return
+        except BaseException:
+            _cancel(batch)
+            raise
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _cancel(batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+    for _, future in batch:
+        future.cancel()
 
 
 @contextlib.asynccontextmanager

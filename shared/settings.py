@@ -104,7 +104,7 @@ class ConsumerSettings(SettingsGroup):
     stream_lease: Duration = timedelta(seconds=15)
     stream_block: Duration = timedelta(seconds=1)
     stream_max_attempts: int = Field(default=5, ge=1)
-    stream_max_deliveries: int = Field(default=3, ge=1)
+    stream_max_deliveries: int = Field(default=3, ge=2)
     stream_retention: Duration = timedelta(days=7)
     shutdown_deadline: Duration = timedelta(seconds=8)
 

@@ -1,14 +1,15 @@
-"""What runs in an API process: its routes and the server."""
+"""What runs in an API process: its gateway and the server."""
 
 import logging
-from collections.abc import Sequence
 
 import structlog
 
-from services.api.bootstrap import ApiContext, bootstrap
+from services.api.bootstrap import bootstrap
+from services.api.context import ApiContext
 from services.api.cors import Cors
+from services.api.endpoints import routes
 from services.api.middleware import Gateway
-from services.api.routing import Access, Route, Router
+from services.api.routing import Router
 from services.api.server import serving
 from services.api.settings import ApiSettings
 from shared.lifecycle import stop_signal
@@ -35,24 +36,9 @@ def create_gateway(context: ApiContext, settings: ApiSettings) -> Gateway:
         Router(routes(context)),
         context.verifier,
         cors=Cors(settings.http.cors_accepted_origins),
+        limits=context.limits,
         operator_key=settings.http.operator_key,
         request_timeout=settings.http.request_timeout,
         logs_reads=logging.getLogger().isEnabledFor(logging.DEBUG),
-    )
-
-
-def routes(context: ApiContext) -> Sequence[Route]:
-    """Return every operation of the API."""
-    accounts, leads, health = context.accounts, context.leads, context.health
-    return (
-        Route("GET", "/leads/{id}", leads.read, is_bounded=True),
-        Route("GET", "/leads", leads.list),
-        Route("POST", "/leads", leads.create),
-        Route("POST", "/lead", leads.create),
-        Route("POST", "/leads/{id}/summary", context.summaries.request),
-        Route("GET", "/operations/{id}", context.operations.read),
-        Route("POST", "/authentication/signup", accounts.sign_up, Access.PUBLIC),
-        Route("POST", "/authentication/login", accounts.log_in, Access.PUBLIC),
-        Route("GET", "/health", health.alive, Access.PUBLIC),
-        Route("GET", "/health/ready", health.ready, Access.PUBLIC),
+        on_drain=context.feed.close,
     )

@@ -12,39 +12,55 @@ from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
 from services.api.auth.token_cache import TokenCache
 from services.api.auth.verifier import TokenVerifier
+from services.api.context import Administration, ApiContext
+from services.api.documents import asyncapi_json, openapi_json
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
+from services.api.handlers.admin import StreamHandlers, SyncHandlers
+from services.api.handlers.admin_dead_letters import DeadLetterHandlers
+from services.api.handlers.admin_replays import ReplayHandlers
+from services.api.handlers.changes import ChangeHandlers
+from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
+from services.api.handlers.lead_export import LeadExportHandlers
+from services.api.handlers.lead_history import LeadHistoryHandlers
+from services.api.handlers.lead_list import LeadListHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
 from services.api.handlers.summaries import SummaryHandlers
 from services.api.lead_lookup import LeadLookup
+from services.api.limits import CallLimits, LoginLimits
+from services.api.replay_runner import ReplayRunner
 from services.api.settings import ApiSettings
+from services.api.summary_progress import SummaryProgress
+from shared.administration.dead_letters import DeadLetters
+from shared.administration.replays import Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.lifecycle import instance_name
+from shared.settings import PostgresSettings, StreamsSettings
+from shared.storage.admin_log import AdminLog
+from shared.storage.lead_export import LeadExport
+from shared.storage.lead_history import LeadHistory
 from shared.storage.lead_repository import LeadRepository
+from shared.storage.lead_search import LeadSearch
 from shared.storage.operation_repository import OperationRepository
 from shared.storage.pool import Database, open_database
+from shared.storage.summary_history import SummaryHistory
+from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.accepted import AcceptedEvents
+from shared.streams.change_feed import ChangeFeed
 from shared.streams.connection import open_redis, ping
+from shared.streams.inspection import Inspector
 from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.replies import Replies
+from shared.streams.sign_outs import SignOuts
 
 REPLY_BLOCK = timedelta(seconds=2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiContext:
-    """What answers requests."""
-
-    verifier: TokenVerifier
-    exchange: Exchange
-    accounts: AccountHandlers
-    leads: LeadHandlers
-    summaries: SummaryHandlers
-    operations: OperationHandlers
-    health: HealthHandlers
+# What guards a request may hold it up so long, and then lets it pass.
+GUARD_TIMEOUT = timedelta(milliseconds=100)
+# A replay from the archive holds one for its whole length.
+OPERATORS_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +68,15 @@ class Clients:
     """What is open, and has to be closed."""
 
     database: Database
+    operators: Database
     redis: Redis
+    guard: Redis
     cache: LeadCache
     publisher: Publisher
     replies: Replies
+    feed: ChangeFeed
     auth: httpx.AsyncClient
+    runner: ReplayRunner
 
 
 @contextlib.asynccontextmanager
@@ -65,53 +85,79 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[ApiContext]:
     seconds = settings.auth.auth_timeout.total_seconds()
     async with (
         open_database(settings.postgres, read_only=True) as database,
+        open_database(_for_few(settings.postgres)) as operators,
         open_redis(settings.streams) as redis,
         open_redis(settings.streams, block=REPLY_BLOCK) as reader,
+        open_redis(_hasty(settings.streams)) as guard,
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
-        open_publisher(redis) as publisher,
+        open_publisher(redis, max_bytes=settings.streams.stream_max_bytes) as publisher,
         httpx.AsyncClient(timeout=seconds) as auth,
     ):
         clients = Clients(
             database=database,
+            operators=operators,
             redis=redis,
+            guard=guard,
             cache=cache,
             publisher=publisher,
             replies=Replies(reader, instance=instance_name("api"), block=REPLY_BLOCK),
+            feed=ChangeFeed(redis, reader, block=REPLY_BLOCK),
             auth=auth,
+            runner=ReplayRunner(Replays(redis, operators), AdminLog(operators)),
         )
         tokens = TokenCache()
         keys = SigningKeys(auth, auth_url=settings.auth.auth_url, on_change=tokens.clear)
         async with (
             background(clients.replies.run(), name="replies"),
+            background(clients.feed.run(), name="changes"),
             background(keys.run(), name="signing keys"),
+            clients.runner.running(),
         ):
             yield _join(settings, clients, keys, tokens)
+
+
+def _for_few(settings: PostgresSettings) -> PostgresSettings:
+    """Return settings of a pool for operators: no connection is made before one comes."""
+    return settings.model_copy(update={"postgres_pool_size": OPERATORS_CONNECTIONS})
+
+
+def _hasty(settings: StreamsSettings) -> StreamsSettings:
+    return settings.model_copy(update={"redis_timeout": GUARD_TIMEOUT})
 
 
 def _join(
     settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache
 ) -> ApiContext:
-    http, auth = settings.http, settings.auth
+    http = settings.http
     leads = LeadRepository(clients.database)
     lookup = LeadLookup(clients.cache, leads, timeout=http.read_timeout)
+    summaries = SummaryHistory(clients.database)
     accepted = AcceptedEvents(clients.redis)
     exchange = Exchange(
         clients.publisher, clients.replies, accepted, publish_timeout=http.publish_timeout
     )
-    accounts = Accounts(
-        clients.auth,
-        auth_url=auth.auth_url,
-        key=auth.supabase_key.get_secret_value(),
-        timeout=auth.auth_timeout,
-    )
-    verifier = TokenVerifier(keys, accounts, tokens, secret=auth.jwt_secret, issuers=auth.issuers)
+    verifier, accounts = _join_auth(settings, clients, keys, tokens)
     return ApiContext(
         verifier=verifier,
         exchange=exchange,
-        accounts=AccountHandlers(accounts, auth, body_timeout=http.body_timeout),
-        leads=LeadHandlers(exchange=exchange, lookup=lookup, leads=leads, settings=http),
+        feed=clients.feed,
+        limits=CallLimits.of(clients.guard, settings.limits),
+        accounts=accounts,
+        leads=LeadHandlers(exchange=exchange, lookup=lookup, settings=http),
+        lists=LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
+        exports=LeadExportHandlers(LeadExport(clients.database)),
+        histories=LeadHistoryHandlers(
+            lookup=lookup,
+            events=LeadHistory(clients.database),
+            summaries=summaries,
+            timeout=http.read_timeout,
+        ),
+        changes=ChangeHandlers(clients.feed, timeout=http.read_timeout),
         summaries=SummaryHandlers(
-            exchange=exchange, lookup=lookup, summary_timeout=http.summary_timeout
+            exchange=exchange,
+            lookup=lookup,
+            progress=SummaryProgress(exchange, summaries, patience=http.summary_timeout),
+            summary_timeout=http.summary_timeout,
         ),
         operations=OperationHandlers(
             OperationRepository(clients.database), accepted, timeout=http.read_timeout
@@ -123,5 +169,59 @@ def _join(
                 "replies": clients.replies.check,
                 "auth": verifier.check,
             }
+        ),
+        documents=DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
+        admin=_join_administration(settings, clients, exchange, accepted),
+    )
+
+
+def _join_auth(
+    settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache
+) -> tuple[TokenVerifier, AccountHandlers]:
+    auth = settings.auth
+    accounts = Accounts(
+        clients.auth,
+        auth_url=auth.auth_url,
+        key=auth.supabase_key.get_secret_value(),
+        timeout=auth.auth_timeout,
+    )
+    verifier = TokenVerifier(
+        keys,
+        accounts,
+        tokens,
+        SignOuts(clients.guard),
+        secret=auth.jwt_secret,
+        issuers=auth.issuers,
+    )
+    handlers = AccountHandlers(
+        accounts,
+        verifier,
+        LoginLimits(clients.redis, settings.limits),
+        settings=auth,
+        body_timeout=settings.http.body_timeout,
+    )
+    return verifier, handlers
+
+
+def _join_administration(
+    settings: ApiSettings, clients: Clients, exchange: Exchange, accepted: AcceptedEvents
+) -> Administration:
+    http = settings.http
+    return Administration(
+        streams=StreamHandlers(Inspector(clients.redis)),
+        dead_letters=DeadLetterHandlers(
+            DeadLetters(clients.redis, clients.operators), AdminLog(clients.operators)
+        ),
+        replays=ReplayHandlers(
+            Replays(clients.redis, clients.operators),
+            clients.runner,
+            body_timeout=http.body_timeout,
+        ),
+        syncs=SyncHandlers(
+            exchange,
+            SyncRunRepository(clients.database),
+            accepted,
+            patience=http.summary_timeout,
+            timeout=http.read_timeout,
         ),
     )

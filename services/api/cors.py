@@ -7,9 +7,13 @@ from multidict import CIMultiDict
 
 from services.api.responses import empty_response
 
-EXPOSED = "ETag, Link, Location, RateLimit, Retry-After, X-Request-Id"
+EXPOSED = (
+    "Content-Disposition, ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, "
+    "X-Request-Id, X-Total-Count"
+)
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id"
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
+    "Prefer, X-Request-Id"
 )
 PREFLIGHT_SECONDS = "600"
 
@@ -25,7 +29,8 @@ class Cors:
         if not self._origins:
             return
         # Also without an Origin: caches must not give this answer to a page that sends one.
-        headers[hdrs.VARY] = hdrs.ORIGIN
+        varies = headers.get(hdrs.VARY)
+        headers[hdrs.VARY] = f"{varies}, {hdrs.ORIGIN}" if varies else hdrs.ORIGIN
         if origin in self._origins:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED

@@ -1,6 +1,8 @@
 """Publishing an event and waiting for what comes of it."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import structlog
@@ -31,6 +33,7 @@ class Exchange:
         self._accepted = accepted
         self._publish_seconds = publish_timeout.total_seconds()
         self._deadlines: set[asyncio.Timeout] = set()
+        self.has_hung_up = False
 
     @property
     def reply_address(self) -> str:
@@ -49,6 +52,22 @@ class Exchange:
             await self._note_accepted(event)
         return outcome
 
+    @contextlib.asynccontextmanager
+    async def asking(self, event: Event) -> AsyncGenerator["asyncio.Future[Outcome]"]:
+        """Publish, and give what to `wait` for, as often as wanted; raises like `ask`."""
+        with self._replies.expect(event.id) as reply:
+            await self._publish(event)
+            yield reply
+            is_open = not reply.done()
+        if is_open:
+            await self._note_accepted(event)
+
+    async def wait(
+        self, reply: "asyncio.Future[Outcome]", *, patience: timedelta
+    ) -> Outcome | None:
+        """Wait a little longer; returns None when there is no outcome yet."""
+        return await self._wait(asyncio.shield(reply), patience=patience)
+
     async def tell(self, event: Event) -> None:
         """Publish without waiting; raises like `ask`."""
         await self._publish(event)
@@ -56,6 +75,7 @@ class Exchange:
 
     def hang_up(self) -> None:
         """Stop waiting: what is still open is answered as accepted. The events go their way."""
+        self.has_hung_up = True
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
             deadline.reschedule(now)

@@ -4,6 +4,8 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID
 
+import orjson
+
 from services.api.problems import Problem
 from shared.cache.lead_cache import CachedLead, LeadCache
 from shared.domain.errors import UnavailableError
@@ -32,6 +34,11 @@ class LeadLookup:
             raise Problem("lead-not-found", "There is no lead with this id or externalId")
         await self._cache.fill(document)
         return document
+
+    async def find_id(self, key: str) -> UUID:
+        """Return the id of the lead whose id or externalId this is; raises like `find`."""
+        found = await self.find(key)
+        return UUID(orjson.loads(found.json)["id"]) if isinstance(found, CachedLead) else found.id
 
     async def _stored(self, key: UUID) -> LeadDocument | None:
         try:

@@ -7,7 +7,7 @@ middlewares costs more than the read from the cache that most requests come for.
 import asyncio
 import hmac
 import time
-import traceback
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -15,11 +15,14 @@ from aiohttp import hdrs, web
 
 from services.api.auth.verifier import TokenVerifier
 from services.api.cors import Cors, options_response
+from services.api.limits import CallLimits
 from services.api.problems import Problem, problem_response
 from services.api.request_ids import HEADER as REQUEST_ID
 from services.api.request_ids import RequestIds
 from services.api.routing import Access, Call, Route, Router
+from services.api.streaming import StreamedResponse
 from shared.domain.errors import TransientError
+from shared.observability.tracebacks import frames
 
 log = structlog.get_logger(__name__)
 
@@ -41,16 +44,20 @@ class Gateway:
         verifier: TokenVerifier,
         *,
         cors: Cors,
+        limits: CallLimits | None,
         operator_key: str | None,
         request_timeout: timedelta,
         logs_reads: bool,
+        on_drain: Callable[[], None],
     ) -> None:
         self._router = router
         self._verifier = verifier
         self._cors = cors
+        self._limits = limits
         self._operator_key = operator_key
         self._request_seconds = request_timeout.total_seconds()
         self._logs_reads = logs_reads
+        self._on_drain = on_drain
         self._ids = RequestIds()
         self._in_flight = 0
         self._is_draining = False
@@ -63,18 +70,24 @@ class Gateway:
         request_id = self._ids.of(headers)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         route: Route | None = None
+        call: Call | None = None
         self._in_flight += 1
         try:
             if request.method == hdrs.METH_OPTIONS:
                 response: web.StreamResponse = self._options(request)
             else:
                 route, param = self._router.find(request.method, request.path)
-                response = await self._handle(route, Call(request, request_id, param))
+                call = Call(request, request_id, param)
+                response = await self._handle(route, call)
+                if isinstance(response, StreamedResponse):
+                    # Under way until its body has been sent.
+                    self._in_flight += 1
+                    response.on_end = self._leave
         except _EXPECTED as error:
-            response = problem_response(_problem(error), instance=request.path)
+            response = problem_response(_problem(error), instance=request.rel_url.raw_path)
         finally:
             self._leave()
-        self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN))
+        self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
         if response.status >= ERRORS or self._logs_reads or request.method not in SAFE_METHODS:
             _log_access(request.method, route, response.status, started)
         return response
@@ -88,16 +101,16 @@ class Gateway:
     def defect(self, request: web.BaseRequest, error: BaseException | None) -> web.StreamResponse:
         """Answer a request whose handling failed in a way that nobody foresaw."""
         request_id = structlog.contextvars.get_contextvars().get("request_id", self._ids.new())
-        # No message and no values: either may hold somebody's personal data.
-        log.error("http.defect", error=type(error).__name__, traceback=_frames(error))
+        log_defect(error)
         problem = Problem("internal-error", f"It was logged with the request id {request_id}")
-        response = problem_response(problem, instance=request.path)
+        response = problem_response(problem, instance=request.rel_url.raw_path)
         self._finish(response, request_id, origin=request.headers.get(hdrs.ORIGIN))
         return response
 
     async def drain(self) -> None:
         """Have clients close their connections, and return when no request is under way."""
         self._is_draining = True
+        self._on_drain()
         if self._in_flight:
             await self._idle.wait()
 
@@ -108,7 +121,11 @@ class Gateway:
             call.caller = self._verifier.remembered(authorization)
             if call.caller is None:
                 call.caller = await self._verifier.verify(authorization)
-        elif route.access is Access.OPERATOR:
+        limits = self._limits if route.is_limited else None
+        # Calls are nearly always leased to this process.
+        if limits is not None and not limits.spend(call, route.access):
+            await limits.admit(call, route.access)
+        if route.access is Access.OPERATOR:
             self._check_operator(call.request)
         if route.is_bounded:
             return await route.handler(call)
@@ -125,9 +142,19 @@ class Gateway:
         if expected is None or not hmac.compare_digest(given, expected.encode()):
             raise Problem("unauthenticated", f"Send the operators' key in {OPERATOR_HEADER}")
 
-    def _finish(self, response: web.StreamResponse, request_id: str, *, origin: str | None) -> None:
+    def _finish(
+        self,
+        response: web.StreamResponse,
+        request_id: str,
+        *,
+        origin: str | None,
+        call: Call | None = None,
+    ) -> None:
         headers = response.headers
         headers[REQUEST_ID] = request_id
+        if call is not None:
+            for name, value in call.told:
+                headers[name] = value
         self._cors.apply(headers, origin=origin)
         if self._is_draining:
             response.force_close()
@@ -160,14 +187,6 @@ def _log_access(method: str, route: Route | None, status: int, started: float) -
     )
 
 
-def _frames(error: BaseException | None) -> list[str]:
-    """Return where it happened, cause by cause, as `file:line function`."""
-    frames: list[str] = []
-    while error is not None:
-        frames.append(type(error).__name__)
-        frames += [
-            f"{frame.filename}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)
-        ]
-        error = error.__cause__ or error.__context__
-    return frames
+def log_defect(error: BaseException | None) -> None:
+    """Log a failure that nobody foresaw: no message and no values, for these may be personal."""
+    log.error("http.defect", error=type(error).__name__, traceback=frames(error))

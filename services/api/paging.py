@@ -1,41 +1,78 @@
-"""The query of a list: its page size and the cursor at which the page starts."""
+"""Pages of a list: their size, the cursor at which one starts, and the link to the next.
+
+A cursor belongs to one list: the same path, order and filters. With others it would lead to an
+arbitrary place, so there it is refused.
+"""
 
 import base64
+import hashlib
 import struct
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
+from aiohttp import web
 from multidict import MultiMapping
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
-from services.api.problems import validation_problem
-from shared.storage.lead_repository import PagePosition
+from services.api.problems import Problem, validation_problem
+from services.api.responses import WholeResponse, json_response
+from services.api.schemas import parse
+from shared.storage.position import Position
 
 DEFAULT_LIMIT = 100
 MOST = 500
+LONGEST_CURSOR = 600
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_layout = struct.Struct(">q16s")
+_DIGEST_SIZE = 8
+_head = struct.Struct(f">{_DIGEST_SIZE}s16s")
+_time = struct.Struct(">q")
 
 
-@dataclass(frozen=True, slots=True)
-class PageQuery:
-    """How many leads, and behind which one."""
+def _whole_number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.isascii() and value.isdigit() and len(value) <= len(str(MOST)):
+        limit = int(value)
+        if 1 <= limit <= MOST:
+            return limit
+    raise PydanticCustomError("limit", "Must be a whole number from 1 to {most}", {"most": MOST})
 
-    limit: int
-    after: PagePosition | None
+
+class Query(BaseModel):
+    """The parameters of an address, under their JSON names."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
-def parse_page_query(query: MultiMapping[str]) -> PageQuery:
-    """Read `limit` and `after`; raises `Problem` 400 for anything else."""
-    refuse_unknown(query, known=("limit", "after"))
-    cursor = query.get("after")
-    return PageQuery(
-        limit=_limit(query.get("limit", str(DEFAULT_LIMIT))),
-        after=None if cursor is None else decode_cursor(cursor),
-    )
+class PageQuery(Query):
+    """Which page: how many to it, and behind which cursor."""
+
+    limit: Annotated[
+        int,
+        Field(ge=1, le=MOST, description="How many to a page"),
+        BeforeValidator(_whole_number),
+    ] = DEFAULT_LIMIT
+    after: Annotated[
+        str | None,
+        Field(description="Where the page begins: a cursor out of a `Link` header"),
+    ] = None
+
+
+Model = TypeVar("Model", bound=Query)
+
+
+def parse_query(model: type[Model], query: MultiMapping[str]) -> Model:
+    """Read an address's parameters; raises `Problem` 400 that names every wrong one."""
+    names = [info.alias or name for name, info in model.model_fields.items()]
+    refuse_unknown(query, known=names)
+    return parse(model, dict(query))
 
 
 def refuse_unknown(query: MultiMapping[str], *, known: Collection[str]) -> None:
@@ -46,29 +83,63 @@ def refuse_unknown(query: MultiMapping[str], *, known: Collection[str]) -> None:
         raise validation_problem(errors)
 
 
-def encode_cursor(position: PagePosition) -> str:
-    """Return the cursor of the page behind this lead."""
-    micros = (position.created_at - _EPOCH) // _MICROSECOND
-    packed = _layout.pack(micros, position.id.bytes)
-    return base64.urlsafe_b64encode(packed).decode()
+def page_response(
+    request: web.BaseRequest,
+    rows: Sequence[bytes],
+    *,
+    limit: int,
+    cursor: str | None,
+    total: int | None = None,
+) -> WholeResponse:
+    """Answer with an array of the first `limit` rows.
+
+    When there are more, `Link` leads to the page at `cursor`, with all the parameters of this one.
+    """
+    headers: dict[str, str] = {}
+    if len(rows) > limit and cursor is not None:
+        parameters = {**request.query, "limit": str(limit), "after": cursor}
+        headers["Link"] = f'<{request.rel_url.raw_path}?{urlencode(parameters)}>; rel="next"'
+    if total is not None:
+        headers["X-Total-Count"] = str(total)
+    return json_response(b"[" + b",".join(rows[:limit]) + b"]", headers=headers)
 
 
-def decode_cursor(cursor: str) -> PagePosition:
-    """Return the lead that a cursor names; raises `Problem` 400."""
+def encode_cursor(position: Position, *, scope: str) -> str:
+    """Return the cursor of the page behind a position in the list that `scope` names."""
+    key = position.key
+    packed = key.encode() if isinstance(key, str) else _time.pack((key - _EPOCH) // _MICROSECOND)
+    head = _head.pack(_digest(scope), position.id.bytes)
+    return base64.urlsafe_b64encode(head + packed).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, *, scope: str, by_time: bool = True) -> Position:
+    """Return the position that a cursor names; raises `Problem` 400."""
     try:
-        micros, key = _layout.unpack(base64.urlsafe_b64decode(cursor))
-        position = PagePosition(_EPOCH + micros * _MICROSECOND, UUID(bytes=key))
+        if len(cursor) > LONGEST_CURSOR:
+            raise _not_a_cursor()
+        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        digest, row_id = _head.unpack_from(packed)
+        key = _time_key(packed[_head.size :]) if by_time else packed[_head.size :].decode()
     except (ValueError, struct.error, OverflowError):
-        position = None
+        # A cursor of another order may well not be readable in this one.
+        raise _not_a_cursor() from None
+    position = Position(key, UUID(bytes=row_id))
+    if digest != _digest(scope):
+        raise validation_problem({"after": "Belongs to a list with other parameters"})
     # Decoding is lenient about what it skips; a cursor has one spelling.
-    if position is None or encode_cursor(position) != cursor:
-        raise validation_problem({"after": "Is not a cursor from a Link header"})
+    if encode_cursor(position, scope=scope) != cursor or "\0" in str(key):
+        raise _not_a_cursor()
     return position
 
 
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)):
-        limit = int(text)
-        if 1 <= limit <= MOST:
-            return limit
-    raise validation_problem({"limit": f"Must be a whole number from 1 to {MOST}"})
+def _time_key(packed: bytes) -> datetime:
+    micros: int = _time.unpack(packed)[0]
+    return _EPOCH + micros * _MICROSECOND
+
+
+def _digest(scope: str) -> bytes:
+    return hashlib.sha256(scope.encode()).digest()[:_DIGEST_SIZE]
+
+
+def _not_a_cursor() -> Problem:
+    return validation_problem({"after": "Is not a cursor from a Link header"})

@@ -15,12 +15,16 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "unauthenticated": (401, "A bearer token is required"),
     "invalid-token": (401, "The token is not valid"),
     "invalid-credentials": (401, "The e-mail address or the password is wrong"),
+    "session-over": (401, "The session is over"),
     "email-not-confirmed": (403, "The e-mail address is not confirmed yet"),
     "sign-up-closed": (403, "Sign-up is closed"),
     "account-suspended": (403, "The account is suspended"),
     "not-found": (404, "There is nothing at this address"),
     "lead-not-found": (404, "There is no such lead"),
     "operation-not-found": (404, "There is no such operation"),
+    "dead-letter-not-found": (404, "There is no such dead letter"),
+    "replay-not-found": (404, "There is no such replay"),
+    "sync-not-found": (404, "There is no such sync"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "body-timeout": (408, "The body took too long to arrive"),
     "duplicate-lead": (409, "The lead exists already"),
@@ -66,7 +70,15 @@ def validation_problem(errors: Mapping[str, str]) -> Problem:
 
 
 def problem_response(problem: Problem, *, instance: str) -> WholeResponse:
-    """Render a problem; `instance` is the path it happened at."""
+    """Answer with a problem; `instance` is the path it happened at."""
+    body = problem_body(problem, instance=instance)
+    response = WholeResponse(body, status=problem.status, headers=PROBLEM_HEADERS)
+    response.headers.update(problem.headers)
+    return response
+
+
+def problem_body(problem: Problem, *, instance: str) -> bytes:
+    """Render a problem in one line of JSON."""
     status, title = PROBLEMS[problem.code]
     body: dict[str, Any] = {
         "type": f"{TYPE_PREFIX}{problem.code}",
@@ -82,7 +94,4 @@ def problem_response(problem: Problem, *, instance: str) -> WholeResponse:
         body["errors"] = problem.errors
     body.update(problem.members)
     # ASCII: what is quoted from the request may hold lone surrogates.
-    text = json.dumps(body, ensure_ascii=True)
-    response = WholeResponse(text.encode(), status=status, headers=PROBLEM_HEADERS)
-    response.headers.update(problem.headers)
-    return response
+    return json.dumps(body, ensure_ascii=True).encode()

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
-from functools import lru_cache
+from functools import cache, lru_cache
+from http import HTTPStatus
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -68,7 +69,7 @@ class WholeResponse(web.StreamResponse):
         if request.method == hdrs.METH_HEAD:
             self._content = None
         self._writer = request.writer
-        await self._writer.write_headers(f"HTTP/1.1 {self.status} {self.reason}", headers)
+        await self._writer.write_headers(_status_line(self.status), headers)
         return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -104,6 +105,11 @@ def not_modified(*, version: int) -> WholeResponse:
 def empty_response(status: int, *, headers: Mapping[str, str]) -> WholeResponse:
     """Answer without a body: 204, or another status that has none."""
     return WholeResponse(None, status=status, headers=CIMultiDict({**SECURITY_HEADERS, **headers}))
+
+
+@cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
 
 
 @lru_cache(maxsize=1)

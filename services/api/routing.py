@@ -25,13 +25,14 @@ class Call:
     """A request on its way to a handler.
 
     `id` is the request's id, `param` the variable part of its path, `user` the caller of a
-    route with `Access.USER`.
+    route with `Access.USER`, `told` what headers tell the caller whatever the answer is.
     """
 
     request: web.BaseRequest
     id: str
     param: str
     caller: User | None = None
+    told: tuple[tuple[str, str], ...] = ()
 
     @property
     def user(self) -> User:
@@ -49,7 +50,7 @@ class Route:
     """One operation. The path may have one variable part, written `{name}`.
 
     A handler with `is_bounded` keeps its own deadlines: the general one costs as much as a
-    read from the cache.
+    read from the cache. Without `is_limited` calls are not counted.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Route:
     handler: Handler
     access: Access = Access.USER
     is_bounded: bool = False
+    is_limited: bool = True
 
 
 @dataclass(frozen=True, slots=True)

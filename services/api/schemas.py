@@ -22,7 +22,9 @@ MESSAGES = {
     "extra_forbidden": "Is not a field that can be set",
     "string_type": "Must be a string",
     "string_too_short": "Must have at least {min_length} characters",
+    "too_short": "Must have at least {min_length} characters",
     "string_too_long": "Must have at most {max_length} characters",
+    "too_long": "Must have at most {max_length} characters",
     "uuid_parsing": "Must be a UUID",
     "uuid_type": "Must be a UUID",
 }
@@ -37,12 +39,34 @@ class LeadInput(LeadFields):
 
 
 class Credentials(BaseModel):
-    """The body of a log-in, and of a sign-up."""
+    """The body of a log-in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     email: Email
     password: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+
+
+class RefreshToken(BaseModel):
+    """The body of a refresh."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+
+
+class NewAccount(Credentials):
+    """The body of a sign-up."""
+
+    # Checked by `check_new_password`, since the least length is a setting.
+    password: Annotated[
+        SecretStr,
+        Field(
+            description=f"At most {PASSWORD_MAX_BYTES} bytes in UTF-8. A deployment may ask for "
+            "another least length",
+            json_schema_extra={"minLength": 8, "maxLength": PASSWORD_MAX_BYTES},
+        ),
+    ]
 
 
 def parse(model: type[Model], value: Mapping[str, Any]) -> Model:
@@ -73,5 +97,8 @@ def _name(detail: ErrorDetails) -> str:
 
 
 def _message(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    if context.get("min_length") == 1:
+        return "Must not be empty"
     words = MESSAGES.get(detail["type"])
-    return detail["msg"] if words is None else words.format_map(detail.get("ctx", {}))
+    return detail["msg"] if words is None else words.format_map(context)

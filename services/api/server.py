@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
-from services.api.middleware import Gateway
+from services.api.middleware import Gateway, log_defect
 from services.api.problems import Problem
 from services.api.request_body import BODY_LIMIT
 from services.api.settings import HttpSettings
@@ -56,6 +56,10 @@ class Connection(web.RequestHandler):
             response = self._gateway.defect(request, exc)
         response.force_close()
         return response
+
+    def log_exception(self, *_args: Any, **named: Any) -> None:
+        """Log what went wrong in the middle of an answer, or in aiohttp itself."""
+        log_defect(named.get("exc_info"))
 
 
 class Server(web.Server):

@@ -1,5 +1,6 @@
 """What the API reads from its environment."""
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +27,27 @@ def _split(value: Any) -> Any:
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many calls per span of time: written `calls/seconds` in the environment."""
+
+    calls: int
+    span: timedelta
+
+
+def _read_rate(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,5})", value.strip(), re.ASCII)
+    if match is None:
+        raise ValueError("must be calls/seconds, such as 600/60")
+    return Rate(int(match[1]), timedelta(seconds=int(match[2])))
+
+
+def _read_rate_or_off(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip() == "off" else _read_rate(value)
 
 
 def _check_origin(value: str) -> str:
@@ -115,12 +137,34 @@ class AuthSettings(SettingsGroup):
         return frozenset({f"{self.supabase_uri}/auth/v1", self.supabase_uri, self.auth_url})
 
 
+class LimitSettings(SettingsGroup):
+    """How often callers may call. `rate_limit` "off" switches every limit off.
+
+    `forwarded_hops` is how many proxies stand before the API: addresses are believed as far.
+    """
+
+    rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_read_rate_or_off)] = Rate(
+        3000, timedelta(seconds=60)
+    )
+    rate_limit_address: Annotated[Rate, NoDecode, BeforeValidator(_read_rate)] = Rate(
+        600, timedelta(seconds=60)
+    )
+    login_limit: Annotated[Rate, NoDecode, BeforeValidator(_read_rate)] = Rate(
+        10, timedelta(seconds=900)
+    )
+    login_limit_address: Annotated[Rate, NoDecode, BeforeValidator(_read_rate)] = Rate(
+        100, timedelta(seconds=900)
+    )
+    forwarded_hops: int = Field(default=0, ge=0, le=16)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
     """Everything the API is told."""
 
     http: HttpSettings
     auth: AuthSettings
+    limits: LimitSettings
     postgres: PostgresSettings
     streams: StreamsSettings
     cache: CacheSettings
@@ -132,6 +176,7 @@ class ApiSettings:
         return cls(
             http=load(HttpSettings),
             auth=load(AuthSettings),
+            limits=load(LimitSettings),
             postgres=load(PostgresSettings),
             streams=load(StreamsSettings),
             cache=load(CacheSettings),

@@ -7,6 +7,7 @@ import structlog
 
 from services.summarizer.bootstrap import SummarizerContext, bootstrap
 from services.summarizer.settings import SummarizerSettings
+from shared.background import end
 from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
@@ -52,7 +53,7 @@ async def run(
                 "summarizer.started", consumer=name, provider=provider.name, model=provider.model
             )
             await stop.wait()
-            sweeper.cancel()
+            await end(sweeper)
         log.info("summarizer.stopped")
 
 

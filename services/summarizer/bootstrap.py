@@ -1,7 +1,7 @@
 """Opens what the summarizer needs and joins it: the only place that knows every part."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from services.summarizer.breaker import Breaker
+from services.summarizer.cache_writes import CacheLead, open_cache_writes
 from services.summarizer.handlers.lead_changed import LeadChangedHandler
-from services.summarizer.handlers.summary_requested import CacheLead, SummaryRequestedHandler
+from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
 from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import PROMPT_VERSION
 from services.summarizer.providers import Provider
@@ -21,13 +22,11 @@ from services.summarizer.settings import SummarizerSettings
 from services.summarizer.sweeper import Sweeper
 from services.summarizer.upstream import Upstream
 from services.summarizer.writer import SummaryWriter
-from shared.batcher import open_batcher
-from shared.cache.lead_cache import LeadCache, open_cache
+from shared.cache.lead_cache import open_cache
 from shared.events import catalog
 from shared.events.lead_events import LeadChanged
 from shared.events.summary_events import SummaryRequested
 from shared.storage.dead_letter_repository import DeadLetterRepository
-from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database, open_database
 from shared.storage.summary_records import SummarySource
 from shared.storage.summary_repository import SummaryRepository, open_summaries
@@ -86,7 +85,7 @@ async def bootstrap(
         open_publisher(redis) as publisher,
         _provider(settings, provider) as chosen,
         open_summaries(database, _source(settings, chosen)) as summaries,
-        open_batcher(_writing_to(cache), name="cache writes") as writes,
+        open_cache_writes(cache) as cache_lead,
     ):
         registry = CollectorRegistry()
         metrics = SummaryMetrics(registry)
@@ -96,7 +95,7 @@ async def bootstrap(
             settings=settings,
             summaries=summaries,
             writer=SummaryWriter(_upstream(settings, chosen, redis, breaker)),
-            cache_lead=writes.submit,
+            cache_lead=cache_lead,
             publisher=publisher,
             replies=LateReplies(redis),
             quota=DailyQuota(redis, name="summaries", most=settings.daily_quota),
@@ -111,16 +110,6 @@ async def bootstrap(
             sweeper=Sweeper(summaries, parts.replies),
             registry=registry,
         )
-
-
-def _writing_to(
-    cache: LeadCache,
-) -> Callable[[Sequence[LeadDocument]], Awaitable[Sequence[None]]]:
-    async def write(documents: Sequence[LeadDocument]) -> Sequence[None]:
-        await cache.put(documents)
-        return [None] * len(documents)
-
-    return write
 
 
 @contextlib.asynccontextmanager

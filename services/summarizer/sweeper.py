@@ -10,7 +10,8 @@ from shared.domain.summary import FailureReason, SummaryFailure
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.summary_repository import SummaryRepository
 from shared.storage.summary_rows import failure_body
-from shared.streams.late_replies import LateReplies, LateReply
+from shared.streams.late_replies import LateReplies
+from shared.streams.replies import Reply
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class Sweeper:
         outcome = Outcome(OutcomeStatus.FAILED, failure_body(EXPIRED))
         await self._replies.send(
             [
-                LateReply(request.reply_to, request.id, outcome)
+                Reply(request.reply_to, request.id, outcome)
                 for request in expired
                 if request.reply_to is not None
             ]

@@ -1,29 +1,43 @@
 """Opens what the syncer needs and joins it: the only place that knows every part."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 from redis.asyncio import Redis
 
+from services.syncer.aftermath import Aftermath, erasing
 from services.syncer.handlers.lead_created import LeadCreatedHandler
+from services.syncer.handlers.lead_deleted import LeadDeletedHandler
+from services.syncer.handlers.lead_updated import LeadUpdatedHandler
+from services.syncer.handlers.lead_upserted import LeadUpsertedHandler
 from services.syncer.handlers.sync_requested import SyncRequestedHandler
 from services.syncer.settings import SyncerSettings
 from services.syncer.sources import LeadSource
 from services.syncer.sources.randomuser import RandomUserSource
-from shared.cache.lead_cache import open_cache
+from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
-from shared.events.lead_events import LeadCreated, SyncRequested
+from shared.events.lead_events import (
+    LeadCreated,
+    LeadDeleted,
+    LeadUpdated,
+    LeadUpserted,
+    SyncRequested,
+)
 from shared.storage.dead_letter_repository import DeadLetterRepository
 from shared.storage.event_store import EventStore
 from shared.storage.lead_creation import LeadCreationRepository
+from shared.storage.lead_deletion import LeadDeletionRepository
+from shared.storage.lead_update import LeadUpdateRepository
+from shared.storage.lead_upsert import LeadUpsertRepository
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.connection import open_redis
+from shared.streams.erasure import StreamErasure
 from shared.streams.publish_once import OncePublisher
-from shared.streams.publisher import open_publisher
-from shared.streams.subscription import Subscription
+from shared.streams.publisher import Publisher, open_publisher
+from shared.streams.subscription import Handler, Subscription
 
 # The most events in one transaction: larger ones gain little and make others wait longer.
 BATCH = 200
@@ -55,7 +69,6 @@ async def bootstrap(
         events = EventStore(database)
         runs = SyncRunRepository(database)
         once = OncePublisher(redis)
-        on_lead_created = LeadCreatedHandler(LeadCreationRepository(database), cache, publisher)
         on_sync_requested = SyncRequestedHandler(
             source or RandomUserSource(session, str(settings.sync.randomuser_url)),
             once,
@@ -71,7 +84,7 @@ async def bootstrap(
                 Subscription(
                     stream=catalog.LEADS,
                     group=catalog.SYNCER,
-                    handlers={LeadCreated.type: on_lead_created},
+                    handlers=_lead_handlers(database, redis, cache, publisher),
                     is_settled=events.is_applied,
                     batch=BATCH,
                     also_trims=(catalog.CHANGES,),
@@ -87,3 +100,22 @@ async def bootstrap(
             dead_letters=DeadLetterRepository(database),
             once=once,
         )
+
+
+def _lead_handlers(
+    database: Database, redis: Redis, cache: LeadCache, publisher: Publisher
+) -> Mapping[str, Handler]:
+    aftermath = Aftermath(cache, publisher)
+    erasure = StreamErasure(redis)
+    on_lead_created = LeadCreatedHandler(LeadCreationRepository(database), cache, publisher)
+    on_lead_updated = LeadUpdatedHandler(LeadUpdateRepository(database), aftermath)
+    on_lead_upserted = LeadUpsertedHandler(LeadUpsertRepository(database), aftermath)
+    on_lead_deleted = LeadDeletedHandler(
+        LeadDeletionRepository(database), cache, publisher, erasure
+    )
+    return {
+        LeadCreated.type: erasing(on_lead_created, erasure.erase),
+        LeadUpdated.type: erasing(on_lead_updated, erasure.erase),
+        LeadUpserted.type: erasing(on_lead_upserted, erasure.erase),
+        LeadDeleted.type: on_lead_deleted,
+    }

@@ -6,12 +6,21 @@ from collections.abc import Generator
 import redis
 
 from shared.domain.errors import UnavailableError
+from shared.reset_connections import as_reset_error
+
+UNAVAILABLE = (OSError, redis.RedisError)
 
 
 @contextlib.contextmanager
 def translated_errors() -> Generator[None]:
     """Raise `UnavailableError` for whatever goes wrong."""
     try:
-        yield
-    except (OSError, redis.RedisError) as error:
-        raise UnavailableError(f"The cache is unavailable: {error}") from error
+        with as_reset_error():
+            yield
+    except UNAVAILABLE as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> UnavailableError:
+    """Return what a driver's error means."""
+    return UnavailableError(f"The cache is unavailable: {error}")

@@ -16,7 +16,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from shared.cache.errors import translated_errors
+from shared.cache.errors import UNAVAILABLE, unavailable
+from shared.reset_connections import as_reset_error
 
 Keys = tuple[bytes, ...]
 Values = tuple[bytes | None, ...]
@@ -42,9 +43,11 @@ class KeyReader:
     async def read(self, requests: Sequence[Keys]) -> list[Values]:
         """Return each request's values, in order; raises `UnavailableError`."""
         keys = [key for request in requests for key in request]
-        with translated_errors():
+        try:
             async with asyncio.timeout(self._seconds):
                 values = iter(await self._mget(keys))
+        except UNAVAILABLE as error:
+            raise unavailable(error) from error
         return [tuple(islice(values, len(request))) for request in requests]
 
     async def close(self) -> None:
@@ -55,12 +58,13 @@ class KeyReader:
         command = _pack(keys)
         try:
             return await self._exchange(command)
-        except redis.ConnectionError:
+        except (redis.ConnectionError, ConnectionResetError):
             # The server may have closed an idle connection; a new one tells.
             return await self._exchange(command)
 
     async def _exchange(self, command: bytes) -> list[bytes | None]:
-        await self._connection.send_packed_command(command, check_health=False)
+        with as_reset_error():
+            await self._connection.send_packed_command(command, check_health=False)
         return cast("list[bytes | None]", await self._connection.read_response())
 
 

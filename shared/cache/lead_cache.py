@@ -42,14 +42,20 @@ TOMBSTONE = timedelta(minutes=1)
 # A version guard with a versioned write: a guard with DEL would let a slow reader fill in
 # what it read before the change.
 _PUT = """
-local current = redis.call('GET', KEYS[1])
-if current then
-  local version = tonumber(string.match(current, '^(%d+):'))
-  if version and version >= tonumber(ARGV[1]) then return 0 end
+for i = 1, #KEYS, 2 do
+  local a = i * 2 - 1
+  local version, json, lifetime, id = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  local current = redis.call('GET', KEYS[i])
+  local known = current and tonumber(string.match(current, '^(%d+):'))
+  if not known or known < tonumber(version) then
+    redis.call('SET', KEYS[i], version .. ':' .. json, 'PX', lifetime)
+  end
+  if id ~= '' then redis.call('SET', KEYS[i + 1], id, 'PX', lifetime) end
 end
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
-return 1
 """
+
+# Leads per script: Redis serves nobody else while one runs.
+MOST_PER_PUT = 50
 
 
 class Document(Protocol):
@@ -115,13 +121,9 @@ class LeadCache:
 
     async def put(self, documents: Sequence[Document]) -> None:
         """Write leads unless a newer version is there; raises `UnavailableError`."""
-        if not documents:
-            return
         with translated_errors():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for document in documents:
-                    await self._add(pipeline, document)
-                await pipeline.execute()
+            for start in range(0, len(documents), MOST_PER_PUT):
+                await self._put_some(documents[start : start + MOST_PER_PUT])
 
     async def fill(self, document: Document) -> None:
         """Write what a reader found in PostgreSQL; without Redis, quietly do nothing."""
@@ -132,22 +134,22 @@ class LeadCache:
 
     async def bury(self, lead_id: UUID, external_id: UUID | None, *, version: int) -> None:
         """Mark a lead as deleted in `version`; raises `UnavailableError`."""
+        key = _lead_key(str(lead_id))
         with translated_errors():
-            await self._put(
-                keys=[_lead_key(str(lead_id))], args=[version, b"", _milliseconds(TOMBSTONE)]
-            )
+            await self._put(keys=[key, key], args=[version, b"", _milliseconds(TOMBSTONE), b""])
             if external_id is not None:
                 await self._client.delete(_pointer_key(str(external_id)))
 
-    async def _add(self, pipeline: Redis, document: Document) -> None:
-        lifetime = _milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
-        await self._put(
-            keys=[_lead_key(str(document.id))],
-            args=[document.version, document.json, lifetime],
-            client=pipeline,
-        )
-        if document.external_id is not None:
-            pipeline.set(_pointer_key(str(document.external_id)), str(document.id), px=lifetime)
+    async def _put_some(self, documents: Sequence[Document]) -> None:
+        keys: list[bytes] = []
+        arguments: list[int | bytes | str] = []
+        for lead in documents:
+            key = _lead_key(str(lead.id))
+            pointer = None if lead.external_id is None else _pointer_key(str(lead.external_id))
+            lifetime = _milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
+            keys += (key, pointer or key)
+            arguments += (lead.version, lead.json, lifetime, str(lead.id) if pointer else b"")
+        await self._put(keys=keys, args=arguments)
 
     async def _pointed_to(self, pointer: bytes, *, external_id: str) -> CachedLead | None:
         cached = await self.get(UUID(pointer.decode()))

@@ -67,6 +67,8 @@ def email_key(email: str) -> str:
 
 
 def _domain_key(domain: str) -> str:
+    if domain.isascii():
+        return domain.lower()
     try:
         return idna.encode(domain.lower(), uts46=True).decode("ascii")
     except idna.IDNAError:

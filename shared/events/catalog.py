@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.events.data import EventData
-from shared.events.lead_events import LeadChanged, LeadCreated, SyncRequested
+from shared.events.lead_events import (
+    LeadChanged,
+    LeadCreated,
+    LeadDeleted,
+    LeadUpdated,
+    LeadUpserted,
+    SyncRequested,
+)
 from shared.events.summary_events import SummaryRequested
 
 LEADS = "stream:leads"
@@ -31,7 +38,10 @@ class Flow:
 
 FLOWS = (
     Flow(event=LeadCreated, stream=LEADS, producers=("api", "syncer"), groups=(SYNCER,)),
-    Flow(event=SyncRequested, stream=SYNC, producers=("syncer", "ops"), groups=(SYNCER,)),
+    Flow(event=LeadUpdated, stream=LEADS, producers=("api",), groups=(SYNCER,)),
+    Flow(event=LeadUpserted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
+    Flow(event=LeadDeleted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
+    Flow(event=SyncRequested, stream=SYNC, producers=("syncer", "api", "ops"), groups=(SYNCER,)),
     Flow(event=SummaryRequested, stream=SUMMARIES, producers=("api",), groups=(SUMMARIZER,)),
     Flow(event=LeadChanged, stream=CHANGES, producers=("syncer", "summarizer"), groups=()),
 )

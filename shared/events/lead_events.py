@@ -4,6 +4,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from shared.events.data import EventData
+from shared.events.lead_changes import GivenLead, LeadChanges
 from shared.events.lead_fields import LeadFields
 
 
@@ -26,8 +27,55 @@ class LeadCreated(EventData):
         return self.model_dump_json(exclude={"lead_id"})
 
 
+class LeadUpdated(EventData):
+    """A person changed a lead, provided that it is still in `expected_version` if there is one."""
+
+    type: ClassVar[str] = "lead-updated"
+
+    lead_id: UUID
+    changes: LeadChanges
+    expected_version: int | None = None
+    updated_by: str | None = None
+
+
+class LeadUpserted(EventData):
+    """Somebody or something has a lead under an externalId: change it, or else make it.
+
+    Fields that are not given stay as they are. `lead_id` and `created_by` are for a lead that
+    is made now. `external_id` is the lead's, whatever `lead` says.
+    """
+
+    type: ClassVar[str] = "lead-upserted"
+
+    lead_id: UUID
+    source: str
+    created_by: str | None = None
+    external_id: UUID
+    lead: GivenLead
+
+    def intent(self) -> str:
+        """Return JSON without the new lead's id."""
+        return self.model_dump_json(exclude={"lead_id"})
+
+
+class LeadDeleted(EventData):
+    """A person wants a lead deleted, and the person behind it forgotten.
+
+    Only if it is still in `expected_version`, if there is one.
+    """
+
+    type: ClassVar[str] = "lead-deleted"
+
+    lead_id: UUID
+    expected_version: int | None = None
+    deleted_by: str | None = None
+
+
 class LeadChanged(EventData):
-    """A lead was committed in a new version. Thin on purpose: no personal data."""
+    """A lead was committed in a new version, its last one when `change` is `deleted`.
+
+    Thin on purpose: no personal data.
+    """
 
     type: ClassVar[str] = "lead-changed"
 

@@ -1,5 +1,6 @@
 """The fields of a lead that clients and sources may set, and their limits."""
 
+import re
 import unicodedata
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,6 +12,12 @@ from yarl import URL
 
 from shared.events.data import WireModel
 
+# Unicode's category Cc, and surrogates without their other half.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+# The same for readers of a schema.
+TEXT = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
+
 PICTURE_MAX_LENGTH = 255
 EMAIL_MAX_LENGTH = 100
 
@@ -19,9 +26,9 @@ def _clean_text(value: Any) -> Any:
     """Normalise to NFC and trim; refuse what no name, phone or city holds."""
     if not isinstance(value, str):
         return value
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+    if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
-    return unicodedata.normalize("NFC", value).strip()
+    return (value if value.isascii() else unicodedata.normalize("NFC", value)).strip()
 
 
 def _check_email(value: str) -> str:
@@ -44,10 +51,10 @@ def _check_picture(value: str) -> str:
 
 
 Cleaned = BeforeValidator(_clean_text)
-Name = Annotated[str, Cleaned, Field(min_length=1, max_length=50)]
-Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50)]
-Phone = Annotated[str, Cleaned, Field(min_length=7, max_length=20)]
-DateOfBirth = Annotated[str, Cleaned, Field(min_length=4, max_length=50)]
+Name = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
+Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
+Phone = Annotated[str, Cleaned, Field(min_length=7, max_length=20, json_schema_extra=TEXT)]
+DateOfBirth = Annotated[str, Cleaned, Field(min_length=4, max_length=50, json_schema_extra=TEXT)]
 Email = Annotated[
     str,
     Cleaned,
@@ -57,7 +64,11 @@ Email = Annotated[
 Picture = Annotated[
     str,
     Cleaned,
-    Field(min_length=1, max_length=PICTURE_MAX_LENGTH, json_schema_extra={"format": "uri"}),
+    Field(
+        min_length=1,
+        max_length=PICTURE_MAX_LENGTH,
+        json_schema_extra={"format": "uri", "pattern": "^https?://"},
+    ),
     AfterValidator(_check_picture),
 ]
 

@@ -8,6 +8,10 @@ class OutcomeStatus(StrEnum):
     """Every way an event can end."""
 
     CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    ERASED = "erased"
+    VERSION_MISMATCH = "version-mismatch"
     DUPLICATE = "duplicate"
     KEY_REUSED = "key-reused"
     SYNCED = "synced"

@@ -27,11 +27,15 @@ SELECTED = """
     AND ($6::timestamptz IS NULL OR time < $6)
     AND ($7::timestamptz IS NULL OR recorded_at < $7)
 """
-_COUNTS = f"SELECT type, count(*) FROM leads.event WHERE {SELECTED} GROUP BY type"  # noqa: S608 (constants)
+# Nothing is left to replay of an event whose data was erased.
+_REPLAYABLE = "data <> '{}'"
+_COUNTS = f"""
+    SELECT type, count(*) FROM leads.event WHERE {SELECTED} AND {_REPLAYABLE} GROUP BY type
+"""  # noqa: S608 (constants)
 _PAGE = f"""
     SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, recorded_at
     FROM leads.event
-    WHERE {SELECTED} AND (recorded_at, id) > ($8::timestamptz, $9::uuid)
+    WHERE {SELECTED} AND {_REPLAYABLE} AND (recorded_at, id) > ($8::timestamptz, $9::uuid)
     ORDER BY recorded_at, id LIMIT $10
 """  # noqa: S608 (constants)
 _LATEST = f"""

@@ -24,13 +24,13 @@ class EventRecord:
     payload_hash: bytes
 
     @classmethod
-    def of(cls, event: Event) -> Self:
-        """Return the record of an event."""
+    def of(cls, event: Event, *, subject: UUID | None = None) -> Self:
+        """Return the record of an event, about the lead `subject` whatever its sender says."""
         return cls(
             id=event.id,
             type=event.type,
             source=event.source,
-            subject=event.subject,
+            subject=event.subject if subject is None else str(subject),
             dataschema=event.data.schema_uri(),
             data=event.data.model_dump_json(),
             time=event.time,

@@ -1,7 +1,5 @@
-"""Leads in PostgreSQL, read one by one or page by page."""
+"""Leads in PostgreSQL, read one by one."""
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,29 +11,12 @@ from shared.storage.pool import Database
 
 _BY_ID = f"SELECT {DOCUMENT_COLUMNS} FROM leads.lead WHERE id = $1"  # noqa: S608 (constants)
 _BY_EXTERNAL_ID = f"SELECT {DOCUMENT_COLUMNS} FROM leads.lead WHERE external_id = $1"  # noqa: S608 (constants)
-_FIRST_PAGE = f"""
-    SELECT {DOCUMENT_COLUMNS} FROM leads.lead
-    ORDER BY created_at DESC, id DESC LIMIT $1
-"""  # noqa: S608 (constants)
-_NEXT_PAGE = f"""
-    SELECT {DOCUMENT_COLUMNS} FROM leads.lead
-    WHERE (created_at, id) < ($2, $3)
-    ORDER BY created_at DESC, id DESC LIMIT $1
-"""  # noqa: S608 (constants)
 _FIND = """
     SELECT id, external_id, first_name, last_name, email, phone, cell, dob, city, state,
            country, picture, summary, next_action, summary_stale, status, source,
            created_by, created_at, updated_at, version
     FROM leads.lead WHERE id = $1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PagePosition:
-    """The last lead of a page in the newest-first order: where the next page goes on."""
-
-    created_at: datetime
-    id: UUID
 
 
 class LeadRepository:
@@ -51,16 +32,6 @@ class LeadRepository:
     async def get_by_external_id(self, external_id: UUID) -> LeadDocument | None:
         """Return the lead with this externalId."""
         return await self._one(_BY_EXTERNAL_ID, external_id)
-
-    async def page(self, *, limit: int, after: PagePosition | None) -> list[LeadDocument]:
-        """Return up to `limit` leads, newest first, that come behind `after`."""
-        async with self._database.connection() as connection:
-            rows = (
-                await connection.fetch(_FIRST_PAGE, limit)
-                if after is None
-                else await connection.fetch(_NEXT_PAGE, limit, after.created_at, after.id)
-            )
-        return [document(row) for row in rows]
 
     async def find(self, lead_id: UUID) -> Lead | None:
         """Return the lead as a domain object."""

@@ -15,7 +15,15 @@ _SUMMARY = "SELECT lead_id, state, reason, detail FROM leads.summary WHERE id = 
 _EVENT = "SELECT subject, outcome, detail::text FROM leads.event WHERE id = $1"
 _DEAD_LETTER = "SELECT reason FROM leads.dead_letter WHERE event_id = $1::text"
 
-_SUCCESSES = frozenset({OutcomeStatus.CREATED, OutcomeStatus.SUMMARISED, OutcomeStatus.SYNCED})
+_SUCCESSES = frozenset(
+    {
+        OutcomeStatus.CREATED,
+        OutcomeStatus.UPDATED,
+        OutcomeStatus.DELETED,
+        OutcomeStatus.SUMMARISED,
+        OutcomeStatus.SYNCED,
+    }
+)
 
 
 class OperationStatus(StrEnum):

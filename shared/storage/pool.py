@@ -1,5 +1,6 @@
 """Opening PostgreSQL, and its errors in the domain's terms."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator
 from typing import TypeAlias
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from shared.domain.errors import TransientError, UnavailableError
+from shared.reset_connections import as_reset_error
 from shared.settings import PostgresSettings
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -39,7 +41,8 @@ _UNAVAILABLE = (
 def translated_errors() -> Generator[None]:
     """Raise `TransientError` or `UnavailableError` for the driver's passing troubles."""
     try:
-        yield
+        with as_reset_error():
+            yield
     except _TRANSIENT as error:
         raise TransientError(f"PostgreSQL: {error}") from error
     except _UNAVAILABLE as error:
@@ -59,7 +62,13 @@ class Database:
         """Lend a connection; waits no longer than the timeout for one."""
         with translated_errors():
             async with self._pool.acquire(timeout=self._timeout) as connection:
-                yield connection
+                try:
+                    yield connection
+                except (asyncio.CancelledError, TimeoutError):
+                    # The pool would first wait for the server's word that it has stopped,
+                    # and whoever gave up on that server just now would wait after all.
+                    connection.terminate()
+                    raise
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:

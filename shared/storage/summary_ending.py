@@ -1,6 +1,7 @@
 """The SQL by which summary requests end, and by which the leads get their summaries.
 
-Batches come as one JSON parameter, `$1`; rows are locked in the order of their ids.
+Batches come as one JSON parameter, `$1`, with the requests' ids in `$4`; rows are locked in the
+order of their ids. `$2` and `$3` are what they are where requests begin.
 """
 
 # ruff: noqa: S608 (only constants are put together here)
@@ -21,7 +22,8 @@ FINISH = f"""
         )
     ), mine AS MATERIALIZED (
         SELECT summary.id, summary.lead_id FROM leads.summary JOIN result USING (id)
-        WHERE summary.fence = result.fence AND summary.state = 'running'
+        WHERE summary.id = ANY($4::uuid[])
+          AND summary.fence = result.fence AND summary.state = 'running'
         ORDER BY summary.id FOR UPDATE OF summary
     ), locked AS MATERIALIZED (
         SELECT id FROM leads.lead WHERE id IN (SELECT lead_id FROM mine)
@@ -35,7 +37,8 @@ FINISH = f"""
             tokens_in = result.tokens_in, tokens_out = result.tokens_out,
             attempts = summary.attempts + result.attempts, latency_ms = result.latency_ms,
             finished_at = clock_timestamp()
-        FROM result JOIN mine USING (id) WHERE summary.id = mine.id
+        FROM result JOIN mine USING (id)
+        WHERE summary.id = mine.id AND summary.id = ANY($4::uuid[])
         RETURNING summary.*
     ), latest AS (
         SELECT DISTINCT ON (lead_id) * FROM settled WHERE state = 'succeeded'
@@ -56,7 +59,8 @@ FINISH = f"""
         RETURNING {DOCUMENT_COLUMNS}
     ), closed AS (
         UPDATE leads.event SET outcome = result.outcome, detail = result.event_detail
-        FROM result JOIN mine USING (id) WHERE event.id = mine.id
+        FROM result JOIN mine USING (id)
+        WHERE event.id = mine.id AND event.id = ANY($4::uuid[])
     )
     SELECT settled.id AS summary_id, settled.lead_id, settled.state, settled.followers, written.*
     FROM settled LEFT JOIN written ON written.id = settled.lead_id

@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.storage.pool import Database
+from shared.storage.position import Position
 
 _JSON = """
     row_to_json((SELECT entry FROM (SELECT
@@ -42,6 +43,9 @@ _NEXT_PAGE = f"""
     WHERE lead_id = $1 AND (requested_at, id) < ($3, $4)
     ORDER BY requested_at DESC, id DESC LIMIT $2
 """  # noqa: S608 (constants)
+_HAS_BEGUN = """
+    SELECT state <> 'queued' OR joined_id IS NOT NULL FROM leads.summary WHERE id = $1
+"""
 _BY_ID = f"SELECT summary.id, requested_at, {_JSON} FROM leads.summary WHERE id = $1"  # noqa: S608 (constants)
 
 
@@ -61,16 +65,14 @@ class SummaryHistory:
         self._database = database
 
     async def page(
-        self, lead_id: UUID, *, limit: int, after: SummaryDocument | None = None
+        self, lead_id: UUID, *, limit: int, after: Position | None = None
     ) -> list[SummaryDocument]:
         """Return up to `limit` of a lead's requests, newest first, that come behind `after`."""
         async with self._database.connection() as connection:
             rows = (
                 await connection.fetch(_FIRST_PAGE, lead_id, limit)
                 if after is None
-                else await connection.fetch(
-                    _NEXT_PAGE, lead_id, limit, after.requested_at, after.id
-                )
+                else await connection.fetch(_NEXT_PAGE, lead_id, limit, after.key, after.id)
             )
         return [SummaryDocument(**{**row, "json": row["json"].encode()}) for row in rows]
 
@@ -79,3 +81,8 @@ class SummaryHistory:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_BY_ID, request_id)
         return None if row is None else SummaryDocument(**{**row, "json": row["json"].encode()})
+
+    async def has_begun(self, request_id: UUID) -> bool:
+        """Tell whether somebody is at a request, or through with it."""
+        async with self._database.connection() as connection:
+            return bool(await connection.fetchval(_HAS_BEGUN, request_id))

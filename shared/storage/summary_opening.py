@@ -2,7 +2,8 @@
 
 Batches come as one JSON parameter, `$1`. Rows are locked in the order of their ids wherever
 several are, so that batches may wait for each other but never in a circle. In a batch, `$2` is
-whether the leads' personal data are part of the input and `$3` the salt of its hash.
+whether the leads' personal data are part of the input, `$3` the salt of its hash, and `$4` the
+leads' ids: of an array the planner knows how long it is, of the JSON it does not.
 """
 
 # ruff: noqa: S608 (only constants are put together here)
@@ -22,13 +23,16 @@ _REQUESTS = """
 """
 
 # Records the events that are new, answers from an earlier summary of the same input, and
-# marks the rest as running, unless it is running already: that is a `conflict`.
+# marks the rest as running, unless it is running already: that is a `conflict`. The commit need
+# not be on disk before the work begins: until that ends the event is not acknowledged, and what
+# is stored meanwhile (JOIN, FINISH) takes this with it.
 OPEN = f"""
     WITH request AS (
-        SELECT * FROM {_REQUESTS}
+        SELECT request.*
+        FROM set_config('synchronous_commit', 'off', true), {_REQUESTS}
     ), lead AS MATERIALIZED (
         SELECT lead.id, lead.version, {_INPUT} AS input
-        FROM leads.lead WHERE lead.id IN (SELECT lead_id FROM request)
+        FROM leads.lead WHERE lead.id = ANY($4::uuid[])
         ORDER BY lead.id FOR KEY SHARE
     ), weighed AS MATERIALIZED (
         SELECT request.*, lead.version, lead.input,
@@ -106,9 +110,10 @@ JOIN = f"""
     WITH request AS (
         SELECT request.*, sha256(convert_to($3 || {_INPUT}, 'UTF8')) AS input_hash, lead.version
         FROM {_REQUESTS} JOIN leads.lead ON lead.id = request.lead_id
+        WHERE lead.id = ANY($4::uuid[])
     ), waiting AS MATERIALIZED (
         SELECT id, lead_id, input_hash FROM leads.summary
-        WHERE state = 'running'
+        WHERE state = 'running' AND lead_id = ANY($4::uuid[])
           AND (lead_id, input_hash) IN (SELECT lead_id, input_hash FROM request)
         ORDER BY id FOR UPDATE
     ), leader AS (
@@ -137,6 +142,7 @@ REFUSE = f"""
     WITH request AS (
         SELECT request.*, sha256(convert_to($3 || {_INPUT}, 'UTF8')) AS input_hash, lead.version
         FROM {_REQUESTS} JOIN leads.lead ON lead.id = request.lead_id
+        WHERE lead.id = ANY($4::uuid[])
     ), refused AS (
         INSERT INTO leads.summary (
             id, lead_id, state, lead_version, input_hash, prompt_version, provider, model,

@@ -1,7 +1,7 @@
 """Requests for summaries in PostgreSQL: each event has one effect, each input one writer."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -124,7 +124,7 @@ class SummaryRepository:
     async def _open_unique(
         self, connection: Connection, requests: Mapping[UUID, SummaryRequest]
     ) -> dict[UUID, Opened]:
-        rows = await connection.fetch(opening.OPEN, self._offer(requests.values()), *self._weighing)
+        rows = await connection.fetch(opening.OPEN, *self._offer(requests.values()))
         fates = {row["id"]: row["fate"] for row in rows}
         reused = [row for row in rows if row["fate"] == "reused"]
         opened: dict[UUID, Opened] = {
@@ -143,7 +143,7 @@ class SummaryRepository:
     ) -> dict[UUID, Opened]:
         if not requests:
             return {}
-        rows = await connection.fetch(opening.JOIN, self._offer(requests), *self._weighing)
+        rows = await connection.fetch(opening.JOIN, *self._offer(requests))
         ended: dict[UUID, Opened] = {row["id"]: Joined() for row in rows}
         turned_away = {
             request.event.id: request
@@ -152,14 +152,15 @@ class SummaryRepository:
         }
         if turned_away:
             offer = self._offer(turned_away.values())
-            for row in await connection.fetch(opening.REFUSE, offer, *self._weighing):
+            for row in await connection.fetch(opening.REFUSE, *offer):
                 ended[row["id"]] = refused(turned_away[row["id"]])
         return ended
 
     async def _finish(self, results: Sequence[SummaryResult]) -> list[Finished | None]:
         offer = orjson.dumps([result_row(result) for result in results]).decode()
+        ids = [result.running.id for result in results]
         async with self._database.connection() as connection:
-            rows = await connection.fetch(ending.FINISH, offer, *self._weighing)
+            rows = await connection.fetch(ending.FINISH, offer, *self._weighing, ids)
             superseded = [
                 row["lead_id"] for row in rows if row["state"] == "succeeded" and row["id"] is None
             ]
@@ -173,8 +174,11 @@ class SummaryRepository:
             for result in results
         ]
 
-    def _offer(self, requests: Iterable[SummaryRequest]) -> str:
-        return orjson.dumps([request_row(request, self._source) for request in requests]).decode()
+    def _offer(self, requests: Collection[SummaryRequest]) -> tuple[object, ...]:
+        """Return the parameters of a batch that begins."""
+        rows = [request_row(request, self._source) for request in requests]
+        lead_ids = list({request.lead_id for request in requests})
+        return (orjson.dumps(rows).decode(), *self._weighing, lead_ids)
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """Runs of the sync with the external source, one row each."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import UUID
 
 from shared.storage.pool import Database
@@ -21,6 +22,10 @@ _FINISH = """
         seconds = extract(epoch FROM clock_timestamp() - started_at)
     WHERE id = $1
 """
+_FIND = """
+    SELECT state, fetched, created, duplicate, invalid, unknown, error
+    FROM leads.sync_run WHERE id = $1
+"""
 _STATE = "SELECT state FROM leads.sync_run WHERE id = $1"
 
 
@@ -39,8 +44,26 @@ class SyncReport:
     error: str | None = None
 
 
+class SyncState(StrEnum):
+    """How far a run has come. One that is pending has no row yet."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """A run as it is kept."""
+
+    id: UUID
+    state: SyncState
+    report: SyncReport
+
+
 class SyncRunRepository:
-    """Writes sync runs. Raises `UnavailableError` when PostgreSQL is down."""
+    """Reads and writes sync runs. Raises `UnavailableError` when PostgreSQL is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -70,3 +93,13 @@ class SyncRunRepository:
         async with self._database.connection() as connection:
             state = await connection.fetchval(_STATE, run_id)
         return state is not None and state != "running"
+
+    async def find(self, run_id: UUID) -> SyncRun | None:
+        """Return a run that has begun."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_FIND, run_id)
+        if row is None:
+            return None
+        figures = dict(row)
+        state = SyncState(figures.pop("state"))
+        return SyncRun(run_id, state, SyncReport(**figures))

@@ -13,6 +13,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from shared.domain.errors import UnavailableError
+from shared.reset_connections import as_reset_error
 from shared.settings import StreamsSettings
 
 # A blocked read answers late by as much as the server was busy; only then is it lost.
@@ -41,7 +42,8 @@ _UNAVAILABLE_CODES = (*GROUP_GONE, "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUST
 def translated_errors() -> Generator[None]:
     """Raise `UnavailableError` for whatever means that Redis cannot serve now."""
     try:
-        yield
+        with as_reset_error():
+            yield
     except _UNAVAILABLE as error:
         reason = str(error) or type(error).__name__
         raise UnavailableError(f"Redis is unavailable: {reason}") from error

@@ -11,6 +11,7 @@ from shared.domain.errors import UnavailableError
 from shared.settings import ConsumerSettings
 from shared.streams.backoff import Backoff
 from shared.streams.circuit import Circuit
+from shared.streams.crowd import Crowd
 from shared.streams.entries import Entry
 from shared.streams.group import Group
 from shared.streams.processor import Processor
@@ -37,6 +38,7 @@ class Consumer:
         processor: Processor,
         *,
         slots: Slots,
+        crowd: Crowd,
         circuit: Circuit,
         progress: Progress,
         stop: asyncio.Event,
@@ -46,6 +48,7 @@ class Consumer:
         self._subscription = subscription
         self._processor = processor
         self._slots = slots
+        self._crowd = crowd
         self._circuit = circuit
         self._progress = progress
         self._stop = stop
@@ -71,14 +74,14 @@ class Consumer:
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Process entries in a place of their own, keeping them for as long as that takes."""
-        since = time.monotonic()
-        self._in_flight.update((entry.id, since) for entry in entries)
-        async with self._slots.one():
-            ended = await self._processor.process(entries)
-        # What a stop cut short, here or by cancellation, stays for `hand_back`.
-        if ended or not self._stop.is_set():
-            for entry in entries:
-                self._in_flight.pop(entry.id, None)
+        self._keep_from_now(entries)
+        async with self._slots.one(), self._crowd.beside_others():
+            await self._process(entries)
+
+    async def take_alone(self, entry: Entry) -> None:
+        """Process an entry at once; that nothing else is under way is the caller's business."""
+        self._keep_from_now([entry])
+        await self._process([entry])
 
     def holds(self, entry_id: str) -> bool:
         """Tell whether this process is working on the entry right now."""
@@ -93,6 +96,17 @@ class Consumer:
     async def hand_back(self) -> None:
         """Give up what is still in flight, so that another consumer takes it over at once."""
         await self._group.hand_back(list(self._in_flight), lease=self._lease)
+
+    def _keep_from_now(self, entries: Sequence[Entry]) -> None:
+        since = time.monotonic()
+        self._in_flight.update((entry.id, since) for entry in entries)
+
+    async def _process(self, entries: Sequence[Entry]) -> None:
+        ended = await self._processor.process(entries)
+        # What a stop cut short, here or by cancellation, stays for `hand_back`.
+        if ended or not self._stop.is_set():
+            for entry in entries:
+                self._in_flight.pop(entry.id, None)
 
     async def _read(self) -> list[Entry]:
         free = await self._slots.wait_for_free()

@@ -12,13 +12,15 @@ from shared.streams.connection import GROUP_GONE, translated_errors
 from shared.streams.entries import Entry, entries_of, read_entries
 
 # Only the owner may reset an entry's idle time: without the check a process that slept
-# through its lease would take entries back from whoever took them over.
+# through its lease would take entries back from whoever took them over. An entry that is
+# given back was delivered for nothing, and must not look as if its consumer had died.
 _SET_IDLE = """
 local kept = 0
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
   if #pending == 1 then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3],
+      'RETRYCOUNT', pending[1][4] - tonumber(ARGV[4]), 'JUSTID')
     kept = kept + 1
   end
 end
@@ -100,12 +102,16 @@ class Group:
             rows = await self._writer.xpending_range(
                 self.stream, self.name, "-", "+", count, idle=milliseconds(idle)
             )
-        return [
-            Pending(
-                row["message_id"].decode(), row["consumer"].decode(), int(row["times_delivered"])
+        return [_pending(row) for row in cast("list[dict[str, Any]]", rows)]
+
+    async def is_unchanged(self, pending: Pending, *, idle: timedelta) -> bool:
+        """Tell whether a pending entry is still as it was seen, in nobody else's hands since."""
+        entry_id = pending.entry_id
+        with translated_errors():
+            rows = await self._writer.xpending_range(
+                self.stream, self.name, entry_id, entry_id, 1, idle=milliseconds(idle)
             )
-            for row in cast("list[dict[str, Any]]", rows)
-        ]
+        return [_pending(row) for row in cast("list[dict[str, Any]]", rows)] == [pending]
 
     async def claim(self, entry_id: str, *, idle: timedelta) -> Entry | None:
         """Take over one idle entry; None when another consumer was faster, or it is gone."""
@@ -117,24 +123,38 @@ class Group:
 
     async def keep(self, entry_ids: Sequence[str]) -> None:
         """Show that these entries are being worked on, if they are still this consumer's."""
-        await self._idle(entry_ids, timedelta(0))
+        await self._idle(entry_ids, timedelta(0), deliveries_undone=0)
 
     async def hand_back(self, entry_ids: Sequence[str], *, lease: timedelta) -> None:
         """Let another consumer claim these entries at once."""
-        await self._idle(entry_ids, lease)
+        await self._idle(entry_ids, lease, deliveries_undone=1)
 
     async def leave(self) -> None:
         """Delete this consumer from the group unless entries are pending for it."""
         with translated_errors():
             await self._leave(keys=[self.stream], args=[self.name, self.consumer])
 
-    async def _idle(self, entry_ids: Sequence[str], idle: timedelta) -> None:
+    async def _idle(
+        self, entry_ids: Sequence[str], idle: timedelta, *, deliveries_undone: int
+    ) -> None:
         if entry_ids:
             with translated_errors():
                 await self._set_idle(
                     keys=[self.stream],
-                    args=[self.name, self.consumer, milliseconds(idle), *entry_ids],
+                    args=[
+                        self.name,
+                        self.consumer,
+                        milliseconds(idle),
+                        deliveries_undone,
+                        *entry_ids,
+                    ],
                 )
+
+
+def _pending(row: dict[str, Any]) -> Pending:
+    return Pending(
+        row["message_id"].decode(), row["consumer"].decode(), int(row["times_delivered"])
+    )
 
 
 def milliseconds(span: timedelta) -> int:

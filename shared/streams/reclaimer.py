@@ -1,7 +1,9 @@
-"""Takes over what dead consumers left behind, one entry at a time and each one alone.
+"""Takes over what dead consumers left behind, one entry at a time.
 
 A batch that killed its process must not be run as a batch again: the entries around the
-killer are innocent, and one alone can be told from the others by the count of its crashes.
+killer are innocent. Nor does it prove anything that an entry was there when one process
+died and then another, where many are worked on at once. So the last attempt before an entry
+is parked for its crashes is made with nothing else under way in the process.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from shared.domain.errors import PermanentError
 from shared.settings import ConsumerSettings
 from shared.streams.codec import decode
 from shared.streams.consumer import Consumer
+from shared.streams.crowd import Crowd
 from shared.streams.entries import Entry
 from shared.streams.group import Group, Pending
 from shared.streams.settlement import Settlement
@@ -35,12 +38,14 @@ class Reclaimer:
         consumer: Consumer,
         settlement: Settlement,
         *,
+        crowd: Crowd,
         settings: ConsumerSettings,
     ) -> None:
         self._group = group
         self._subscription = subscription
         self._consumer = consumer
         self._settlement = settlement
+        self._crowd = crowd
         self._lease = settings.stream_lease
         self._max_deliveries = settings.stream_max_deliveries
         self._places = Slots(subscription.concurrency)
@@ -57,11 +62,30 @@ class Reclaimer:
         return sum(task.result() for task in running)
 
     async def _take_over(self, pending: Pending) -> bool:
+        last_chance = self._max_deliveries - 1
+        if pending.deliveries == last_chance:
+            async with self._crowd.alone():
+                entry = await self._claim(pending)
+                if entry is not None:
+                    await self._consumer.take_alone(entry)
+            return entry is not None
         # Claimed only once there is a place for it: a claimed entry that waits looks alive.
         async with self._places.one():
-            entry = await self._group.claim(pending.entry_id, idle=self._lease)
+            entry = await self._claim(pending)
             if entry is None:
                 return False
+            if pending.deliveries > last_chance:
+                await self._end_crashing(entry)
+            else:
+                await self._consumer.take([entry])
+            return True
+
+    async def _claim(self, pending: Pending) -> Entry | None:
+        """Take an entry over, unless somebody has had it since it was seen."""
+        if not await self._group.is_unchanged(pending, idle=self._lease):
+            return None
+        entry = await self._group.claim(pending.entry_id, idle=self._lease)
+        if entry is not None:
             log.info(
                 "entry.reclaimed",
                 stream=self._group.stream,
@@ -69,11 +93,7 @@ class Reclaimer:
                 from_consumer=pending.consumer,
                 deliveries=pending.deliveries,
             )
-            if pending.deliveries >= self._max_deliveries:
-                await self._end_crashing(entry)
-            else:
-                await self._consumer.take([entry])
-            return True
+        return entry
 
     async def _end_crashing(self, entry: Entry) -> None:
         """Park an entry under which consumers died, unless its effect is complete already."""

@@ -6,7 +6,8 @@ never the result.
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -30,6 +31,15 @@ TIME_TO_LIVE = timedelta(minutes=2)
 
 # How many reads may be overdue before the reader counts as stuck.
 PATIENCE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An outcome on its way to the stream `address`, where the asker of the event reads."""
+
+    address: str
+    event_id: UUID
+    outcome: Outcome
 
 
 class Replies:
@@ -81,8 +91,12 @@ class Replies:
         milliseconds = int(self._block / timedelta(milliseconds=1))
         with translated_errors():
             reply = await self._reader.xread({self.address: last_id}, block=milliseconds)
-            # Keeps the stream while its reader lives, and only then.
-            await self._reader.expire(self.address, TIME_TO_LIVE)
+            async with self._reader.pipeline(transaction=False) as pipeline:
+                # What was read is somebody's personal data, and nobody's to read again.
+                pipeline.xtrim(self.address, minid=_behind(last_id), approximate=False)
+                # Keeps the stream while its reader lives, and only then.
+                pipeline.expire(self.address, TIME_TO_LIVE)
+                await pipeline.execute()
         for entry in read_entries(reply):
             last_id = entry.id
             self._wake(entry.fields)
@@ -95,12 +109,19 @@ class Replies:
                 future.set_result(outcome)
 
 
-def add_reply(pipeline: Pipeline, address: str, event_id: UUID, outcome: Outcome) -> None:
-    """Queue a reply on a pipeline that the caller executes."""
-    fields: dict[FieldT, EncodableT] = {
-        "id": str(event_id),
-        "status": outcome.status,
-        "body": outcome.body,
-    }
-    pipeline.xadd(address, fields, maxlen=MAX_LENGTH, approximate=True)
-    pipeline.expire(address, TIME_TO_LIVE)
+def _behind(entry_id: str) -> str:
+    time, _, sequence = entry_id.partition("-")
+    return f"{time}-{int(sequence) + 1}"
+
+
+def add_replies(pipeline: Pipeline, replies: Sequence[Reply]) -> None:
+    """Queue replies on a pipeline that the caller executes."""
+    for reply in replies:
+        fields: dict[FieldT, EncodableT] = {
+            "id": str(reply.event_id),
+            "status": reply.outcome.status,
+            "body": reply.outcome.body,
+        }
+        pipeline.xadd(reply.address, fields, maxlen=MAX_LENGTH, approximate=True)
+    for address in {reply.address for reply in replies}:
+        pipeline.expire(address, TIME_TO_LIVE)  # when its reader has gone

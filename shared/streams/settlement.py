@@ -19,7 +19,7 @@ from shared.streams.entries import Entry
 from shared.streams.group import Group
 from shared.streams.patience import Patience
 from shared.streams.replay_tally import ReplayResult, add_result
-from shared.streams.replies import add_reply
+from shared.streams.replies import Reply, add_replies
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +50,8 @@ class Settlement:
         """Answer and acknowledge handled events in one round trip."""
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for delivery, outcome in zip(run, outcomes, strict=True):
-                    _tell(pipeline, delivery.event, outcome)
+                events = [delivery.event for delivery in run]
+                _tell(pipeline, list(zip(events, outcomes, strict=True)))
                 entry_ids = [delivery.entry.id for delivery in run]
                 pipeline.xack(self._stream, self._group, *entry_ids)
                 await pipeline.execute()
@@ -74,7 +74,9 @@ class Settlement:
                 announce(pipeline, letter)
                 event = _event_or_none(entry)
                 if event is not None:
-                    _tell(pipeline, event, _dead(reason))
+                    _tell(pipeline, [(event, _dead(reason))])
+                elif (replay_id := letter.fields.get("replayid")) is not None:
+                    add_result(pipeline, replay_id, ReplayResult.DEAD)
                 pipeline.xack(self._stream, self._group, entry.id)
                 await pipeline.execute()
 
@@ -102,22 +104,29 @@ class Settlement:
         )
 
 
-def _tell(pipeline: Pipeline, event: Event, outcome: Outcome) -> None:
-    """Queue the reply to whoever still waits for it, or the replay's count: it answers nobody."""
-    if event.replay_id is not None:
-        add_result(pipeline, event.replay_id, _replay_result(outcome))
-    elif outcome.answered and event.reply_to is not None and not _expired(event):
-        add_reply(pipeline, event.reply_to, event.id, outcome)
+def _tell(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
+    """Queue the replies to those who still wait, and the counts of replays: they answer nobody."""
+    for event, outcome in ended:
+        if event.replay_id is not None:
+            add_result(pipeline, event.replay_id, _replay_result(outcome))
+    add_replies(
+        pipeline,
+        [
+            Reply(event.reply_to, event.id, outcome)
+            for event, outcome in ended
+            if event.reply_to is not None and outcome.answered and not _is_over(event)
+        ],
+    )
+
+
+def _is_over(event: Event) -> bool:
+    return event.replay_id is not None or (event.expires is not None and event.expires < now())
 
 
 def _replay_result(outcome: Outcome) -> ReplayResult:
     if outcome.status == OutcomeStatus.DEAD:
         return ReplayResult.DEAD
     return ReplayResult.ALREADY_APPLIED if outcome.repeated else ReplayResult.APPLIED
-
-
-def _expired(event: Event) -> bool:
-    return event.expires is not None and event.expires < now()
 
 
 def _dead(reason: str) -> Outcome:

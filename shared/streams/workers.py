@@ -10,6 +10,7 @@ from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.circuit import Circuit
 from shared.streams.connection import open_redis
 from shared.streams.consumer import Consumer
+from shared.streams.crowd import Crowd
 from shared.streams.dead_letters import DeadLetterStore
 from shared.streams.group import Group
 from shared.streams.housekeeping import Housekeeping
@@ -38,6 +39,7 @@ async def open_workers(
     """Yield a worker for each subscription, each with a connection of its own for reading."""
     async with contextlib.AsyncExitStack() as stack:
         workers: list[Worker] = []
+        crowd = Crowd()
         for subscription in subscriptions:
             reading = open_redis(streams, block=settings.stream_block)
             reader = await stack.enter_async_context(reading)
@@ -58,6 +60,7 @@ async def open_workers(
                     subscription,
                     dead_letters=dead_letters,
                     housekeeping=housekeeping,
+                    crowd=crowd,
                     settings=settings,
                     stop=stop,
                 )
@@ -72,6 +75,7 @@ def _assemble(
     *,
     dead_letters: DeadLetterStore,
     housekeeping: Housekeeping,
+    crowd: Crowd,
     settings: ConsumerSettings,
     stop: asyncio.Event,
 ) -> Worker:
@@ -93,12 +97,13 @@ def _assemble(
         subscription,
         processor,
         slots=Slots(subscription.concurrency),
+        crowd=crowd,
         circuit=circuit,
         progress=progress,
         stop=stop,
         settings=settings,
     )
-    reclaimer = Reclaimer(group, subscription, consumer, settlement, settings=settings)
+    reclaimer = Reclaimer(group, subscription, consumer, settlement, crowd=crowd, settings=settings)
     return Worker(
         group,
         consumer,

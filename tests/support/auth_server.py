@@ -76,6 +76,7 @@ class AuthServer:
         app = web.Application()
         app.router.add_get("/auth/v1/.well-known/jwks.json", self._keys)
         app.router.add_get("/auth/v1/user", self._user)
+        app.router.add_post("/auth/v1/logout", self._log_out)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -119,6 +120,10 @@ class AuthServer:
                 "is_anonymous": False,
             }
         )
+
+    async def _log_out(self, _request: web.Request) -> web.Response:
+        await self._misbehave()
+        return web.Response(status=204)
 
     async def _misbehave(self) -> None:
         if self.is_hanging:

@@ -5,10 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadCreated
+from shared.events.lead_changes import GivenLead, LeadChanges
+from shared.events.lead_events import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.lead_fields import LeadFields
 
 _numbers = itertools.count(1)
+_ENVELOPE = ("time", "attempt", "reply_to", "replay_id")
 
 
 def lead_fields(**changes: Any) -> LeadFields:
@@ -27,7 +29,11 @@ def lead_fields(**changes: Any) -> LeadFields:
 
 
 def lead_created(
-    lead: LeadFields | None = None, *, event_id: UUID | None = None, **envelope: Any
+    lead: LeadFields | None = None,
+    *,
+    event_id: UUID | None = None,
+    by: str = "manual",
+    **envelope: Any,
 ) -> Event:
     """Return a lead-created event."""
     lead_id = new_id()
@@ -35,7 +41,54 @@ def lead_created(
         id=event_id or new_id(),
         source="tests",
         subject=str(lead_id),
-        data=LeadCreated(lead_id=lead_id, source="manual", lead=lead or lead_fields()),
+        data=LeadCreated(lead_id=lead_id, source=by, lead=lead or lead_fields()),
+        **envelope,
+    )
+
+
+def lead_updated(lead_id: UUID | str, *, event_id: UUID | None = None, **given: Any) -> Event:
+    """Return a lead-updated event; what is no envelope's is a change."""
+    envelope = {name: given.pop(name) for name in _ENVELOPE if name in given}
+    expected_version = given.pop("expected_version", None)
+    return Event(
+        id=event_id or new_id(),
+        source="tests",
+        subject=str(lead_id),
+        data=LeadUpdated(
+            lead_id=UUID(str(lead_id)),
+            changes=LeadChanges(**given),
+            expected_version=expected_version,
+        ),
+        **envelope,
+    )
+
+
+def lead_upserted(
+    external_id: UUID, *, event_id: UUID | None = None, by: str = "manual", **given: Any
+) -> Event:
+    """Return a lead-upserted event; what is no envelope's is the lead's."""
+    envelope = {name: given.pop(name) for name in _ENVELOPE if name in given}
+    lead_id = new_id()
+    names: dict[str, Any] = {"first_name": "Ada", "last_name": "Lovelace"}
+    return Event(
+        id=event_id or new_id(),
+        source="tests",
+        subject=str(lead_id),
+        data=LeadUpserted(
+            lead_id=lead_id, source=by, external_id=external_id, lead=GivenLead(**(names | given))
+        ),
+        **envelope,
+    )
+
+
+def lead_deleted(
+    lead_id: UUID | str, *, expected_version: int | None = None, **envelope: Any
+) -> Event:
+    """Return a lead-deleted event."""
+    return Event(
+        source="tests",
+        subject=str(lead_id),
+        data=LeadDeleted(lead_id=UUID(str(lead_id)), expected_version=expected_version),
         **envelope,
     )
 

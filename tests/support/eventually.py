@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 async def eventually(
-    probe: Callable[[], Awaitable[Value]], *, within: timedelta = timedelta(seconds=10)
+    probe: Callable[[], Awaitable[Value | None]], *, within: timedelta = timedelta(seconds=10)
 ) -> Value:
     """Call `probe` until it gives something true and return that.
 

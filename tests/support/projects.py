@@ -11,6 +11,7 @@ from services.api.auth.keys import SigningKeys
 from services.api.auth.token_cache import TokenCache
 from services.api.auth.verifier import TokenVerifier
 from services.api.settings import AuthSettings
+from shared.streams.sign_outs import SignOuts
 from tests.support.auth_server import AuthServer
 
 
@@ -23,6 +24,19 @@ class Project:
 
 
 OpenProject = Callable[..., Project]
+
+
+class NoSignOuts(SignOuts):
+    """Knows of no session that is over."""
+
+    def __init__(self) -> None:
+        """Need no Redis."""
+
+    async def add(self, session: str) -> None:
+        raise NotImplementedError
+
+    async def has(self, session: str) -> bool:  # noqa: ARG002 (none is)
+        return False
 
 
 def open_project(
@@ -38,5 +52,7 @@ def open_project(
         key=settings.supabase_key.get_secret_value(),
         timeout=settings.auth_timeout,
     )
-    verifier = TokenVerifier(keys, accounts, known, secret=secret, issuers=settings.issuers)
+    verifier = TokenVerifier(
+        keys, accounts, known, NoSignOuts(), secret=secret, issuers=settings.issuers
+    )
     return Project(keys, verifier)

@@ -11,7 +11,7 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.streams.codec import decode
 from shared.streams.entries import entries_of
-from shared.streams.replies import add_reply
+from shared.streams.replies import Reply, add_replies
 
 POLL_SECONDS = 0.01
 
@@ -38,12 +38,13 @@ class Responder:
                 last = f"({entry.id}"
                 event = decode(entry.fields)
                 self.events.append(event)
-                await self._answer(event)
+                await self.answer(event)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _answer(self, event: Event) -> None:
+    async def answer(self, event: Event) -> None:
+        """Answer an event, unless there is no outcome yet."""
         if self.outcome is None or event.reply_to is None:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
-            add_reply(pipeline, event.reply_to, event.id, self.outcome)
+            add_replies(pipeline, [Reply(event.reply_to, event.id, self.outcome)])
             await pipeline.execute()

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from services.summarizer.breaker import Breaker
+from services.summarizer.cache_writes import open_cache_writes
 from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
 from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import Prompt
@@ -128,6 +129,7 @@ async def open_desk(
         open_cache(CacheSettings(), default_url=streams.url) as cache,
         open_publisher(redis) as publisher,
         open_summaries(database, source) as summaries,
+        open_cache_writes(cache) as cache_lead,
     ):
         upstream = Upstream(
             provider,
@@ -140,7 +142,7 @@ async def open_desk(
         handler = SummaryRequestedHandler(
             summaries,
             SummaryWriter(upstream),
-            cache_lead=lambda document: cache.put([document]),
+            cache_lead=cache_lead,
             publisher=publisher,
             replies=replies,
             quota=DailyQuota(redis, name="summaries", most=quota),
@@ -154,19 +156,33 @@ async def open_desk(
 
 async def stored_lead(database: Database, **changes: Any) -> UUID:
     """Store a lead and return its id."""
+    [lead_id] = await store(database, [_creation(**changes)])
+    return lead_id
+
+
+async def stored_leads(database: Database, number: int) -> list[UUID]:
+    """Store some leads and return their ids."""
+    return await store(database, [_creation() for _ in range(number)])
+
+
+async def store(database: Database, creations: list[Creation]) -> list[UUID]:
+    """Store leads in one transaction and return their ids."""
+    await LeadCreationRepository(database).create(creations)
+    return [creation.lead.id for creation in creations]
+
+
+def _creation(**changes: Any) -> Creation:
     event = lead_created(lead_fields(**changes))
     data: Any = event.data
-    fields = data.lead
     lead = NewLead(
         id=data.lead_id,
-        email_key=email_key(fields.email),
+        email_key=email_key(data.lead.email),
         source=data.source,
         created_by=None,
         created_at=event.time,
-        **fields.model_dump(by_alias=False),
+        **data.lead.model_dump(by_alias=False),
     )
-    await LeadCreationRepository(database).create([Creation(EventRecord.of(event), lead)])
-    return lead.id
+    return Creation(EventRecord.of(event), lead)
 
 
 def requested(lead_id: UUID, *, event_id: UUID | None = None, **changes: Any) -> Event:

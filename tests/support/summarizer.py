@@ -1,6 +1,5 @@
 """The real summarizer, in this process."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -9,7 +8,6 @@ from services.summarizer.app import run
 from services.summarizer.bootstrap import bootstrap
 from services.summarizer.providers import Provider
 from services.summarizer.settings import GroqSettings, SummarizerSettings, SummarySettings
-from shared.background import background
 from shared.settings import (
     CacheSettings,
     ConsumerSettings,
@@ -17,6 +15,7 @@ from shared.settings import (
     PostgresSettings,
     StreamsSettings,
 )
+from tests.support.stopping import until_stopped
 
 
 def summarizer_settings(
@@ -46,6 +45,6 @@ async def running_summarizer(
     """Answer requests for the length of the block."""
     async with (
         bootstrap(settings, provider=provider) as context,
-        background(run(context, settings, asyncio.Event()), name="summarizer"),
+        until_stopped(lambda stop: run(context, settings, stop), name="summarizer"),
     ):
         yield

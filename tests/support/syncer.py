@@ -1,6 +1,5 @@
 """The real syncer, in this process."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -8,7 +7,6 @@ from datetime import timedelta
 from services.syncer.app import run
 from services.syncer.bootstrap import bootstrap
 from services.syncer.settings import SyncerSettings, SyncSettings
-from shared.background import background
 from shared.settings import (
     CacheSettings,
     ConsumerSettings,
@@ -16,23 +14,28 @@ from shared.settings import (
     PostgresSettings,
     StreamsSettings,
 )
+from tests.support.stopping import until_stopped
 
 
 @asynccontextmanager
 async def running_syncer(
-    postgres: PostgresSettings, streams: StreamsSettings, cache: CacheSettings
+    postgres: PostgresSettings,
+    streams: StreamsSettings,
+    cache: CacheSettings,
+    *,
+    lease: timedelta = timedelta(seconds=15),
 ) -> AsyncGenerator[None]:
     """Carry out creates for the length of the block; the schedule stands still."""
     settings = SyncerSettings(
         postgres=postgres,
         streams=streams,
-        consumer=ConsumerSettings(stream_block=timedelta(milliseconds=100)),
+        consumer=ConsumerSettings(stream_block=timedelta(milliseconds=100), stream_lease=lease),
         cache=cache,
         sync=SyncSettings(sync_enabled=False),
         observability=ObservabilitySettings(),
     )
     async with (
         bootstrap(settings) as context,
-        background(run(context, settings, asyncio.Event()), name="syncer"),
+        until_stopped(lambda stop: run(context, settings, stop), name="syncer"),
     ):
         yield

@@ -13,6 +13,7 @@ import structlog
 from pydantic import ValidationError
 from supabase_auth import AsyncGoTrueClient
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
+from supabase_auth.types import AuthResponse
 
 from services.api.auth.identity import User
 from services.api.auth.tokens import AUDIENCE, ROLE
@@ -27,6 +28,12 @@ RATE_LIMIT_CODES = frozenset(
 TAKEN_CODES = frozenset({"email_exists", "user_already_exists", "conflict"})
 CLOSED_CODES = frozenset(
     {"signup_disabled", "email_provider_disabled", "email_address_not_authorized"}
+)
+SESSION_OVER_CODES = frozenset(
+    {
+        *("refresh_token_not_found", "refresh_token_already_used", "session_not_found"),
+        *("session_expired", "user_not_found", "bad_jwt"),
+    }
 )
 WRONG_CREDENTIALS_CODES = frozenset({"invalid_credentials", "user_not_found", None})
 WRONG_KEY_CODES = frozenset({"not_admin", "no_authorization", "bad_jwt"})
@@ -85,12 +92,25 @@ class Accounts:
                 answer = await auth.sign_in_with_password({"email": email, "password": password})
             except AuthError as error:
                 _refuse_log_in(error)
-        if answer.session is None:
-            raise _unavailable("log-in", reason="no session in the answer")
-        session = answer.session
-        return Session(
-            session.access_token, session.refresh_token, session.expires_in, session.token_type
-        )
+        return _session(answer, what="log-in")
+
+    async def refresh(self, refresh_token: str) -> Session:
+        """Go on with a session: its refresh token is used up, and the answer has the next."""
+        async with self._asking("refresh") as auth:
+            try:
+                answer = await auth.refresh_session(refresh_token)
+            except AuthApiError as error:
+                _refuse_refresh(error)
+        return _session(answer, what="refresh")
+
+    async def log_out(self, token: str) -> None:
+        """End the session of a signed-in user's token; one that is over already is fine."""
+        async with self._asking("log-out") as auth:
+            try:
+                await auth.admin.sign_out(token, "local")
+            except AuthApiError as error:
+                if not _is_session_over(error):
+                    raise _unexpected("log-out", error) from error
 
     async def vouch(self, token: str, *, for_user: User) -> bool:
         """Whether the auth server takes the token as this signed-in user's.
@@ -186,6 +206,34 @@ def _refuse_log_in(error: AuthError) -> NoReturn:
     raise _unexpected("log-in", error) from error
 
 
+def _refuse_refresh(error: AuthApiError) -> NoReturn:
+    _refuse_if_limited(error)
+    if error.code == "user_banned":
+        raise Problem("account-suspended", "This account may not log in") from error
+    if _is_session_over(error):
+        raise Problem(
+            "session-over",
+            "The refresh token is not valid any more: log in again",
+            headers={"WWW-Authenticate": "Bearer"},
+        ) from error
+    raise _unexpected("refresh", error) from error
+
+
+def _is_session_over(error: AuthApiError) -> bool:
+    return error.code in SESSION_OVER_CODES or (
+        error.status in {400, 403} and _says(error, "refresh token", "session", "jwt")
+    )
+
+
+def _session(answer: AuthResponse, *, what: str) -> Session:
+    if answer.session is None:
+        raise _unavailable(what, reason="no session in the answer")
+    session = answer.session
+    return Session(
+        session.access_token, session.refresh_token, session.expires_in, session.token_type
+    )
+
+
 def _refuse_if_limited(error: AuthApiError) -> None:
     if error.code in RATE_LIMIT_CODES or error.status == HTTPStatus.TOO_MANY_REQUESTS:
         raise Problem(
@@ -195,9 +243,9 @@ def _refuse_if_limited(error: AuthApiError) -> None:
         ) from error
 
 
-def _says(error: AuthApiError, words: str) -> bool:
+def _says(error: AuthApiError, *words: str) -> bool:
     """Auth servers from before error codes existed say it in prose only."""
-    return error.code is None and words in error.message.lower()
+    return error.code is None and any(word in error.message.lower() for word in words)
 
 
 def _unexpected(what: str, error: AuthApiError) -> Problem:

@@ -33,6 +33,11 @@ class TokenCache:
             self._old, self._young = self._young, {}
         self._young[header] = verified
 
+    def forget(self, header: str) -> None:
+        """Forget a header."""
+        self._young.pop(header, None)
+        self._old.pop(header, None)
+
     def clear(self) -> None:
         """Forget everything."""
         self._young, self._old = {}, {}

@@ -61,10 +61,11 @@ class TokenHeader:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """A token that holds: whose it is, and until when (seconds since 1970)."""
+    """A token that holds: whose it is, until when (seconds since 1970), and which session's."""
 
     user: User
     expires_at: float
+    session: str = ""
 
 
 def read_header(token: str) -> TokenHeader:
@@ -115,7 +116,12 @@ def check_claims(
     for holds, message in _identity_rules(claims, issuers):
         if not holds:
             raise InvalidTokenError(message)
-    return VerifiedToken(User(claims["sub"]), expires_at + LEEWAY.total_seconds())
+    session = claims.get("session_id")
+    return VerifiedToken(
+        User(claims["sub"]),
+        expires_at + LEEWAY.total_seconds(),
+        session if isinstance(session, str) else "",
+    )
 
 
 def _identity_rules(

@@ -1,7 +1,9 @@
 """Telling who calls from the Authorization header."""
 
+import hashlib
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import NoReturn
 
 from joserfc.jwk import OctKey
@@ -24,10 +26,12 @@ from services.api.auth.tokens import (
 )
 from services.api.problems import Problem
 from shared.domain.errors import UnavailableError
+from shared.streams.sign_outs import SignOuts
 
 SCHEME = "bearer "
 
-# How long the auth server's word on a token counts, where only it can tell.
+# How long a token counts without another look: whether its session is over, and where only the
+# auth server can tell, whether it is valid at all.
 ASSURANCE_SECONDS = 60.0
 REFUSAL_SECONDS = 10.0
 REFUSALS = 1_000
@@ -44,6 +48,7 @@ class TokenVerifier:
         keys: SigningKeys,
         accounts: Accounts,
         known: TokenCache,
+        sign_outs: SignOuts,
         *,
         secret: str | None,
         issuers: Collection[str],
@@ -53,6 +58,7 @@ class TokenVerifier:
         self._secret = None if secret is None else OctKey.import_key(secret)
         self._issuers = issuers
         self._known = known
+        self._sign_outs = sign_outs
         self._refused: dict[str, float] = {}
 
     def remembered(self, authorization: str) -> User | None:
@@ -61,16 +67,30 @@ class TokenVerifier:
 
     async def verify(self, authorization: str) -> User:
         """Return the user; raises `Problem` 401, or 503 when nobody can tell."""
+        token = bearer_token(authorization)
         try:
-            verified = await self._verify(_bearer_token(authorization))
+            verified = await self._verify(token)
+            await self._check_session(verified, token)
         except InvalidTokenError as error:
             _refuse(str(error))
         except UnavailableError as error:
             raise Problem(
                 "auth-unavailable", "Tokens cannot be checked now", headers={"Retry-After": "5"}
             ) from error
-        self._known.put(authorization, verified)
+        assured = min(verified.expires_at, time.time() + ASSURANCE_SECONDS)
+        self._known.put(authorization, replace(verified, expires_at=assured))
         return verified.user
+
+    async def sign_out(self, authorization: str) -> None:
+        """Have a verified header, and all of its session's, open nothing any more.
+
+        Other processes, and this one for other tokens of the session, may take a minute to hear
+        of it. Raises `UnavailableError`.
+        """
+        token = bearer_token(authorization)
+        verified = check_claims(unverified_claims(token), issuers=self._issuers, now=time.time())
+        await self._sign_outs.add(_session_of(verified, token))
+        self._known.forget(authorization)
 
     async def check(self) -> None:
         """Raise `UnavailableError` unless tokens can be verified."""
@@ -83,6 +103,10 @@ class TokenVerifier:
             return await self._ask(token)
         key = await self._key(header)
         return verify(token, key, issuers=self._issuers, now=time.time())
+
+    async def _check_session(self, verified: VerifiedToken, token: str) -> None:
+        if await self._sign_outs.has(_session_of(verified, token)):
+            raise InvalidTokenError("The session is over")
 
     async def _key(self, header: TokenHeader) -> VerificationKey:
         if header.alg == SYMMETRIC and self._secret is not None:
@@ -106,7 +130,7 @@ class TokenVerifier:
         if not await self._accounts.vouch(token, for_user=claimed.user):
             self._remember_refusal(token, until=now + REFUSAL_SECONDS)
             raise InvalidTokenError("The token is not valid")
-        return VerifiedToken(claimed.user, min(claimed.expires_at, now + ASSURANCE_SECONDS))
+        return claimed
 
     def _remember_refusal(self, token: str, *, until: float) -> None:
         if len(self._refused) >= REFUSALS:
@@ -114,7 +138,8 @@ class TokenVerifier:
         self._refused[token] = until
 
 
-def _bearer_token(authorization: str) -> str:
+def bearer_token(authorization: str) -> str:
+    """Return the token of an Authorization header; raises `Problem` 401."""
     if authorization[: len(SCHEME)].lower() != SCHEME:
         raise Problem(
             "unauthenticated",
@@ -122,6 +147,11 @@ def _bearer_token(authorization: str) -> str:
             headers={"WWW-Authenticate": "Bearer"},
         )
     return authorization[len(SCHEME) :].strip()
+
+
+def _session_of(verified: VerifiedToken, token: str) -> str:
+    """Return the session's name; a token that names none is a session by itself."""
+    return hashlib.sha256((verified.session or token).encode()).hexdigest()
 
 
 def _refuse(reason: str) -> NoReturn:

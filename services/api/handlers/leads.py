@@ -1,7 +1,4 @@
-"""`/leads`: create, list and read."""
-
-import asyncio
-from collections.abc import Sequence
+"""`/leads`: create and read."""
 
 import orjson
 from aiohttp import hdrs, web
@@ -11,11 +8,10 @@ from services.api.handlers.operations import accepted_response, ended_otherwise
 from services.api.idempotency import event_id_of, lead_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
-from services.api.paging import encode_cursor, parse_page_query
 from services.api.preferences import prefers_async
 from services.api.problems import Problem
 from services.api.request_body import read_json_object
-from services.api.responses import json_response, lead_response, not_modified
+from services.api.responses import lead_response, not_modified
 from services.api.routing import Call
 from services.api.schemas import LeadInput, parse
 from services.api.settings import HttpSettings
@@ -23,8 +19,6 @@ from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.lead_document import LeadDocument
-from shared.storage.lead_repository import LeadRepository, PagePosition
 
 CREATE = "POST /leads"
 
@@ -37,15 +31,12 @@ class LeadHandlers:
         *,
         exchange: Exchange,
         lookup: LeadLookup,
-        leads: LeadRepository,
         settings: HttpSettings,
     ) -> None:
         self._exchange = exchange
         self._lookup = lookup
-        self._leads = leads
         self._create_timeout = settings.create_timeout
         self._body_timeout = settings.body_timeout
-        self._read_seconds = settings.read_timeout.total_seconds()
 
     async def create(self, call: Call) -> web.StreamResponse:
         """POST /leads: 201 once the lead is committed, 202 when that takes longer."""
@@ -56,18 +47,6 @@ class LeadHandlers:
             return accepted_response(event.id)
         outcome = await self._exchange.ask(event, patience=self._create_timeout)
         return accepted_response(event.id) if outcome is None else _created_response(outcome)
-
-    async def list(self, call: Call) -> web.StreamResponse:
-        """GET /leads: a page, newest first, as a bare array."""
-        query = parse_page_query(call.request.query)
-        async with asyncio.timeout(self._read_seconds):
-            documents = await self._leads.page(limit=query.limit + 1, after=query.after)
-        page = documents[: query.limit]
-        headers: dict[str, str] = {}
-        if len(documents) > query.limit:
-            headers["Link"] = _next_link(page, limit=query.limit)
-        body = b"[" + b",".join(document.json for document in page) + b"]"
-        return json_response(body, headers=headers)
 
     async def read(self, call: Call) -> web.StreamResponse:
         """GET /leads/{id or externalId}."""
@@ -107,12 +86,6 @@ def _created_response(outcome: Outcome) -> web.StreamResponse:
             )
         case _:
             raise ended_otherwise(outcome)
-
-
-def _next_link(page: Sequence[LeadDocument], *, limit: int) -> str:
-    last = page[-1]
-    cursor = encode_cursor(PagePosition(last.created_at, last.id))
-    return f'</leads?limit={limit}&after={cursor}>; rel="next"'
 
 
 def _is_current(request: web.BaseRequest, version: int) -> bool:

@@ -1,34 +1,40 @@
 """`/leads/{id}/summary`: have a lead's summary and next action written."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
+from math import ceil
+from typing import Any
 from uuid import UUID
 
 import orjson
 from aiohttp import web
 
+from services.api.event_stream import event_stream, message
 from services.api.exchange import Exchange
 from services.api.handlers.operations import accepted_response, ended_otherwise
 from services.api.idempotency import event_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
 from services.api.paging import refuse_unknown
-from services.api.preferences import prefers_async
-from services.api.problems import Problem, validation_problem
+from services.api.preferences import accepts_events, prefers_async
+from services.api.problems import Problem, problem_body, validation_problem
 from services.api.responses import lead_response
 from services.api.routing import Call
-from shared.cache.lead_cache import CachedLead
+from services.api.summary_progress import SummaryProgress
+from shared.domain.summary import FailureReason
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.events.summary_events import SummaryRequested
 
 REQUEST = "POST /leads/{id}/summary"
-RETRY_AFTER = {"Retry-After": "10"}
+RETRY_AFTER = timedelta(seconds=10)
 
-# The summarizer's reason -> our code, for those that are not the summarizer being away.
-FAILURES = {
-    "invalid-output": ("invalid-model-output", "The model's answer did not fit the lead"),
-    "rate-limited": ("rate-limited", "The language model asks to wait"),
-    "quota": ("rate-limited", "The quota for summaries is used up"),
+# Reasons that are not the summarizer or the model being away.
+CODES = {
+    FailureReason.INVALID_OUTPUT: "invalid-model-output",
+    FailureReason.RATE_LIMITED: "rate-limited",
+    FailureReason.QUOTA: "rate-limited",
 }
 
 
@@ -36,23 +42,29 @@ class SummaryHandlers:
     """Asks the summarizer."""
 
     def __init__(
-        self, *, exchange: Exchange, lookup: LeadLookup, summary_timeout: timedelta
+        self,
+        *,
+        exchange: Exchange,
+        lookup: LeadLookup,
+        progress: SummaryProgress,
+        summary_timeout: timedelta,
     ) -> None:
         self._exchange = exchange
         self._lookup = lookup
+        self._progress = progress
         self._timeout = summary_timeout
 
     async def request(self, call: Call) -> web.StreamResponse:
         """POST /leads/{id or externalId}/summary: 200 with the lead, 202 when it takes longer."""
         regenerate = _regenerate(call.request)
-        found = await self._lookup.find(canonical_id(call.param, missing="lead-not-found"))
-        lead_id = (
-            UUID(orjson.loads(found.json)["id"]) if isinstance(found, CachedLead) else found.id
-        )
+        lead_id = await self._lookup.find_id(canonical_id(call.param, missing="lead-not-found"))
         event = self._event(call, lead_id, regenerate=regenerate)
         if prefers_async(call.request):
             await self._exchange.tell(event)
             return accepted_response(event.id)
+        if accepts_events(call.request):
+            conclude = partial(_conclusion, instance=call.request.rel_url.raw_path)
+            return await event_stream(self._progress.messages(event, conclude=conclude))
         outcome = await self._exchange.ask(event, patience=self._timeout)
         return accepted_response(event.id) if outcome is None else _response(outcome)
 
@@ -84,14 +96,29 @@ def _response(outcome: Outcome) -> web.StreamResponse:
             lead = orjson.loads(outcome.body)
             return lead_response(outcome.body, version=lead["version"])
         case OutcomeStatus.FAILED:
-            raise _failure(orjson.loads(outcome.body).get("reason", ""))
+            raise _failure(orjson.loads(outcome.body))
         case _:
             raise ended_otherwise(outcome)
 
 
-def _failure(reason: str) -> Problem:
-    code, detail = FAILURES.get(
-        reason, ("summaries-unavailable", "The language model cannot be reached now")
+def _conclusion(outcome: Outcome, *, instance: str) -> bytes:
+    """Return the last event of a stream: the lead, or the problem."""
+    try:
+        _response(outcome)
+    except Problem as problem:
+        return message("failed", problem_body(problem, instance=instance))
+    return message("summarised", outcome.body)
+
+
+def _failure(body: Mapping[str, Any]) -> Problem:
+    """Return the problem that a summarizer's `reason`, `detail` and `retryAfter` amount to."""
+    reason = body["reason"]
+    code = CODES.get(reason, "summaries-unavailable")
+    seconds = body.get("retryAfter") or RETRY_AFTER.total_seconds()
+    return Problem(
+        code,
+        body.get("detail") or "There is no summary this time",
+        # Of a newer summarizer than this there may be reasons that clients do not know either.
+        members={"reason": reason} if reason in set(FailureReason) else {},
+        headers={"Retry-After": str(ceil(seconds))} if code != "invalid-model-output" else {},
     )
-    headers = {} if code == "invalid-model-output" else RETRY_AFTER
-    return Problem(code, detail, members={"reason": reason}, headers=headers)

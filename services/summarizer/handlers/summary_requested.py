@@ -1,6 +1,6 @@
 """summary-requested: write the lead's summary once, whoever else asks, and tell all of them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Protocol, cast
@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 import structlog
 
+from services.summarizer.cache_writes import CacheLead
 from services.summarizer.deadline import Deadline
 from services.summarizer.lead_facts import LeadFacts
 from services.summarizer.metrics import SummaryMetrics
@@ -29,8 +30,9 @@ from shared.storage.summary_records import (
     SummaryResult,
 )
 from shared.storage.summary_repository import SummaryRepository
-from shared.streams.late_replies import LateReplies, LateReply
+from shared.streams.late_replies import LateReplies
 from shared.streams.publisher import Publisher
+from shared.streams.replies import Reply
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +48,6 @@ _OVERTAKEN = SummaryFailure(FailureReason.EXPIRED, "The request was given up.")
 _QUOTA = SummaryFailure(
     FailureReason.QUOTA, "You have had today's share of summaries.", timedelta(hours=1)
 )
-
-
-CacheLead = Callable[[LeadDocument], Awaitable[None]]
-"""Writes a lead to the cache unless a newer version is there; raises `UnavailableError`."""
 
 
 class Quota(Protocol):
@@ -175,7 +173,7 @@ class SummaryRequestedHandler:
             followers = await self._summaries.resolve(finished.id)
             await self._replies.send(
                 [
-                    LateReply(follower.reply_to, follower.id, finished.outcome)
+                    Reply(follower.reply_to, follower.id, finished.outcome)
                     for follower in followers
                     if follower.reply_to is not None
                 ]

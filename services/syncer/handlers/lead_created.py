@@ -4,15 +4,15 @@ import contextlib
 from collections.abc import Sequence
 from typing import cast
 
+from services.syncer.aftermath import is_news, lead_changed
+from services.syncer.new_lead import new_lead
 from shared.cache.lead_cache import LeadCache
 from shared.domain.errors import UnavailableError
-from shared.domain.lead import email_key
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadChanged, LeadCreated
+from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.storage.event_record import EventRecord
-from shared.storage.lead_creation import Creation, LeadCreationRepository, NewLead
-from shared.storage.lead_document import LeadDocument
+from shared.storage.lead_creation import Creation, LeadCreationRepository
 from shared.streams.publisher import Publisher
 
 
@@ -29,41 +29,33 @@ class LeadCreatedHandler:
     async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Apply the events; also those applied before, whose followers may not have heard."""
         created = await self._leads.create([_creation(event) for event in events])
-        documents = [one.document for one in created if one.document is not None]
+        made = [
+            (event, one.document)
+            for event, one in zip(events, created, strict=True)
+            if one.document is not None and is_news(event, one.outcome)
+        ]
         # A lead that is new has no older copy in the cache, so the cache may be down.
         with contextlib.suppress(UnavailableError):
-            await self._cache.put(documents)
-        await self._publisher.publish_all([_changed(lead) for lead in documents])
+            await self._cache.put([lead for _, lead in made])
+        await self._publisher.publish_all(
+            [
+                lead_changed(event, lead.id, version=lead.version, change="created")
+                for event, lead in made
+            ]
+        )
         return [one.outcome for one in created]
 
 
 def _creation(event: Event) -> Creation:
     data = cast("LeadCreated", event.data)
-    lead = data.lead
     return Creation(
-        EventRecord.of(event),
-        NewLead(
-            id=data.lead_id,
-            external_id=lead.external_id,
-            first_name=lead.first_name,
-            last_name=lead.last_name,
-            email=lead.email,
-            email_key=email_key(lead.email),
-            phone=lead.phone,
-            cell=lead.cell,
-            dob=lead.dob,
-            city=lead.city,
-            state=lead.state,
-            country=lead.country,
-            picture=lead.picture,
+        EventRecord.of(event, subject=data.lead_id),
+        new_lead(
+            event,
+            data.lead,
+            lead_id=data.lead_id,
             source=data.source,
             created_by=data.created_by,
-            created_at=event.time,
         ),
         replayed=event.replay_id is not None,
     )
-
-
-def _changed(lead: LeadDocument) -> Event:
-    data = LeadChanged(lead_id=lead.id, lead_version=lead.version, change="created")
-    return Event(source="syncer", subject=str(lead.id), data=data)

@@ -1,9 +1,9 @@
 """The API in this process over real servers, and who may call it."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,21 +11,20 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.api.app import create_gateway
-from services.api.bootstrap import bootstrap
-from services.api.server import serving
-from services.api.settings import ApiSettings, AuthSettings, HttpSettings
+from devstack.free_ports import free_port
+from devstack.valkey import EmbeddedValkey
+from services.api.settings import ApiSettings, AuthSettings, HttpSettings, LimitSettings
 from shared.settings import (
     CacheSettings,
     ObservabilitySettings,
     PostgresSettings,
     StreamsSettings,
 )
+from tests.support.api import ORIGIN, OpenApi, RunSyncer, running_api
 from tests.support.auth_server import AuthServer
 from tests.support.responder import Responder
+from tests.support.silent_server import SilentServer
 from tests.support.syncer import running_syncer
-
-OpenApi = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture(scope="session")
@@ -51,30 +50,12 @@ def api_settings(
     return ApiSettings(
         http=HttpSettings(port=0, api_host="127.0.0.1"),
         auth=AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests")),
+        limits=LimitSettings(),
         postgres=postgres_settings,
         streams=streams_settings,
         cache=cache_settings,
         observability=ObservabilitySettings(),
     )
-
-
-@asynccontextmanager
-async def running_api(
-    settings: ApiSettings, *, token: str | None = None, **http: Any
-) -> AsyncGenerator[httpx.AsyncClient]:
-    """Serve, and yield a client that sends `token`; `http` changes the HTTP settings."""
-    changed = settings.http.model_copy(update=http)
-    settings = replace(settings, http=changed)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with bootstrap(settings) as context:
-        gateway = create_gateway(context, settings)
-        async with (
-            serving(gateway, settings.http, hang_up=context.exchange.hang_up) as port,
-            httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=15
-            ) as client,
-        ):
-            yield client
 
 
 @pytest.fixture
@@ -94,14 +75,49 @@ async def api(open_api: OpenApi) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture(scope="session")
+async def aloof_client(
+    auth_server: AuthServer, valkey: EmbeddedValkey
+) -> AsyncGenerator[httpx.AsyncClient]:
+    nowhere = SecretStr(f"postgresql://postgres:x@127.0.0.1:{free_port()}/leads")
+    settings = ApiSettings(
+        http=HttpSettings(port=0, api_host="127.0.0.1"),
+        auth=AuthSettings(supabase_uri=auth_server.url, supabase_key=SecretStr("sb_secret_tests")),
+        limits=LimitSettings(rate_limit=None),
+        postgres=PostgresSettings(supabase_connection_string=nowhere),
+        streams=StreamsSettings(redis_url=SecretStr(valkey.url)),
+        cache=CacheSettings(),
+        observability=ObservabilitySettings(),
+    )
+    token = auth_server.token()
+    async with running_api(
+        settings, token=token, cors_accepted_origins=frozenset({ORIGIN})
+    ) as client:
+        yield client
+
+
 @pytest.fixture
-async def syncer(
+def aloof_api(aloof_client: httpx.AsyncClient, auth: AuthServer) -> httpx.AsyncClient:  # noqa: ARG001
+    """Return a signed-in client of an API without PostgreSQL, for what never gets that far.
+
+    One for all such tests. It lets pages of `ORIGIN` read its answers.
+    """
+    return aloof_client
+
+
+@pytest.fixture
+def run_syncer(
     postgres_settings: PostgresSettings,
     streams_settings: StreamsSettings,
     cache_settings: CacheSettings,
-) -> AsyncGenerator[None]:
-    """Run the real syncer, without its schedule."""
-    async with running_syncer(postgres_settings, streams_settings, cache_settings):
+) -> RunSyncer:
+    """Return what runs the real syncer, without its schedule."""
+    return partial(running_syncer, postgres_settings, streams_settings, cache_settings)
+
+
+@pytest.fixture
+async def syncer(run_syncer: RunSyncer) -> AsyncGenerator[None]:
+    async with run_syncer():
         yield
 
 
@@ -117,3 +133,9 @@ async def summarizer(redis: Redis) -> AsyncGenerator[Responder]:
     """Yield a summarizer that answers what the test says."""
     async with Responder(redis, stream="stream:summaries").running() as responder:
         yield responder
+
+
+@pytest.fixture
+async def silent_server() -> AsyncGenerator[SilentServer]:
+    async with SilentServer() as server:
+        yield server

@@ -40,11 +40,11 @@ async def test_a_group_is_shown_with_what_it_has_yet_to_do(ops: Ops, redis: Redi
 async def test_the_rate_is_measured(redis: Redis) -> None:
     await add_events(redis, [lead_created()])
     inspector = Inspector(redis)
-    over = timedelta(milliseconds=200)
+    over = timedelta(milliseconds=500)
     async with asyncio.TaskGroup() as tasks:
         sampled = tasks.create_task(inspector.sampled((catalog.LEADS,), over=over), name="sample")
-        await asyncio.sleep(0.1)
-        await add_events(redis, [lead_created() for _ in range(8)])
+        await asyncio.sleep(0.05)
+        await add_events(redis, [lead_created() for _ in range(20)])
     assert [state.per_second for state in sampled.result()] == [40]
     assert (await inspector.look(catalog.LEADS)).per_second is None
 

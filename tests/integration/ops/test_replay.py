@@ -4,11 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from shared.administration.replays import Replays
+from shared.domain.errors import PermanentError
 from shared.events import catalog
-from shared.events.replay import ReplayOrder, ReplayOrigin
+from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage
 from shared.events.selection import Selection
 from shared.storage.pool import Database
 from shared.streams.entries import entries_of
@@ -50,6 +52,7 @@ async def test_replaying_twice_changes_nothing(
             await leads(),
             await rows(database, "SELECT * FROM leads.event ORDER BY id"),
         ) == before
+        assert await redis.xlen(catalog.CHANGES) == 40  # no news
     assert await _replies(redis) == []
 
 
@@ -196,24 +199,17 @@ async def test_only_a_group_that_exists_can_be_replayed_to(ops: Ops, redis: Redi
     assert not await redis.exists(catalog.LEADS)
 
 
-async def test_two_processes_cannot_run_one_replay(
-    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis
-) -> None:
-    async with syncer():
-        await create(30)
-        first = await ops.start("replay", "--from", "archive", "--rate", "15", "--json")
-
-        async def begun() -> str | None:
-            orders = await ReplayJobs(redis).recent()
-            return orders[0].id if orders else None
-
-        job = await eventually(begun)
-        assert job is not None
-        second = await ops.start("replay", "--job", job, "--json")
-        loser, winner = await _first_to_fail(ops, first, second)
-        assert "being run by another process" in loser
-        assert winner["finished"]
-        assert winner["replayed"] == 30
+async def test_two_processes_cannot_run_one_replay(redis: Redis) -> None:
+    jobs = ReplayJobs(redis)
+    order = ReplayOrder(origin=ReplayOrigin.ARCHIVE, stream=catalog.LEADS, group=catalog.SYNCER)
+    await jobs.save(order)
+    page = ReplayPage(events=[{b"id": b"1"}], position="1", examined=1)
+    await jobs.add(order, page, after=None)
+    with pytest.raises(PermanentError, match="being run by another process"):
+        await jobs.add(order, replace(page, position="2"), after=None)
+    assert await redis.xlen(catalog.LEADS) == 1
+    progress = await jobs.progress(order.id)
+    assert (progress.position, progress.added) == ("1", 1)
 
 
 async def test_poison_that_is_replayed_is_counted_as_dead(
@@ -232,13 +228,6 @@ async def test_poison_that_is_replayed_is_counted_as_dead(
     assert ended.code == 1
     assert (ended.json["replayed"], ended.json["already_applied"], ended.json["dead"]) == (2, 1, 1)
     assert [letter["letter"]["reason"] for letter in letters] == ["invalid-data"]
-
-
-async def _first_to_fail(ops: Ops, *processes: Any) -> tuple[str, Any]:
-    ended = [await ops.end(process) for process in processes]
-    [loser] = [one for one in ended if one.code == 1]
-    [winner] = [one for one in ended if one.code == 0]
-    return loser.stderr, winner.json
 
 
 async def _replies(redis: Redis) -> list[Any]:

@@ -7,7 +7,6 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from shared.background import background
 from shared.events.catalog import LEADS, SUMMARIES, SUMMARIZER
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
@@ -78,8 +77,12 @@ async def test_a_new_column_is_filled_from_stored_events_in_a_group_of_its_own(
             name="backfill:test:1",
             stop=stop,
         )
-        async with opening as [worker], background(worker.run(), name="backfill"):
-            ended = await ops("replay", "--from", "archive", "--group", BACKFILL, "--json")
+        async with opening as [worker], asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run(), name="backfill")
+            try:
+                ended = await ops("replay", "--from", "archive", "--group", BACKFILL, "--json")
+            finally:
+                stop.set()
     assert (ended.json["replayed"], ended.json["applied_now"]) == (30, 30)
     after = await rows(database, "SELECT * FROM leads.lead ORDER BY id")
     assert after == [(*row, "example.com") for row in before]

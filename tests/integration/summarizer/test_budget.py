@@ -69,6 +69,16 @@ async def test_first_come_are_first_served_and_no_window_holds_too_many(redis: R
     assert 2.9 <= due[34] <= 3.6
 
 
+async def test_small_call_does_not_overtake_a_large_one_that_waits(redis: Redis) -> None:
+    budget = budget_of(redis, tokens=100)
+    await reserve(budget, tokens=60)
+    large = await reserve(budget, tokens=60, within=WINDOW)
+    small = await reserve(budget, tokens=10, within=WINDOW)
+    assert isinstance(large, Place)
+    assert isinstance(small, Place)
+    assert small.wait >= large.wait - timedelta(milliseconds=100)
+
+
 async def test_places_come_back_with_time(redis: Redis) -> None:
     budget = budget_of(redis, calls=1)
     assert isinstance(await reserve(budget), Place)

@@ -6,6 +6,7 @@ import orjson
 
 from shared.events.envelope import new_id
 from shared.storage.pool import Database
+from shared.storage.position import Position
 from shared.storage.summary_history import SummaryHistory
 from tests.integration.summarizer.conftest import OpenDesk
 from tests.support.summaries import Says, answer, is_down, requested, stored_lead
@@ -19,7 +20,7 @@ async def test_every_request_is_there_newest_first(database: Database, desk_of: 
             await desk.ask(event)
     history = SummaryHistory(database)
     page = await history.page(lead_id, limit=2)
-    rest = await history.page(lead_id, limit=2, after=page[-1])
+    rest = await history.page(lead_id, limit=2, after=Position(page[-1].requested_at, page[-1].id))
     assert [one.id for one in (*page, *rest)] == [event.id for event in reversed(events)]
     failed: dict[str, Any] = orjson.loads(page[0].json)
     assert (failed["state"], failed["reason"]) == ("failed", "provider-unavailable")

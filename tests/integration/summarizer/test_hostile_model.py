@@ -14,7 +14,7 @@ from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 from tests.integration.summarizer.conftest import OpenDesk
 from tests.support.adversarial import REFUSED_ANSWERS
-from tests.support.summaries import Says, answer, requested, stored_lead
+from tests.support.summaries import Says, answer, requested, stored_leads
 
 REQUESTS = 400
 
@@ -22,7 +22,7 @@ REQUESTS = 400
 async def test_nonsense_reaches_neither_database_nor_cache(
     database: Database, desk_of: OpenDesk
 ) -> None:
-    leads = [await stored_lead(database) for _ in REFUSED_ANSWERS]
+    leads = await stored_leads(database, len(REFUSED_ANSWERS))
     for lead_id, nonsense in zip(leads, REFUSED_ANSWERS, strict=True):
         async with desk_of(Says(nonsense)) as desk:
             outcome = await desk.ask(requested(lead_id))
@@ -67,7 +67,7 @@ def _passing(reason: FailureReason) -> ProviderError:
 async def test_every_request_ends_and_no_lead_has_half_a_summary(
     database: Database, desk_of: OpenDesk
 ) -> None:
-    leads = await asyncio.gather(*(stored_lead(database) for _ in range(REQUESTS)))
+    leads = await stored_leads(database, REQUESTS)
     provider = Moody(seed=5)
     async with desk_of(provider) as one, desk_of(provider) as other:
         outcomes = await asyncio.gather(

@@ -17,7 +17,15 @@ from shared.storage.pool import Database
 from shared.streams.codec import decode
 from shared.streams.entries import entries_of
 from tests.integration.summarizer.conftest import OpenDesk
-from tests.support.summaries import Says, Waits, answer, is_down, requested, stored_lead
+from tests.support.summaries import (
+    Says,
+    Waits,
+    answer,
+    is_down,
+    requested,
+    stored_lead,
+    stored_leads,
+)
 
 
 async def rows(database: Database, lead_id: UUID) -> list[dict[str, Any]]:
@@ -234,6 +242,21 @@ async def test_same_id_for_another_wish_is_refused(database: Database, desk_of: 
     assert await rows(database, other) == []
 
 
+async def test_same_id_for_another_wish_does_not_disturb_the_first(
+    database: Database, desk_of: OpenDesk
+) -> None:
+    lead_id = await stored_lead(database)
+    event = requested(lead_id)
+    provider = Waits()
+    async with desk_of(provider) as one, desk_of(Says(answer("stolen"))) as other:
+        first = asyncio.create_task(one.ask(event))
+        await provider.asked.wait()
+        reused = await other.ask(requested(lead_id, event_id=event.id, regenerate=True))
+        provider.go.set()
+        assert orjson.loads((await first).body)["summary"] == "Hello"
+    assert reused.status is OutcomeStatus.KEY_REUSED
+
+
 async def test_work_of_a_dead_worker_is_taken_over_and_its_late_result_refused(
     database: Database, redis: Redis, desk_of: OpenDesk
 ) -> None:
@@ -356,7 +379,7 @@ async def test_request_that_takes_too_long_fails_by_its_deadline(
 
 
 async def test_quota_counts_calls_and_nothing_else(database: Database, desk_of: OpenDesk) -> None:
-    leads = [await stored_lead(database) for _ in range(3)]
+    leads = await stored_leads(database, 3)
     async with desk_of(Says(), quota=2) as desk:
 
         async def ask(number: int, **changes: Any) -> Outcome:
@@ -401,7 +424,7 @@ async def test_text_that_cannot_be_stored_is_refused_alone(
 
 
 async def test_two_hundred_leads_at_once(database: Database, desk_of: OpenDesk) -> None:
-    leads = [await stored_lead(database) for _ in range(50)]
+    leads = await stored_leads(database, 50)
     provider = Says(delay=timedelta(milliseconds=20))
     events = [requested(lead_id) for lead_id in leads * 4]
     async with desk_of(provider) as desk, desk_of(provider) as other:

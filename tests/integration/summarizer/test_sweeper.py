@@ -15,7 +15,7 @@ from shared.storage.pool import Database
 from shared.streams.entries import entries_of
 from tests.integration.summarizer.conftest import OpenDesk
 from tests.support.eventually import eventually
-from tests.support.summaries import Desk, Says, Waits, requested, stored_lead
+from tests.support.summaries import Desk, Says, Waits, requested, stored_lead, stored_leads
 
 
 def sweeper_of(desk: Desk) -> Sweeper:
@@ -73,7 +73,7 @@ async def test_abandoned_request_and_its_follower_are_ended_and_told(
 
 
 async def test_replicas_share_the_sweeping(database: Database, desk_of: OpenDesk) -> None:
-    leads = [await stored_lead(database) for _ in range(20)]
+    leads = await stored_leads(database, 20)
     provider = Waits()
     async with AsyncExitStack() as stack:
         desks = [await stack.enter_async_context(desk_of(provider)) for _ in range(3)]

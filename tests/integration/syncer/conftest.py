@@ -2,16 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import HttpUrl
+from redis.asyncio import Redis
 
 from services.syncer.app import run
 from services.syncer.bootstrap import SyncerContext, bootstrap
 from services.syncer.settings import SyncerSettings, SyncSettings
 from services.syncer.sources import Fetched, LeadSource
+from shared.background import background
+from shared.cache.lead_cache import LeadCache, open_cache
+from shared.events import catalog
+from shared.events.envelope import Event
+from shared.events.outcome import Outcome
 from shared.settings import (
     CacheSettings,
     ConsumerSettings,
@@ -19,6 +27,11 @@ from shared.settings import (
     PostgresSettings,
     StreamsSettings,
 )
+from shared.storage.pool import Database
+from shared.streams.connection import open_redis
+from shared.streams.publisher import add_events
+from shared.streams.replies import Replies
+from shared.streams.subscription import Handler
 
 StartSyncer = Callable[..., contextlib.AbstractAsyncContextManager[SyncerContext]]
 
@@ -35,6 +48,105 @@ class Offers:
     async def fetch(self, count: int) -> Fetched:
         self.fetches += 1
         return Fetched(self.fetched.leads[:count], self.fetched.problems)
+
+
+class Asker:
+    """Publishes events and waits for what became of them."""
+
+    def __init__(self, redis: Redis, replies: Replies) -> None:
+        self._redis = redis
+        self._replies = replies
+
+    @property
+    def address(self) -> str:
+        return self._replies.address
+
+    async def ask(self, events: Sequence[Event]) -> list[Outcome]:
+        """Publish the events one by one, addressed or not, and return their outcomes."""
+        return await asyncio.gather(*(self._ask(event) for event in events))
+
+    async def _ask(self, event: Event) -> Outcome:
+        with self._replies.expect(event.id) as reply:
+            await add_events(self._redis, [replace(event, reply_to=self.address)])
+            return await asyncio.wait_for(reply, 10)
+
+
+@pytest.fixture
+async def asker(redis: Redis, streams_settings: StreamsSettings) -> AsyncGenerator[Asker]:
+    block = timedelta(milliseconds=100)
+    async with open_redis(streams_settings, block=block) as reader:
+        replies = Replies(reader, instance="tests", block=block)
+        async with background(replies.run(), name="replies"):
+            yield Asker(redis, replies)
+
+
+class Handlers:
+    """A syncer's handlers, called by hand."""
+
+    def __init__(self, by_type: Mapping[str, Handler]) -> None:
+        self._by_type = by_type
+
+    async def handle(self, *events: Event) -> list[Outcome]:
+        """Handle events of one type as one batch."""
+        return list(await self._by_type[events[0].type](events))
+
+    async def one(self, event: Event) -> Outcome:
+        """Handle one event."""
+        [outcome] = await self.handle(event)
+        return outcome
+
+
+OpenHandlers = Callable[..., contextlib.AbstractAsyncContextManager[Handlers]]
+
+
+@pytest.fixture
+def open_handlers(
+    postgres_settings: PostgresSettings,
+    streams_settings: StreamsSettings,
+    cache_settings: CacheSettings,
+) -> OpenHandlers:
+    @contextlib.asynccontextmanager
+    async def open_(*, cache: CacheSettings = cache_settings) -> AsyncGenerator[Handlers]:
+        settings = SyncerSettings(
+            postgres=postgres_settings,
+            streams=streams_settings,
+            consumer=ConsumerSettings(),
+            cache=cache,
+            sync=SyncSettings(),
+            observability=ObservabilitySettings(),
+        )
+        async with bootstrap(settings) as context:
+            [leads] = [one for one in context.subscriptions if one.stream == catalog.LEADS]
+            yield Handlers(leads.handlers)
+
+    return open_
+
+
+@pytest.fixture
+async def handlers(open_handlers: OpenHandlers) -> AsyncGenerator[Handlers]:
+    async with open_handlers() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def cache(cache_settings: CacheSettings, redis_url: str) -> AsyncGenerator[LeadCache]:
+    async with open_cache(cache_settings, default_url=redis_url) as opened:
+        yield opened
+
+
+async def rows(database: Database, query: str, *args: object) -> list[dict[str, Any]]:
+    async with database.connection() as connection:
+        return [dict(row) for row in await connection.fetch(query, *args)]
+
+
+async def leads_table(database: Database) -> list[dict[str, Any]]:
+    return await rows(database, "SELECT * FROM leads.lead ORDER BY id")
+
+
+async def lose_leads(database: Database) -> None:
+    """Take the leads away behind everybody's back."""
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM leads.lead")
 
 
 @pytest.fixture

@@ -1,62 +1,26 @@
 """lead-created events become leads: once each, and never two for one person."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from uuid import UUID
 
 import orjson
-import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from shared.background import background
 from shared.cache.lead_cache import open_cache
 from shared.events import catalog
-from shared.events.envelope import Event, new_id
-from shared.events.outcome import Outcome, OutcomeStatus
-from shared.settings import CacheSettings, StreamsSettings
+from shared.events.envelope import new_id
+from shared.events.outcome import OutcomeStatus
+from shared.settings import CacheSettings
 from shared.storage.event_store import EventStore
 from shared.storage.lead_repository import LeadRepository
 from shared.storage.pool import Database
-from shared.streams.connection import open_redis
 from shared.streams.entries import entries_of
 from shared.streams.publisher import add_events
 from shared.streams.replay_tally import ReplayResult, read_tally
-from shared.streams.replies import Replies
-from tests.integration.syncer.conftest import StartSyncer
+from tests.integration.syncer.conftest import Asker, StartSyncer
 from tests.support.builders import lead_created, lead_fields
 from tests.support.eventually import eventually
-
-
-class Asker:
-    """Publishes events and waits for what became of them."""
-
-    def __init__(self, redis: Redis, replies: Replies) -> None:
-        self._redis = redis
-        self._replies = replies
-
-    @property
-    def address(self) -> str:
-        return self._replies.address
-
-    async def ask(self, events: Sequence[Event]) -> list[Outcome]:
-        return await asyncio.gather(*(self._ask(event) for event in events))
-
-    async def _ask(self, event: Event) -> Outcome:
-        with self._replies.expect(event.id) as reply:
-            await add_events(self._redis, [event])
-            return await asyncio.wait_for(reply, 10)
-
-
-@pytest.fixture
-async def asker(redis: Redis, streams_settings: StreamsSettings) -> AsyncGenerator[Asker]:
-    block = timedelta(milliseconds=100)
-    async with open_redis(streams_settings, block=block) as reader:
-        replies = Replies(reader, instance="tests", block=block)
-        async with background(replies.run(), name="replies"):
-            yield Asker(redis, replies)
 
 
 async def test_a_lead_is_stored_cached_answered_and_announced(

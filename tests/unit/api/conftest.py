@@ -25,7 +25,7 @@ def auth(auth_server: AuthServer) -> AuthServer:
 
 @pytest.fixture
 async def http() -> AsyncGenerator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=0.3) as client:
+    async with httpx.AsyncClient(timeout=1) as client:
         yield client
 
 

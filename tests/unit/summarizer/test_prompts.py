@@ -3,11 +3,13 @@
 import hashlib
 import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from services.summarizer import prompts
 from services.summarizer.lead_facts import LeadFacts
 from services.summarizer.prompts import (
     LONGEST_FACT,
@@ -15,9 +17,11 @@ from services.summarizer.prompts import (
     repair_prompt,
     write_prompt,
 )
+from shared.domain.summary import FailureReason
 from tests.support.adversarial import IN_LEAD_FIELDS
 from tests.support.facts import facts
 
+PAGE = Path(__file__).parents[3] / "docs" / "summaries.md"
 TODAY = date(2026, 11, 24)
 TEXTS = ("first_name", "last_name", "city", "state", "country", "source")
 
@@ -69,7 +73,7 @@ def test_repair_quotes_no_more_than_some_of_a_failed_answer() -> None:
 
 
 def test_changed_words_have_a_new_version() -> None:
-    """Words and version belong together: change the version, then this digest, with the words."""
+    """Words and version belong together: when the words change, so do version and digest."""
     person = LeadFacts(
         first_name="A", last_name="B", status="new", source="manual", created_on=TODAY
     )
@@ -78,3 +82,16 @@ def test_changed_words_have_a_new_version() -> None:
     words = "\n".join(message.content for message in repair.messages)
     digest = hashlib.sha256(words.encode()).hexdigest()[:16]
     assert (PROMPT_VERSION, digest) == ("2026-11-24", "c8aa117d2756cf60")
+
+
+def test_page_quotes_the_prompt_and_its_version() -> None:
+    page = PAGE.read_text()
+    assert f"`{PROMPT_VERSION}`" in page
+    for words in (prompts.SYSTEM, prompts.USER, prompts.REPAIR):
+        assert f"```text\n{words}\n```" in page
+
+
+def test_page_names_every_reason_of_failure() -> None:
+    page = PAGE.read_text()
+    for reason in FailureReason:
+        assert f"| `{reason}` |" in page

@@ -1,0 +1,108 @@
+"""`/admin`, for operators: what the streams are at, and a sync with the external source now."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from services.api.exchange import Exchange
+from services.api.handlers.operations import RETRY_AFTER, ended_otherwise
+from services.api.ids import canonical_id
+from services.api.json_bodies import json_body
+from services.api.paging import refuse_unknown
+from services.api.preferences import prefers_async
+from services.api.problems import Problem
+from services.api.responses import json_response
+from services.api.routing import Call
+from shared.events.catalog import STREAMS
+from shared.events.envelope import Event, now
+from shared.events.lead_events import SyncRequested
+from shared.events.outcome import OutcomeStatus
+from shared.storage.sync_run_repository import SyncReport, SyncRun, SyncRunRepository, SyncState
+from shared.streams.accepted import AcceptedEvents
+from shared.streams.dead_letters import STREAM as DEAD_LETTERS
+from shared.streams.inspection import Inspector
+
+# Long enough for a rate that means something.
+SAMPLE = timedelta(seconds=1)
+# A request that no syncer has taken by then is not carried out any more.
+SYNC_EXPIRES = timedelta(seconds=90)
+
+
+class StreamHandlers:
+    """Looks at the streams."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+
+    async def list(self, call: Call) -> web.StreamResponse:
+        """GET /admin/streams: takes a second, in which entries are counted."""
+        refuse_unknown(call.request.query, known=())
+        states = await self._inspector.sampled((*STREAMS, DEAD_LETTERS), over=SAMPLE)
+        return json_response(json_body(states))
+
+
+class SyncHandlers:
+    """Has the syncer fetch leads, and tells what became of that."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        runs: SyncRunRepository,
+        accepted: AcceptedEvents,
+        *,
+        patience: timedelta,
+        timeout: timedelta,
+    ) -> None:
+        self._exchange = exchange
+        self._runs = runs
+        self._accepted = accepted
+        self._patience = patience
+        self._seconds = timeout.total_seconds()
+
+    async def request(self, call: Call) -> web.StreamResponse:
+        """POST /admin/sync: 200 with the run's report, or 202 when that takes longer."""
+        event = Event(
+            source="api",
+            subject="sync",
+            correlation_id=call.id,
+            data=SyncRequested(requested_by="operator"),
+            reply_to=self._exchange.reply_address,
+            expires=now() + SYNC_EXPIRES,
+        )
+        if prefers_async(call.request):
+            await self._exchange.tell(event)
+            return _accepted(event.id)
+        outcome = await self._exchange.ask(event, patience=self._patience)
+        if outcome is None:
+            return _accepted(event.id)
+        if outcome.status not in {OutcomeStatus.SYNCED, OutcomeStatus.FAILED}:
+            raise ended_otherwise(outcome)
+        return await self._find(event.id)
+
+    async def read(self, call: Call) -> web.StreamResponse:
+        """GET /admin/sync/{id}."""
+        return await self._find(UUID(canonical_id(call.param, missing="sync-not-found")))
+
+    async def _find(self, run_id: UUID) -> web.StreamResponse:
+        async with asyncio.timeout(self._seconds):
+            run = await self._runs.find(run_id)
+            if run is None and await self._accepted.has(run_id):
+                run = SyncRun(run_id, SyncState.PENDING, SyncReport())
+        if run is None:
+            raise Problem("sync-not-found", "There is no sync with this id")
+        return json_response(orjson.dumps({"id": run.id, "state": run.state, **asdict(run.report)}))
+
+
+def _accepted(run_id: UUID) -> web.StreamResponse:
+    return json_response(
+        orjson.dumps({"id": str(run_id), "status": SyncState.PENDING}),
+        status=202,
+        headers={
+            "Location": f"/admin/sync/{run_id}",
+            "Retry-After": f"{RETRY_AFTER.total_seconds():.0f}",
+        },
+    )

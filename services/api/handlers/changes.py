@@ -1,0 +1,123 @@
+"""GET `/changes`: leads' changes as they happen, as Server-Sent Events."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
+from typing import Annotated
+
+import orjson
+from aiohttp import web
+from pydantic import Field
+
+from services.api.event_stream import HEARTBEAT, event_stream, message
+from services.api.paging import Query, parse_query
+from services.api.problems import Problem, validation_problem
+from services.api.routing import Call
+from shared.streams.change_feed import ChangeFeed, Follower, order_of, parse_entry_id
+from shared.streams.entries import Entry
+
+LAST_EVENT_ID = "Last-Event-ID"
+MOST_AT_A_TIME = 1_000
+HEARTBEAT_EVERY = timedelta(seconds=15)
+# A stream outlives the check of its token by so much at most; then the client comes again.
+LONGEST = timedelta(minutes=15)
+# Sent first, so that the headers leave at once: how long clients wait before they come again.
+GREETING = b"retry: 2000\n\n"
+
+
+class ChangesQuery(Query):
+    """Where to go on."""
+
+    after: Annotated[
+        str | None,
+        Field(
+            description="The `id` of the last event seen, `0` for all that are there, nothing for "
+            "those to come. The header `Last-Event-ID` is the same, and stronger"
+        ),
+    ] = None
+
+
+class ChangeHandlers:
+    """Tells any number of clients."""
+
+    def __init__(
+        self,
+        feed: ChangeFeed,
+        *,
+        timeout: timedelta,
+        heartbeat_every: timedelta = HEARTBEAT_EVERY,
+    ) -> None:
+        self._feed = feed
+        self._heartbeat_every = heartbeat_every
+        self._seconds = timeout.total_seconds()
+        self._clients = 0
+
+    async def follow(self, call: Call) -> web.StreamResponse:
+        """GET /changes."""
+        after = _place(call.request)
+        async with asyncio.timeout(self._seconds):
+            return await event_stream(self.messages(after))
+
+    async def messages(self, after: str | None) -> AsyncGenerator[bytes]:
+        """Yield the stream of a client that has seen `after`."""
+        with self._place_taken(), self._feed.following() as follower:
+            seen, gap = (None, b"") if after is None else await self._resume(after)
+            yield GREETING + gap
+            if seen is not None:
+                async with contextlib.aclosing(self._feed.history(after=seen)) as entries:
+                    async for entry in entries:
+                        seen = entry.id
+                        yield _message(entry)
+            async with contextlib.aclosing(self._live(follower, seen)) as messages:
+                async for one in messages:
+                    yield one
+
+    async def _live(self, follower: Follower, seen: str | None) -> AsyncGenerator[bytes]:
+        """Yield what comes, without what the catching up has brought already."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LONGEST.total_seconds()
+        while loop.time() < end:
+            entries = await follower.read(within=self._heartbeat_every)
+            if entries is None:
+                return
+            new = [one for one in entries if seen is None or order_of(one.id) > order_of(seen)]
+            yield b"".join(map(_message, new)) or HEARTBEAT
+
+    async def _resume(self, after: str) -> tuple[str, bytes]:
+        """Return where to go on, and what to say of events that are missing there."""
+        place, is_complete = await self._feed.resume(after)
+        return place, b"" if is_complete else message("gap", orjson.dumps({"after": after}))
+
+    @contextlib.contextmanager
+    def _place_taken(self) -> Generator[None]:
+        if self._clients >= MOST_AT_A_TIME:
+            raise Problem(
+                "rate-limited",
+                f"Only {MOST_AT_A_TIME} clients can follow the changes",
+                headers={"Retry-After": "10"},
+            )
+        self._clients += 1
+        try:
+            yield
+        finally:
+            self._clients -= 1
+
+
+def _place(request: web.BaseRequest) -> str | None:
+    query = parse_query(ChangesQuery, request.query)
+    header = request.headers.get(LAST_EVENT_ID)
+    # Some clients send an empty header before they have seen any event.
+    given = header or query.after
+    if given is None:
+        return None
+    entry_id = parse_entry_id(given)
+    if entry_id is None:
+        name = LAST_EVENT_ID if header else "after"
+        raise validation_problem({name: "Is not the id of an event, such as 1700000000000-0"})
+    return entry_id
+
+
+def _message(entry: Entry) -> bytes:
+    fields = entry.fields
+    return message(fields[b"type"].decode(), fields[b"data"], entry_id=entry.id)

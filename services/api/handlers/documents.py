@@ -1,0 +1,120 @@
+"""`/openapi.json`, `/asyncapi.json` and `/docs`: what the API says of itself, to everyone."""
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Self
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from services.api.problems import Problem
+from services.api.responses import SECURITY_HEADERS, WholeResponse
+from services.api.routing import Call
+
+JSON = "application/json; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+CSS = "text/css; charset=utf-8"
+JAVASCRIPT = "text/javascript; charset=utf-8"
+
+# The page loads and asks the API that it comes from, and nothing else. Icons are in the style.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+CACHING = "public, max-age=300"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """Bytes that stay the same as long as the process lives, as they are and compressed."""
+
+    headers: Mapping[str, str]
+    plain: bytes
+    compressed: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str, *, compressed: bytes | None = None) -> Self:
+        """Return the document with this content."""
+        policy = PAGE_POLICY if media_type == HTML else SECURITY_HEADERS["Content-Security-Policy"]
+        return cls(
+            headers={
+                **SECURITY_HEADERS,
+                "Content-Security-Policy": policy,
+                hdrs.CONTENT_TYPE: media_type,
+                hdrs.CACHE_CONTROL: CACHING,
+                hdrs.VARY: hdrs.ACCEPT_ENCODING,
+            },
+            plain=content,
+            compressed=gzip.compress(content, mtime=0) if compressed is None else compressed,
+            etag=hashlib.sha256(content).hexdigest()[:16],
+        )
+
+    @classmethod
+    def asset(cls, name: str, media_type: str) -> Self:
+        """Return a file of the page; large ones are kept compressed."""
+        directory = files("services.api") / "docs"
+        kept = directory / f"{name}.gz"
+        if kept.is_file():
+            compressed = kept.read_bytes()
+            return cls.of(gzip.decompress(compressed), media_type, compressed=compressed)
+        return cls.of((directory / name).read_bytes(), media_type)
+
+    def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer with the document, or that the client's copy of it is current."""
+        is_compressed = _accepts_gzip(request)
+        etag = f'"{self.etag}-gzip"' if is_compressed else f'"{self.etag}"'
+        headers = CIMultiDict(self.headers)
+        headers[hdrs.ETAG] = etag
+        known = {tag.value for tag in request.if_none_match or ()}
+        if "*" in known or etag.strip('"') in known:
+            return WholeResponse(None, status=304, headers=headers)
+        if is_compressed:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        body = self.compressed if is_compressed else self.plain
+        return WholeResponse(body, status=200, headers=headers)
+
+
+class DocumentHandlers:
+    """The documents, which are open to everyone."""
+
+    def __init__(self, *, openapi: bytes, asyncapi: bytes) -> None:
+        self._openapi = Document.of(openapi, JSON)
+        self._asyncapi = Document.of(asyncapi, JSON)
+        self._page = Document.asset("index.html", HTML)
+        self._assets = {
+            "swagger-ui-bundle.js": Document.asset("swagger-ui-bundle.js", JAVASCRIPT),
+            "swagger-ui.css": Document.asset("swagger-ui.css", CSS),
+            "page.js": Document.asset("page.js", JAVASCRIPT),
+            "page.css": Document.asset("page.css", CSS),
+            "favicon-32x32.png": Document.asset("favicon-32x32.png", "image/png"),
+        }
+
+    async def openapi(self, call: Call) -> web.StreamResponse:
+        """GET /openapi.json."""
+        return self._openapi.answer(call.request)
+
+    async def asyncapi(self, call: Call) -> web.StreamResponse:
+        """GET /asyncapi.json."""
+        return self._asyncapi.answer(call.request)
+
+    async def page(self, call: Call) -> web.StreamResponse:
+        """GET /docs."""
+        return self._page.answer(call.request)
+
+    async def asset(self, call: Call) -> web.StreamResponse:
+        """GET /docs/{name}."""
+        asset = self._assets.get(call.param)
+        if asset is None:
+            raise Problem("not-found", "The page has no such part")
+        return asset.answer(call.request)
+
+
+def _accepts_gzip(request: web.BaseRequest) -> bool:
+    offers = request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(",")
+    return any(offer.partition(";q=0")[0].strip() == "gzip" for offer in offers) and not any(
+        offer.replace(" ", "") in {"gzip;q=0", "gzip;q=0.0"} for offer in offers
+    )

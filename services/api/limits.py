@@ -1,0 +1,121 @@
+"""How often a caller may call: signed-in users by their id, everybody else by address."""
+
+import hashlib
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from services.api.client_address import client_address
+from services.api.problems import Problem
+from services.api.routing import Access, Call
+from services.api.settings import LimitSettings, Rate
+from shared.domain.lead import email_key
+from shared.streams.rate_limits import Limit, RateLimits, Standing
+
+POLICY_HEADER = "RateLimit-Policy"
+STANDING_HEADER = "RateLimit"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """One limit, and how it is told (draft-ietf-httpapi-ratelimit-headers-10)."""
+
+    name: str
+    limits: RateLimits
+    policy: str
+
+    @classmethod
+    def of(cls, redis: Redis, name: str, rate: Rate) -> "Quota":
+        """Return the quota that `name` stands for in Redis and in headers."""
+        policy = f'"{name}";q={rate.calls};w={round(rate.span.total_seconds())}'
+        return cls(name, RateLimits(redis, Limit(name, rate.calls, rate.span)), policy)
+
+    def tell(self, call: Call, standing: Standing) -> None:
+        """Have the answer say how its caller stands."""
+        told = f'"{self.name}";r={standing.remaining};t={standing.seconds_left()}'
+        call.told = ((POLICY_HEADER, self.policy), (STANDING_HEADER, told))
+
+
+class CallLimits:
+    """Counts the calls of routes that are limited."""
+
+    def __init__(self, users: Quota, addresses: Quota, *, hops: int) -> None:
+        self._users = users
+        self._addresses = addresses
+        self._hops = hops
+
+    @classmethod
+    def of(cls, redis: Redis, settings: LimitSettings) -> "CallLimits | None":
+        """Return the limits that are set, unless they are switched off."""
+        if settings.rate_limit is None:
+            return None
+        return cls(
+            Quota.of(redis, "user", settings.rate_limit),
+            Quota.of(redis, "address", settings.rate_limit_address),
+            hops=settings.forwarded_hops,
+        )
+
+    def spend(self, call: Call, access: Access) -> bool:
+        """Count a call; False when only `admit` can tell whether it is allowed."""
+        quota, caller = self._caller(call, access)
+        standing = quota.limits.spend(caller)
+        if standing is None:
+            return False
+        quota.tell(call, standing)
+        return True
+
+    async def admit(self, call: Call, access: Access) -> None:
+        """Count a call; raises `Problem` 429."""
+        quota, caller = self._caller(call, access)
+        is_allowed, standing = await quota.limits.admit(caller)
+        quota.tell(call, standing)
+        if not is_allowed:
+            raise _refusal(standing)
+
+    def _caller(self, call: Call, access: Access) -> tuple[Quota, str]:
+        if access is Access.USER:
+            return self._users, call.user.id
+        return self._addresses, client_address(call.request, hops=self._hops)
+
+
+class LoginLimits:
+    """Counts attempts to log in before the auth server hears of them: it sees one address only.
+
+    By account, so that a password cannot be guessed from many addresses, and by address, so that
+    one password cannot be tried on many accounts. Whether an account exists makes no difference.
+    """
+
+    def __init__(self, redis: Redis, settings: LimitSettings) -> None:
+        self._is_on = settings.rate_limit is not None
+        self._accounts = Quota.of(redis, "login-account", settings.login_limit)
+        self._addresses = Quota.of(redis, "login-address", settings.login_limit_address)
+        self._hops = settings.forwarded_hops
+
+    async def count(self, call: Call, *, email: str) -> None:
+        """Count an attempt; raises `Problem` 429."""
+        if not self._is_on:
+            return
+        address = client_address(call.request, hops=self._hops)
+        for quota, caller in ((self._addresses, address), (self._accounts, _account(email))):
+            is_allowed, standing = await quota.limits.admit(caller)
+            if not is_allowed:
+                raise _refusal(standing)
+
+    async def forgive(self, *, email: str) -> None:
+        """Forget the attempts on an account whose owner has logged in."""
+        if self._is_on:
+            await self._accounts.limits.forget(_account(email))
+
+
+def _refusal(standing: Standing) -> Problem:
+    wait = standing.seconds_left()
+    return Problem(
+        "rate-limited",
+        f"Too many requests: try again in {wait} seconds",
+        headers={"Retry-After": str(wait)},
+    )
+
+
+def _account(email: str) -> str:
+    # No e-mail address stands in Redis in plain text.
+    return hashlib.sha256(email_key(email).encode()).hexdigest()

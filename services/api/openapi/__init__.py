@@ -1,0 +1,1 @@
+"""The OpenAPI document: how each operation is described, and what is made of it."""

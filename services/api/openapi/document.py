@@ -1,0 +1,224 @@
+"""The OpenAPI 3.1 document: made of the routes' table and the models that validate."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from services.api.endpoints import Endpoint
+from services.api.json_schemas import Json
+from services.api.openapi.components import Components
+from services.api.openapi.description import Answer, Body, Description, Header, Link, Tag
+from services.api.openapi.recurring import LIMIT_HEADERS
+from services.api.problems import PROBLEMS
+from services.api.routing import Access
+
+# Of the contract, not of the software behind it: its first part grows when clients must change.
+VERSION = "1.0.0"
+
+INFO: Json = {
+    "title": "Leads",
+    "version": VERSION,
+    "summary": "Leads, and what a language model makes of them",
+    "description": (
+        "Sign up, log in and send the access token with every request: "
+        "`Authorization: Bearer <token>`.\n\n"
+        "Every refusal and failure is `application/problem+json` with a stable `code`. Fields and "
+        "query parameters that an operation does not know are refused by name. HEAD is answered "
+        "wherever GET is, and OPTIONS everywhere."
+    ),
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+}
+TAGS = {
+    Tag.AUTHENTICATION: "Accounts and sessions",
+    Tag.LEADS: "People who may become customers",
+    Tag.SUMMARIES: "What a language model writes about a lead",
+    Tag.OPERATIONS: "Requests that were accepted and go on",
+    Tag.ADMINISTRATION: "For operators, who have a key instead of an account",
+    Tag.HEALTH: "For load balancers and supervisors",
+    Tag.DOCUMENTS: "What you are reading",
+}
+BEARER, OPERATOR_KEY = "bearer", "operatorKey"
+SECURITY: dict[Access, list[Json]] = {
+    Access.PUBLIC: [],
+    Access.USER: [{BEARER: []}],
+    Access.OPERATOR: [{OPERATOR_KEY: []}],
+}
+SECURITY_SCHEMES: Json = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The `access_token` of a log-in",
+    },
+    OPERATOR_KEY: {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The `API_KEY` that the API was started with",
+    },
+}
+
+# The problems that come with what an operation is, besides its own.
+OF_EVERY = ("malformed-request", "headers-too-large", "internal-error")
+OF_A_LIMIT = ("rate-limited",)
+OF_A_DEADLINE = ("timeout",)
+OF_A_QUERY = ("validation-failed",)
+OF_A_BODY = (
+    *("malformed-json", "validation-failed", "body-timeout", "body-too-large"),
+    *("unsupported-media-type", "expectation-failed"),
+)
+OF_ACCESS = {
+    Access.PUBLIC: (),
+    Access.USER: ("unauthenticated", "invalid-token", "auth-unavailable"),
+    Access.OPERATOR: ("unauthenticated",),
+}
+
+
+def openapi_document(endpoints: Sequence[Endpoint]) -> Json:
+    """Return the document as JSON values."""
+    components = Components()
+    paths: Json = {}
+    for endpoint in endpoints:
+        operation = _operation(endpoint, components)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    used = {endpoint.description.tag for endpoint in endpoints}
+    return {
+        "openapi": "3.1.0",
+        "info": INFO,
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used],
+        "paths": paths,
+        "components": {
+            "schemas": components.schemas.models,
+            "responses": dict(sorted(components.responses.items())),
+            "securitySchemes": SECURITY_SCHEMES,
+        },
+    }
+
+
+def problem_codes(endpoint: Endpoint) -> set[str]:
+    """Return the codes of all problems that an operation may answer with."""
+    description = endpoint.description
+    return {
+        *OF_EVERY,
+        *OF_ACCESS[endpoint.access],
+        *(OF_A_QUERY if description.query else ()),
+        *(OF_A_BODY if description.body else ()),
+        *(OF_A_LIMIT if endpoint.is_limited else ()),
+        *(() if endpoint.is_bounded else OF_A_DEADLINE),
+        *description.problems,
+    }
+
+
+def _operation(endpoint: Endpoint, components: Components) -> Json:
+    description = endpoint.description
+    operation: Json = {
+        "operationId": description.id,
+        "tags": [description.tag],
+        "summary": description.summary,
+        "security": SECURITY[endpoint.access],
+        "responses": _responses(endpoint, components),
+    }
+    if description.explanation:
+        operation["description"] = description.explanation
+    if description.is_deprecated:
+        operation["deprecated"] = True
+    parameters = [*_parameters(description, components), *_query(description, components)]
+    if parameters:
+        operation["parameters"] = parameters
+    if description.body is not None:
+        operation["requestBody"] = _request_body(description.body, components)
+    return operation
+
+
+def _parameters(description: Description, components: Components) -> Iterator[Json]:
+    for parameter in description.parameters:
+        value: Json = {
+            "name": parameter.name,
+            "in": parameter.place,
+            "description": parameter.description,
+            "required": parameter.is_required or parameter.place == "path",
+            "schema": components.schemas.of(parameter.type, mode="validation"),
+        }
+        if parameter.example is not None:
+            value["example"] = parameter.example
+        yield value
+
+
+def _query(description: Description, components: Components) -> Iterator[Json]:
+    if description.query is None:
+        return
+    model = components.schemas.inline(description.query, mode="validation")
+    for name, schema in model["properties"].items():
+        yield {
+            "name": name,
+            "in": "query",
+            "description": schema.pop("description", ""),
+            "required": name in model.get("required", ()),
+            "schema": _without_null(schema),
+        }
+
+
+def _without_null(schema: Json) -> Json:
+    """Return the schema of a parameter that is left out rather than null."""
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    choices: list[Json] = schema.pop("anyOf", [])
+    given = [choice for choice in choices if choice.get("type") != "null"]
+    return {**schema, **(given[0] if len(given) == 1 else {"anyOf": given} if given else {})}
+
+
+def _request_body(body: Body, components: Components) -> Json:
+    return {
+        "required": True,
+        "content": {
+            media_type: {
+                "schema": components.schemas.of(type_, mode="validation"),
+                "example": body.examples[media_type],
+            }
+            for media_type, type_ in body.content.items()
+        },
+    }
+
+
+def _responses(endpoint: Endpoint, components: Components) -> Json:
+    responses: Json = {}
+    told = LIMIT_HEADERS if endpoint.is_limited else ()
+    for answer in endpoint.description.answers:
+        responses[str(answer.status)] = _answer(answer, (*answer.headers, *told), components)
+    for status, codes in _by_status(problem_codes(endpoint)):
+        problem = components.problem(status, codes)
+        known = responses.setdefault(str(status), problem)
+        if known is not problem:
+            # The same status for an answer of the operation's own: one entry holds both.
+            name = problem["$ref"].rpartition("/")[2]
+            known["content"] |= components.responses[name]["content"]
+            known["headers"] |= components.responses[name]["headers"]
+    return dict(sorted(responses.items()))
+
+
+def _by_status(codes: set[str]) -> Iterator[tuple[int, list[str]]]:
+    def status(code: str) -> int:
+        return PROBLEMS[code][0]
+
+    for value, group in groupby(sorted(codes, key=lambda code: (status(code), code)), key=status):
+        yield value, list(group)
+
+
+def _answer(answer: Answer, headers: Sequence[Header], components: Components) -> Json:
+    value: Json = {
+        "description": answer.description,
+        "headers": components.headers(headers),
+    }
+    if answer.content:
+        value["content"] = {
+            media_type: {"schema": components.schemas.of(type_, mode="serialization")}
+            for media_type, type_ in answer.content.items()
+        }
+    if answer.links:
+        value["links"] = {name: _link(link) for name, link in answer.links.items()}
+    return value
+
+
+def _link(link: Link) -> dict[str, Any]:
+    return {"operationId": link.operation_id, "parameters": dict(link.parameters)}

@@ -1,0 +1,57 @@
+"""A lead's fields as somebody gives some of them: those left out are told from those cleared."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BeforeValidator, SerializerFunctionWrapHandler, model_serializer
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from shared.domain.lead import LeadStatus
+from shared.events.data import WireModel
+from shared.events.lead_fields import DateOfBirth, Email, LeadFields, Name, Phone, Picture, Place
+
+
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError("not_clearable", "Cannot be cleared")
+    return value
+
+
+NotClearable = BeforeValidator(_refuse_null)
+
+
+class GivenFields(WireModel):
+    """Only what was given is on the wire; null is given too, and clears the field."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the given fields by their names in Python."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    @model_serializer(mode="wrap")
+    def _without_the_rest(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        names = self.model_fields_set.union(fields[name].alias for name in self.model_fields_set)
+        everything: dict[str, Any] = serialize(self)
+        return {key: everything[key] for key in everything if key in names}
+
+
+class LeadChanges(GivenFields):
+    """What is to become of a lead's fields. Those that every lead has cannot be cleared."""
+
+    external_id: UUID | None = None
+    first_name: Annotated[Name | SkipJsonSchema[None], NotClearable] = None
+    last_name: Annotated[Name | SkipJsonSchema[None], NotClearable] = None
+    email: Annotated[Email | SkipJsonSchema[None], NotClearable] = None
+    phone: Phone | None = None
+    cell: Phone | None = None
+    dob: DateOfBirth | None = None
+    city: Place | None = None
+    state: Place | None = None
+    country: Place | None = None
+    picture: Picture | None = None
+    status: Annotated[LeadStatus | SkipJsonSchema[None], NotClearable] = None
+
+
+class GivenLead(LeadFields, GivenFields):
+    """A whole lead, of whose optional fields some may not be known."""

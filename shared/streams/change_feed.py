@@ -1,0 +1,167 @@
+"""Changes for any number of readers in one process, read from Redis once.
+
+A reader first catches up from where it was, then hears what comes. Whoever is too slow for that
+is cut off rather than waited for: it comes back with the last id it saw.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Sequence
+from datetime import timedelta
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.domain.errors import UnavailableError
+from shared.events.catalog import CHANGES
+from shared.streams.backoff import Backoff
+from shared.streams.connection import translated_errors
+from shared.streams.entries import Entry, entries_of, read_entries
+
+log = structlog.get_logger(__name__)
+
+# Entries that may wait for a reader, and those fetched at a time while it catches up.
+MOST_WAITING = 1_000
+PAGE = 500
+
+BEGINNING = "0-0"
+LARGEST_PART = 2**64 - 1
+
+_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
+
+
+def parse_entry_id(text: str) -> str | None:
+    """Return an entry's id in full, or None for what cannot be one."""
+    match = _entry_id(text)
+    if match is None:
+        return None
+    parts = int(match[1]), int(match[2] or "0")
+    return None if max(parts) > LARGEST_PART else "{}-{}".format(*parts)
+
+
+class Follower:
+    """One reader's place in the feed."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Entry] = deque()
+        self._wake = asyncio.Event()
+        self._has_ended = False
+
+    async def read(self, *, within: timedelta) -> Sequence[Entry] | None:
+        """Return what has come: nothing when nothing did in time, None when this is the end."""
+        if not self._has_ended:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within.total_seconds()):
+                    await self._wake.wait()
+        if self._has_ended:
+            return None
+        self._wake.clear()
+        entries = tuple(self._waiting)
+        self._waiting.clear()
+        return entries
+
+    def push(self, entries: Sequence[Entry]) -> None:
+        if self._has_ended:
+            return
+        self._waiting.extend(entries)
+        self._wake.set()
+        if len(self._waiting) > MOST_WAITING:
+            self.end()
+
+    def end(self) -> None:
+        self._has_ended = True
+        self._waiting.clear()
+        self._wake.set()
+
+
+class ChangeFeed:
+    """Follows the stream of changes. Raises `UnavailableError` when Redis is down."""
+
+    def __init__(self, redis: Redis, reader: Redis, *, block: timedelta) -> None:
+        self._redis = redis
+        self._reader = reader
+        self._block = int(block / timedelta(milliseconds=1))
+        self._followers: set[Follower] = set()
+        self._position: str | None = None
+        self._is_closed = False
+
+    async def run(self) -> None:
+        """Read the stream and tell every follower, forever."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._read()
+                backoff.reset()
+            except UnavailableError as error:
+                log.warning("changes.unavailable", error=str(error))
+                await asyncio.sleep(backoff.next())
+
+    @contextlib.contextmanager
+    def following(self) -> Generator[Follower]:
+        """Give a place in the feed: from now on, nothing is missed that fits in it."""
+        if self._position is None:
+            raise UnavailableError("The stream of changes is not being read yet")
+        follower = Follower()
+        self._followers.add(follower)
+        if self._is_closed:
+            follower.end()
+        try:
+            yield follower
+        finally:
+            self._followers.discard(follower)
+
+    def close(self) -> None:
+        """Let every follower go."""
+        self._is_closed = True
+        for follower in self._followers:
+            follower.end()
+
+    async def resume(self, entry_id: str) -> tuple[str, bool]:
+        """Return where to go on behind an entry, and whether nothing is missing from there."""
+        last, first = await self._ends()
+        if entry_id in {BEGINNING, last}:
+            return entry_id, True
+        if order_of(entry_id) > order_of(last):  # an entry of a stream that is gone
+            return last, False
+        return entry_id, order_of(first) <= order_of(entry_id)
+
+    async def history(self, *, after: str) -> AsyncGenerator[Entry]:
+        """Yield the entries behind an id, up to now."""
+        while True:
+            with translated_errors():
+                page = entries_of(await self._redis.xrange(CHANGES, min=f"({after}", count=PAGE))
+            for entry in page:
+                yield entry
+            if len(page) < PAGE:
+                return
+            after = page[-1].id
+
+    async def _read(self) -> None:
+        if self._position is None:
+            self._position, _ = await self._ends()
+        with translated_errors():
+            reply = await self._reader.xread({CHANGES: self._position}, block=self._block)
+        entries = read_entries(reply)
+        if entries:
+            self._position = entries[-1].id
+            for follower in self._followers:
+                follower.push(entries)
+
+    async def _ends(self) -> tuple[str, str]:
+        """Return the ids of the last entry that there ever was, and of the first still there."""
+        with translated_errors():
+            if not await self._redis.exists(CHANGES):
+                return BEGINNING, BEGINNING
+            info = await self._redis.xinfo_stream(CHANGES)
+        last = info["last-generated-id"].decode()
+        first = info["first-entry"]
+        # Of an empty stream everything is gone.
+        return last, first[0].decode() if first else last
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """Return what puts ids in order."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)

@@ -1,0 +1,1 @@
+"""The whole system, driven over HTTP. A package, so that its one stack ends with it."""

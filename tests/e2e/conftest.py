@@ -1,0 +1,66 @@
+"""One system for the tests of this folder, its user, and the stand-ins' remote controls."""
+
+import sys
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from devstack.scratch import scratch_directory
+from shared.settings import PostgresSettings
+from shared.storage.pool import Database, open_database
+from tests.support.api_client import ApiClient, open_client
+from tests.support.repository import ROOT
+from tests.support.stack import Stack, running_stack
+from tests.support.standin_control import StandInControl
+
+SAMPLE_USERS = ROOT / "tests/support/samples/randomuser-20.json"
+
+# Short waits: what a killed consumer held is soon taken over, and who hangs is soon given up on.
+HASTE = {"STREAM_LEASE": "2", "STREAM_BLOCK": "0.25", "AUTH_TIMEOUT": "1"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what looks for processes in /proc where there is none."""
+    if sys.platform != "linux":
+        for item in items:
+            if "tests/e2e" in item.path.as_posix():
+                item.add_marker(pytest.mark.skip(reason="looks for processes in /proc"))
+
+
+@pytest.fixture(scope="package")
+async def stack() -> AsyncGenerator[Stack]:
+    """Run a system whose source is the sample users, and whose model the Groq stand-in."""
+    with scratch_directory() as directory:
+        settings = {
+            "GROQ": "stand-in",
+            "SYNC_CRON": "*/3 * * * * *",
+            "SYNC_RESULTS": "20",
+            "STANDIN_USERS_FILE": str(SAMPLE_USERS),
+        }
+        async with running_stack(directory / "data", **settings, **HASTE) as running:
+            yield running
+
+
+@pytest.fixture(scope="package")
+async def client(stack: Stack) -> AsyncGenerator[ApiClient]:
+    async with open_client(stack.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def stack_database(stack: Stack) -> AsyncGenerator[Database]:
+    """Open the system's own PostgreSQL, for what the API does not tell."""
+    dsn = stack.environment["SUPABASE_CONNECTION_STRING"]
+    settings = PostgresSettings.model_validate({"supabase_connection_string": dsn})
+    async with open_database(settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def groq(stack: Stack) -> StandInControl:
+    return StandInControl(stack.environment["GROQ_BASE_URL"])
+
+
+@pytest.fixture(scope="package")
+def supabase(stack: Stack) -> StandInControl:
+    return StandInControl(stack.environment["SUPABASE_URI"])

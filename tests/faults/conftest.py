@@ -1,0 +1,81 @@
+"""The house for all tests of this folder, chance with a seed, and the table at the end."""
+
+import random
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from devstack.scratch import scratch_directory
+from tests.faults.form import FULL, SEED
+from tests.faults.house import House, open_house
+
+HERE = str(Path(__file__).parent.relative_to(Path(__file__).parents[2]))
+
+Figure = Callable[[str], None]
+
+
+@pytest.fixture(scope="package")
+async def standing_house() -> AsyncGenerator[House]:
+    with scratch_directory() as directory:
+        async with open_house(directory) as house:
+            yield house
+
+
+@pytest.fixture
+async def house(standing_house: House) -> House:
+    """Return a house in which everything runs and is ready."""
+    await standing_house.repair()
+    return standing_house
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Return chance that is the same for the same seed and test."""
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Return what notes a test's figure for the table."""
+
+    def note(text: str) -> None:
+        record_property("figure", text)
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call" and report.nodeid.startswith(HERE)
+    ]
+    if not reports:
+        return
+    table = Table("promise", "figure", "result", "seconds", title_justify="left")
+    table.title = f"Fault suite, {'full' if FULL else 'short'} form, SEED={SEED}"
+    for report in sorted(reports, key=lambda one: (promise_of(one), "control" in one.nodeid)):
+        table.add_row(*row(report))
+    terminalreporter.ensure_newline()
+    Console(file=sys.stdout, width=120).print(table)
+
+
+def row(report: pytest.TestReport) -> Iterator[str]:
+    is_control = "::test_control" in report.nodeid
+    yield "  control" if is_control else promise_of(report)
+    yield dict(report.user_properties).get("figure") or report.nodeid.rpartition("::")[2]
+    if report.passed:
+        yield "red, as it must be" if is_control else "kept"
+    else:
+        yield "NOT NOTICED" if is_control else "BROKEN"
+    yield f"{report.duration:.1f}"
+
+
+def promise_of(report: pytest.TestReport) -> str:
+    """Return `I07` for `tests/faults/test_i07_....py::...`."""
+    return Path(report.nodeid.partition("::")[0]).stem.split("_")[1].upper()

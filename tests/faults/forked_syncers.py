@@ -1,0 +1,102 @@
+"""Syncers that are started again whenever they die: `python -m ... NUMBER ROLE`.
+
+Forked from one process, which ends them all on SIGTERM. Roles:
+
+- `plain`: the product's own.
+- `deadly`: leads of some names kill the process that handles them, or fail.
+- `naive`: deadly, with a reclaimer as everybody writes it.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import uvloop
+
+from services.syncer.app import main
+from services.syncer.bootstrap import bootstrap
+from services.syncer.settings import SyncerSettings
+from shared.domain.errors import PermanentError, TransientError
+from shared.events.envelope import Event
+from shared.events.lead_events import LeadCreated
+from shared.events.outcome import Outcome
+from shared.lifecycle import instance_name, stop_signal
+from shared.observability.logging import configure_logging
+from shared.streams.reclaimer import Reclaimer
+from shared.streams.subscription import Handler
+from tests.faults.defects import NaiveReclaimer
+from tests.faults.forking import fork
+from tests.faults.wiring import MakesReclaimer, Parts, open_worker
+
+KILLER, UNFIT, FAILING = "Killer", "Unfit", "Failing"
+POISON = (KILLER, UNFIT, FAILING)
+# Small, so that many batches have a killer and many mates of it are at stake.
+BATCH = 20
+
+
+class Deadly:
+    """A handler that does not survive some events."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        names = {cast("LeadCreated", event.data).lead.first_name for event in events}
+        if KILLER in names:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if UNFIT in names:
+            raise PermanentError("never", code="unfit")
+        if FAILING in names:
+            raise TransientError("not now")
+        return await self._handler(events)
+
+
+async def deadly(make_reclaimer: MakesReclaimer) -> None:
+    """Consume leads until SIGTERM, or until an event is the last."""
+    settings = SyncerSettings.load()
+    configure_logging(settings.observability, service="syncer")
+    async with AsyncExitStack() as stack:
+        stop = await stack.enter_async_context(stop_signal())
+        context = await stack.enter_async_context(bootstrap(settings))
+        subscription = context.subscriptions[0]
+        handlers = {LeadCreated.type: Deadly(subscription.handlers[LeadCreated.type])}
+        worker = await stack.enter_async_context(
+            open_worker(
+                context.redis,
+                replace(subscription, handlers=handlers, batch=BATCH),
+                streams=settings.streams,
+                dead_letters=context.dead_letters,
+                settings=settings.consumer,
+                name=instance_name("syncer"),
+                stop=stop,
+                parts=Parts(reclaimer=make_reclaimer),
+            )
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run(), name="worker")
+
+
+ROLES: dict[str, Callable[[], None]] = {
+    "plain": lambda: uvloop.run(main()),
+    "deadly": lambda: uvloop.run(deadly(Reclaimer)),
+    "naive": lambda: uvloop.run(deadly(NaiveReclaimer)),
+}
+
+
+def keep_running(number: int, run: Callable[[], None]) -> None:
+    """Fork again and again, until SIGTERM ends this process and with it all others."""
+    for _ in range(number):
+        fork(run)
+    while True:
+        os.wait()
+        fork(run)
+
+
+if __name__ == "__main__":
+    keep_running(int(sys.argv[1]), partial(ROLES[sys.argv[2]]))

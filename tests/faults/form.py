@@ -1,0 +1,12 @@
+"""The suite's two forms, the short one of every `make test` and `FULL=1`, and its seed."""
+
+import os
+import random
+
+FULL = os.environ.get("FULL", "0") not in {"", "0"}
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
+
+
+def scaled(short: int, full: int) -> int:
+    """Return the figure for the form that runs."""
+    return full if FULL else short

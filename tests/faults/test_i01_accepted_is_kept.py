@@ -1,0 +1,111 @@
+"""I1: what was answered 201 or 202 is in PostgreSQL, whatever is killed."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.background import background
+from tests.faults.clients import Clients, clients_of
+from tests.faults.conftest import Figure
+from tests.faults.crashing_syncer import Point
+from tests.faults.database import Tables
+from tests.faults.form import scaled
+from tests.faults.house import APIS, POSTGRES, SYNCERS, VALKEY, House
+from tests.faults.zygote import open_zygote
+from tests.support.builders import lead_body
+from tests.support.eventually import eventually
+
+LEADS = scaled(800, 50_000)
+KILLS = scaled(8, 200)
+CALLERS = 32
+VICTIMS = (*APIS, *SYNCERS, VALKEY, POSTGRES)
+RECOVERY = timedelta(seconds=60)
+BETWEEN_KILLS = 0.05
+
+
+class Load:
+    """Creates leads, each until it is accepted, and knows which were."""
+
+    def __init__(self, clients: Clients, number: int) -> None:
+        self._clients = clients
+        self._left = iter(range(number))
+        self.statuses: dict[str, int] = {}
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(CALLERS):
+                tasks.create_task(self._call(), name=f"caller {number}")
+
+    async def _call(self) -> None:
+        for _ in self._left:
+            body: dict[str, Any] = lead_body()
+            answer = await self._clients.create_surely(body)
+            self.statuses[body["email"]] = answer.status
+
+
+async def check_all_there(house: House, accepted: Iterable[str], *, within: timedelta) -> None:
+    """Fail unless each accepted lead is in PostgreSQL in time, once."""
+    tables, wanted = Tables(house.postgres.dsn), set(accepted)
+
+    async def none_lost() -> bool:
+        emails = await tables.emails()
+        lost = wanted.difference(emails)
+        assert not lost, f"{len(lost)} accepted leads are lost"
+        return len(emails) == len(set(emails))
+
+    await eventually(none_lost, within=within)
+
+
+@asynccontextmanager
+async def killing(house: House, chance: random.Random, load: Load) -> AsyncGenerator[list[str]]:
+    """Kill components by chance, evenly over the load, each when the last one is back."""
+    killed: list[str] = []
+
+    async def kill_all() -> None:
+        while len(killed) < KILLS:
+            if len(load.statuses) * KILLS >= len(killed) * LEADS:
+                killed.append(chance.choice(VICTIMS))
+                await house.kill(killed[-1])
+                await house.start(killed[-1])
+            await asyncio.sleep(chance.uniform(0, BETWEEN_KILLS))
+
+    async with background(kill_all(), name="killer"):
+        yield killed
+
+
+async def test_nothing_accepted_is_lost_whatever_is_killed(
+    house: House, chance: random.Random, figure: Figure
+) -> None:
+    async with clients_of(house, chance) as clients:
+        load = Load(clients, LEADS)
+        async with killing(house, chance, load) as killed:
+            await load.run()
+        await house.repair()
+        await check_all_there(house, load.statuses, within=RECOVERY)
+    assert await Tables(house.postgres.dsn).dead_letters() == []
+    later = sum(status == 202 for status in load.statuses.values())
+    figure(f"{LEADS:,} leads ({later:,} by 202), {len(killed)} kills: 0 lost")
+
+
+async def test_control_a_syncer_that_acknowledges_too_early_loses_leads(
+    house: House, chance: random.Random, figure: Figure
+) -> None:
+    await house.stop(*SYNCERS)
+    mark = f"mark-{chance.random()}"
+    leads = [lead_body() for _ in range(10)]
+    async with clients_of(house, chance) as clients:
+        for lead in leads:
+            answer = await clients.create(lead, Prefer="respond-async", X_Request_Id=mark)
+            assert answer is not None
+            assert answer.status == 202
+    async with open_zygote(house.environment) as zygote:
+        assert await zygote.dies(Point.BEFORE_COMMIT, mark, "acknowledges-on-reading")
+    await house.repair()
+    with pytest.raises(AssertionError, match="10 accepted leads are lost"):
+        await check_all_there(house, [lead["email"] for lead in leads], within=timedelta(seconds=1))
+    figure("a syncer that acknowledges on reading: 10 of 10 lost")

@@ -1,0 +1,79 @@
+"""I3: a timeout or a 5xx means unknown, and repeating the request under its key has one effect."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from shared.settings import PostgresSettings, StreamsSettings
+from tests.faults.altered import altered_syncer, syncer_settings
+from tests.faults.clients import Answer, Clients, clients_of
+from tests.faults.conftest import Figure
+from tests.faults.database import Tables
+from tests.faults.defects import ForgetsEvents
+from tests.faults.form import scaled
+from tests.faults.house import POSTGRES, SYNCERS, VALKEY, House
+from tests.support.builders import lead_body
+
+LOST = scaled(20, 200)
+CALLERS = 8
+OFTEN = 0.3
+PUBLICATION = r"XADD\r\n\$\d+\r\nstream:leads\r\n"
+COMMIT = r"COMMIT;"
+DSN = "SUPABASE_CONNECTION_STRING"
+
+
+async def check_answers_get_lost(house: House, clients: Clients, chance: random.Random) -> int:
+    """Lose answers until enough are lost; fail unless each lead is made once and told so.
+
+    Returns how many leads were made.
+    """
+    tables = Tables(house.postgres.dsn)
+    before = await tables.value("SELECT count(*) FROM leads.lead")
+    losers = {VALKEY: PUBLICATION, POSTGRES: COMMIT}
+    begun = {name: house.links[name].lost_answers for name in losers}
+    for name, request in losers.items():
+        house.links[name].lose_answers(request, when=lambda: chance.random() < OFTEN)
+    made: dict[str, Answer] = {}
+
+    async def call() -> None:
+        while any(house.links[name].lost_answers - begun[name] < LOST for name in losers):
+            body: dict[str, Any] = lead_body()
+            made[body["email"]] = await clients.create_surely(body)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(CALLERS):
+            tasks.create_task(call(), name=f"caller {number}")
+    rows = await tables.rows("SELECT email, id::text FROM leads.lead")
+    leads = dict(rows)
+    assert len(rows) - before == len(made), "leads were doubled or lost"
+    for email, answer in made.items():
+        if answer.status == 201:
+            assert answer.body["id"] == leads[email]
+    return len(made)
+
+
+async def test_lost_answers_double_nothing(
+    house: House, chance: random.Random, figure: Figure
+) -> None:
+    async with clients_of(house, chance) as clients:
+        leads = await check_answers_get_lost(house, clients, chance)
+    figure(f"{leads:,} leads, {LOST}+ lost answers to COMMIT and to XADD each: 0 doubled")
+
+
+async def test_control_without_a_table_of_events_a_repeat_is_refused(
+    house: House, chance: random.Random, figure: Figure
+) -> None:
+    await house.stop(*SYNCERS)
+    dsn, redis = (SecretStr(house.environment[name]) for name in (DSN, "REDIS_URL"))
+    settings = syncer_settings(
+        PostgresSettings(supabase_connection_string=dsn), StreamsSettings(redis_url=redis)
+    )
+    async with clients_of(house, chance) as clients:
+        async with altered_syncer(settings, ForgetsEvents):
+            with pytest.raises(ExceptionGroup) as failed:
+                await check_answers_get_lost(house, clients, chance)
+    assert "duplicate-lead" in repr(failed.value.exceptions[0])
+    figure("a syncer that forgets events: a repeat is refused as a duplicate")

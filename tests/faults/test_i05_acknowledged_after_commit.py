@@ -1,0 +1,107 @@
+"""I5: an event is acknowledged only once its effect is committed, told and cached."""
+
+import random
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.events.envelope import Event
+from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
+from shared.streams.publisher import add_events
+from tests.faults.conftest import Figure
+from tests.faults.crashing_syncer import Point
+from tests.faults.database import Tables
+from tests.faults.form import scaled
+from tests.faults.house import inherited
+from tests.faults.streams import drained
+from tests.faults.zygote import Zygote, open_zygote
+from tests.support.builders import lead_created
+from tests.support.syncer import running_syncer
+
+KILLS = scaled(2, 20)
+BATCH = 20
+LEASE = timedelta(seconds=0.4)
+
+
+@pytest.fixture
+async def zygote(
+    postgres_settings: PostgresSettings, streams_settings: StreamsSettings
+) -> AsyncGenerator[Zygote]:
+    environment = {
+        **inherited(),
+        "ENV_FILE": "",
+        "SUPABASE_CONNECTION_STRING": postgres_settings.dsn,
+        "REDIS_URL": streams_settings.url,
+        "STREAM_LEASE": str(LEASE.total_seconds()),
+        "STREAM_BLOCK": "0.1",
+    }
+    async with open_zygote(environment) as started:
+        yield started
+
+
+@pytest.fixture
+def tables(postgres_dsn: str) -> Tables:
+    return Tables(postgres_dsn)
+
+
+async def kill_at(
+    point: Point, number: int, *, zygote: Zygote, redis: Redis, parts: str = "good"
+) -> Sequence[Event]:
+    """Kill a syncer in the middle of a batch; returns the batch."""
+    mark = f"{point}-{number}"
+    events = [lead_created(correlation_id=mark, reply_to=f"reply:{mark}") for _ in range(BATCH)]
+    await add_events(redis, events)
+    assert await zygote.dies(point, mark, parts)
+    return events
+
+
+async def check_effects(tables: Tables, redis: Redis, events: Sequence[Event]) -> None:
+    """Fail unless every event is acknowledged, and has exactly one effect and its replies."""
+    await drained(redis)
+    leads = [str(row[0]) for row in await tables.rows("SELECT id FROM leads.lead")]
+    lost = {event.subject for event in events} - set(leads)
+    assert (len(lost), len(leads)) == (0, len(events))
+    assert await tables.value("SELECT count(*) FROM leads.event") == len(events)
+    assert await tables.dead_letters() == []
+    for event in events:
+        assert event.reply_to is not None
+        replies = await redis.xrange(event.reply_to)
+        assert str(event.id).encode() in {fields[b"id"] for _, fields in replies}
+
+
+async def test_kills_at_every_point_lose_and_double_nothing(
+    zygote: Zygote,
+    redis: Redis,
+    tables: Tables,
+    postgres_settings: PostgresSettings,
+    streams_settings: StreamsSettings,
+    chance: random.Random,
+    figure: Figure,
+) -> None:
+    points = list(Point) * KILLS
+    chance.shuffle(points)
+    events: list[Event] = []
+    for number, point in enumerate(points):
+        events += await kill_at(point, number, zygote=zygote, redis=redis)
+    async with running_syncer(postgres_settings, streams_settings, CacheSettings(), lease=LEASE):
+        await check_effects(tables, redis, events)
+    figure(f"{len(Point)} points x {KILLS} kills, {len(events):,} events: 0 lost, 0 doubled")
+
+
+async def test_control_acknowledging_on_reading_loses_events(
+    zygote: Zygote,
+    redis: Redis,
+    tables: Tables,
+    postgres_settings: PostgresSettings,
+    streams_settings: StreamsSettings,
+    figure: Figure,
+) -> None:
+    events = await kill_at(
+        Point.BEFORE_COMMIT, 0, zygote=zygote, redis=redis, parts="acknowledges-on-reading"
+    )
+    async with running_syncer(postgres_settings, streams_settings, CacheSettings(), lease=LEASE):
+        with pytest.raises(AssertionError, match=rf"assert \({BATCH}, 0\)"):
+            await check_effects(tables, redis, events)
+    figure(f"a group that acknowledges on reading: {BATCH} of {BATCH} lost")

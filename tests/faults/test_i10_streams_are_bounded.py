@@ -1,0 +1,123 @@
+"""I10: a stream's memory is bounded; past the bound creates get 503, and nothing is lost."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.background import background
+from shared.events import catalog
+from shared.events.envelope import new_id
+from shared.streams.capacity import memory_of
+from shared.streams.publisher import open_publisher
+from tests.faults.clients import Clients, clients_of
+from tests.faults.conftest import Figure
+from tests.faults.form import FULL
+from tests.faults.house import STREAM_MAX_BYTES, SYNCERS, House
+from tests.faults.test_i01_accepted_is_kept import check_all_there
+from tests.support.builders import lead_body, lead_created, lead_fields
+from tests.support.eventually import eventually
+
+CALLERS = 32
+REFUSALS = 300
+# What may be added between two measurements of the stream.
+SLACK = STREAM_MAX_BYTES
+SAMPLE_EVERY = 0.05
+RECOVERY = timedelta(seconds=30)
+
+Create = Callable[[str], Awaitable[bool]]
+
+
+class Pressure:
+    """Creates leads as fast as it can while nobody consumes them.
+
+    `create` makes one with an e-mail address, and tells whether it was accepted.
+    """
+
+    def __init__(self, create: Create, redis: Redis) -> None:
+        self._create = create
+        self._redis = redis
+        self.accepted: list[str] = []
+        self.refused = 0
+        self.most_bytes = 0
+
+    async def check_plateau(self) -> None:
+        """Go on until enough was refused; fail if the stream outgrows its bound first."""
+        async with background(self._sample(), name="memory"), asyncio.TaskGroup() as tasks:
+            for number in range(CALLERS):
+                tasks.create_task(self._press(), name=f"caller {number}")
+
+    async def _press(self) -> None:
+        while self.refused < REFUSALS:
+            email = f"{new_id()}@example.com"
+            if await self._create(email):
+                self.accepted.append(email)
+            else:
+                self.refused += 1
+
+    async def _sample(self) -> None:
+        while True:
+            self.most_bytes = max(self.most_bytes, await memory_of(self._redis, catalog.LEADS))
+            assert self.most_bytes < STREAM_MAX_BYTES + SLACK, "the stream outgrew its bound"
+            await asyncio.sleep(SAMPLE_EVERY)
+
+
+def creating_with(clients: Clients) -> Create:
+    async def create(email: str) -> bool:
+        answer = await clients.create(lead_body(email=email), Prefer="respond-async")
+        assert answer is not None
+        assert answer.status in {202, 503}, answer
+        return answer.status == 202
+
+    return create
+
+
+@contextmanager
+def stalled(house: House) -> Generator[None]:
+    """Have the syncers sleep for the length of the block."""
+    for name in SYNCERS:
+        house.signal(name, signal.SIGSTOP)
+    yield
+    for name in SYNCERS:
+        house.signal(name, signal.SIGCONT)
+
+
+async def has_room(clients: Clients) -> bool:
+    answer = await clients.create()
+    return answer is not None and answer.status == 201
+
+
+async def test_a_full_stream_refuses_and_loses_nothing(
+    house: House, chance: random.Random, figure: Figure
+) -> None:
+    async with clients_of(house, chance) as clients, Redis.from_url(house.valkey.url) as redis:
+        pressure = Pressure(creating_with(clients), redis)
+        with stalled(house):
+            await pressure.check_plateau()
+        await check_all_there(house, pressure.accepted, within=RECOVERY)
+        if FULL:
+            await eventually(lambda: has_room(clients), within=RECOVERY)
+        else:
+            await redis.flushall()  # what the syncers' next housekeeping would do
+    figure(
+        f"{STREAM_MAX_BYTES / 1e6:.1f} MB bound: plateau at {pressure.most_bytes / 1e6:.1f} MB, "
+        f"{len(pressure.accepted):,} accepted, {pressure.refused} times 503, 0 lost"
+    )
+
+
+async def test_control_without_a_bound_the_stream_grows(redis: Redis, figure: Figure) -> None:
+    async with open_publisher(redis) as publisher:
+
+        async def publish(email: str) -> bool:
+            await publisher.publish(lead_created(lead_fields(email=email)))
+            return True
+
+        pressure = Pressure(publish, redis)
+        with pytest.raises(AssertionError, match="outgrew its bound"):
+            await pressure.check_plateau()
+    figure(f"a publisher without a bound: {pressure.most_bytes / 1e6:.1f} MB and growing")

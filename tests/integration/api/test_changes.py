@@ -1,0 +1,199 @@
+"""GET /changes: nothing is missed, nothing comes twice, and nobody holds anybody up."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from services.api.handlers.changes import ChangeHandlers
+from services.api.settings import ApiSettings
+from shared.background import background
+from shared.domain.errors import UnavailableError
+from shared.events.catalog import CHANGES
+from shared.events.envelope import Event, new_id
+from shared.events.lead_events import LeadChanged
+from shared.streams.change_feed import MOST_WAITING, ChangeFeed, Follower
+from shared.streams.entries import Entry
+from shared.streams.publisher import add_events
+from tests.support.api import OpenApi
+from tests.support.api_process import running_process
+from tests.support.auth_server import AuthServer
+from tests.support.builders import lead_body
+from tests.support.event_streams import Message, messages
+from tests.support.eventually import eventually
+
+PATIENCE = 10
+BLOCK = timedelta(seconds=1)
+
+
+async def change(redis: Redis, number: int = 1) -> list[str]:
+    """Add changes of leads to the stream; returns their ids there."""
+    events: list[Event] = []
+    for _ in range(number):
+        lead_id = new_id()
+        data = LeadChanged(lead_id=lead_id, lead_version=1, change="created")
+        events.append(Event(source="tests", subject=str(lead_id), data=data))
+    return await add_events(redis, events)
+
+
+@contextlib.asynccontextmanager
+async def following(
+    api: httpx.AsyncClient, query: str = "", **headers: str
+) -> AsyncGenerator[AsyncGenerator[Message]]:
+    """Open the stream, and yield the events in it."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        api.stream("GET", f"/changes{query}", headers=headers) as response,
+        contextlib.aclosing(messages(response)) as events,
+    ):
+        yield events
+
+
+async def take(events: AsyncGenerator[Message], number: int) -> list[Message]:
+    return [await anext(events) for _ in range(number)]
+
+
+def ids(events: Sequence[Message]) -> list[str | None]:
+    return [event.id for event in events]
+
+
+async def test_a_change_is_told_when_it_is_committed(client: httpx.AsyncClient) -> None:
+    async with following(client) as events:
+        lead = (await client.post("/leads", json=lead_body())).json()
+        told = await anext(events)
+    assert told.event == "lead-changed"
+    assert told.data == {"leadId": lead["id"], "leadVersion": 1, "change": "created"}
+
+
+async def test_all_clients_are_told_by_one_reader(api: httpx.AsyncClient, redis: Redis) -> None:
+    await change(redis)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(following(api)) for _ in range(20)]
+
+        async def blocked() -> bool:
+            # The other one waits for replies.
+            return bool((await redis.info("clients"))["blocked_clients"] == 2)
+
+        await eventually(blocked)
+        expected = await change(redis, 3)
+        for events in clients:
+            assert ids(await take(events, 3)) == expected
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+async def test_a_client_goes_on_where_it_was(
+    by_header: bool,  # noqa: FBT001 (a parameter of the table)
+    api: httpx.AsyncClient,
+    redis: Redis,
+) -> None:
+    added = await change(redis, 5)
+    headers = {"Last-Event-ID": added[1]} if by_header else {}
+    query = "?after=0" if by_header else f"?after={added[1]}"
+    async with following(api, query, **headers) as events:
+        added += await change(redis, 2)
+        assert ids(await take(events, 5)) == added[2:]
+
+
+async def test_from_the_beginning_there_is_everything(api: httpx.AsyncClient, redis: Redis) -> None:
+    added = await change(redis, 1_200)  # more than are fetched at a time
+    adding = asyncio.create_task(change(redis, 200), name="more changes")
+    async with following(api, "?after=0") as events:
+        added += await adding
+        assert ids(await take(events, len(added))) == added
+
+
+async def test_a_gap_is_told(api: httpx.AsyncClient, redis: Redis) -> None:
+    added = await change(redis, 4)
+    await redis.xtrim(CHANGES, maxlen=2, approximate=False)
+    async with following(api, f"?after={added[0]}") as events:
+        gap, *rest = await take(events, 3)
+    assert (gap.event, gap.data, gap.id) == ("gap", {"after": added[0]}, None)
+    assert ids(rest) == added[2:]
+    for whole in (added[2], added[3], "0"):
+        async with following(api, f"?after={whole}") as events:
+            await change(redis)
+            assert (await anext(events)).event == "lead-changed"
+
+
+async def test_a_client_from_before_a_loss_of_the_stream_is_told_so(
+    api: httpx.AsyncClient, redis: Redis
+) -> None:
+    await change(redis)
+    async with following(api, "?after=99999999999999-0") as events:
+        assert (await anext(events)).event == "gap"
+        added = await change(redis)
+        assert ids(await take(events, 1)) == added
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "name"),
+    [
+        ("after=x", None, "after"),
+        ("after=", None, "after"),
+        ("after=1-2-3", None, "after"),
+        ("after=-1", None, "after"),
+        ("after=18446744073709551616", None, "after"),
+        ("after=0", "x", "Last-Event-ID"),
+        ("since=0", None, "since"),
+    ],
+)
+async def test_what_is_no_id_is_refused(
+    query: str, header: str | None, name: str, api: httpx.AsyncClient
+) -> None:
+    headers = {} if header is None else {"Last-Event-ID": header}
+    response = await api.get(f"/changes?{query}", headers=headers)
+    assert (response.status_code, list(response.json()["errors"])) == (400, [name])
+
+
+async def test_a_quiet_stream_gives_signs_of_life(redis: Redis) -> None:
+    feed = ChangeFeed(redis, redis, block=BLOCK)
+    handlers = ChangeHandlers(feed, timeout=BLOCK, heartbeat_every=timedelta(milliseconds=20))
+    async with background(feed.run(), name="changes"):
+        await eventually(lambda: is_ready(feed))
+        async with contextlib.aclosing(handlers.messages(None)) as sent:
+            assert (await anext(sent)).startswith(b"retry:")
+            assert [await anext(sent) for _ in range(3)] == [b": heartbeat\n\n"] * 3
+
+
+async def is_ready(feed: ChangeFeed) -> bool:
+    with contextlib.suppress(UnavailableError), feed.following():
+        return True
+    return False
+
+
+async def test_a_client_that_is_too_slow_is_let_go() -> None:
+    follower = Follower()
+    follower.push([Entry(f"{number}-0", {}) for number in range(MOST_WAITING)])
+    assert len(await follower.read(within=BLOCK) or ()) == MOST_WAITING
+    for number in range(MOST_WAITING + 1):
+        follower.push([Entry(f"{number}-1", {})])
+    assert await follower.read(within=BLOCK) is None
+
+
+async def test_a_lost_connection_to_redis_loses_no_change(open_api: OpenApi, redis: Redis) -> None:
+    async with open_api() as api, following(api) as events:
+        await redis.client_kill_filter(_type="normal", skipme=True)
+        added = await change(redis)
+        assert ids(await take(events, 1)) == added
+
+
+async def test_sigterm_ends_the_streams_at_once(
+    api_settings: ApiSettings, auth: AuthServer, redis: Redis
+) -> None:
+    headers = {"Authorization": f"Bearer {auth.token()}"}
+    async with (
+        running_process(api_settings) as api,
+        httpx.AsyncClient(base_url=api.url, headers=headers, timeout=PATIENCE) as client,
+        following(client, "?after=0") as events,
+    ):
+        await change(redis)
+        await anext(events)
+        api.terminate()
+        async with asyncio.timeout(2):
+            assert await anext(events, None) is None
+        async with asyncio.timeout(PATIENCE):
+            assert await api.process.wait() == 0

@@ -1,0 +1,116 @@
+"""The server itself: slow senders, defects, and connections."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+import httpx
+import pytest
+from aiohttp import web
+
+from services.api.cors import Cors
+from services.api.middleware import Gateway
+from services.api.request_body import read_json_object
+from services.api.responses import json_response
+from services.api.routing import Access, Call, Route, Router
+from services.api.server import serving
+from services.api.settings import HttpSettings
+from tests.support.auth_server import AuthServer
+from tests.support.projects import open_project
+from tests.support.raw_http import send_raw
+
+SECRET = "ada@example.com"
+
+
+async def break_(_call: Call) -> web.StreamResponse:
+    raise LookupError(SECRET)
+
+
+async def read(call: Call) -> web.StreamResponse:
+    await read_json_object(call.request, within=timedelta(seconds=0.2))
+    return json_response(b"{}")
+
+
+async def dawdle(_call: Call) -> web.StreamResponse:
+    await asyncio.sleep(30)
+    return json_response(b"{}")
+
+
+@pytest.fixture
+async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
+    """Yield a client of a server with routes that misbehave."""
+    async with httpx.AsyncClient() as http:
+        gateway = Gateway(
+            Router(
+                [
+                    Route("GET", "/broken", break_, Access.PUBLIC),
+                    Route("POST", "/body", read, Access.PUBLIC),
+                    Route("GET", "/slow", dawdle, Access.PUBLIC),
+                ]
+            ),
+            open_project(auth, http).verifier,
+            cors=Cors([]),
+            limits=None,
+            operator_key=None,
+            request_timeout=timedelta(seconds=0.5),
+            logs_reads=False,
+            on_drain=lambda: None,
+        )
+        settings = HttpSettings(port=0, api_host="127.0.0.1")
+        async with (
+            serving(gateway, settings, hang_up=lambda: None) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client,
+        ):
+            yield client
+
+
+async def test_a_defect_is_told_without_its_contents(
+    served: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    response = await served.get("/broken", headers={"X-Request-Id": "the-broken-one"})
+    assert response.status_code == 500
+    assert response.headers["X-Request-Id"] == "the-broken-one"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.json()["code"] == "internal-error"
+    assert "the-broken-one" in response.json()["detail"]
+    logged = capsys.readouterr().out
+    assert "LookupError" in logged
+    assert "break_" in logged
+    assert SECRET not in response.text + logged
+
+
+async def test_a_defect_breaks_no_other_request(served: httpx.AsyncClient) -> None:
+    for _ in range(3):
+        assert (await served.get("/broken")).status_code == 500
+        assert (await served.post("/body", json={})).status_code == 200
+
+
+async def test_a_request_has_a_deadline(served: httpx.AsyncClient) -> None:
+    response = await served.get("/slow")
+    assert (response.status_code, response.json()["code"]) == (503, "timeout")
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(served: httpx.AsyncClient) -> None:
+    answer = await send_raw(
+        served,
+        b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 20\r\n\r\n{"some":',
+    )
+    assert (answer.status, answer.code) == (408, "body-timeout")
+
+
+async def test_a_connection_serves_many_requests(served: httpx.AsyncClient) -> None:
+    reader, writer = await asyncio.open_connection(served.base_url.host, served.base_url.port)
+    for _ in range(3):
+        writer.write(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404 ")
+        assert b"Connection: close" not in head
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+    writer.close()
+
+
+async def test_an_older_client_is_answered_and_let_go(served: httpx.AsyncClient) -> None:
+    answer = await send_raw(served, b"GET /nowhere HTTP/1.0\r\n\r\n")
+    assert (answer.status, answer.headers["connection"]) == (404, "close")

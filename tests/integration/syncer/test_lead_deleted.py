@@ -1,0 +1,371 @@
+"""lead-deleted events end leads: nothing is kept of the person, and nobody brings them back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from shared.cache.lead_cache import LeadCache
+from shared.domain.errors import TransientError, UnavailableError
+from shared.events import catalog
+from shared.events.dead_letter import DeadLetter
+from shared.events.envelope import Event, new_id, now
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.settings import CacheSettings, StreamsSettings
+from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.lead_document import LeadDocument
+from shared.storage.pool import Database
+from shared.streams.codec import encode
+from shared.streams.entries import Entry, entries_of
+from shared.streams.publisher import add_events
+from shared.streams.retry import RetryQueue
+from tests.integration.syncer.conftest import (
+    Asker,
+    Handlers,
+    OpenHandlers,
+    StartSyncer,
+    leads_table,
+    rows,
+)
+from tests.support.builders import (
+    lead_created,
+    lead_deleted,
+    lead_fields,
+    lead_updated,
+    lead_upserted,
+)
+from tests.support.eventually import eventually
+from tests.support.summaries import Says, open_desk, requested
+
+CANARY = "canary"
+TABLES = ("lead", "event", "summary", "dead_letter", "tombstone", "sync_run", "admin_action")
+
+
+def someone(**changes: Any) -> Any:
+    """Return the fields of a lead that can be found wherever they are kept."""
+    return lead_fields(
+        first_name=f"{CANARY}-name", email=f"{CANARY}@example.com", city=f"{CANARY}-city", **changes
+    )
+
+
+async def kept_in_postgres(database: Database) -> list[str]:
+    """Return the tables that tell of the canary."""
+    return [
+        table
+        for table in TABLES
+        if await rows(
+            database,
+            f"SELECT 1 FROM leads.{table} AS kept WHERE kept::text LIKE $1",  # noqa: S608 (constants)
+            f"%{CANARY}%",
+        )
+    ]
+
+
+async def kept_in_redis(redis: Redis) -> list[str]:
+    """Return the keys whose value tells of the canary."""
+    readers: dict[str, Callable[[bytes], Awaitable[Any]]] = {
+        "string": redis.get,
+        "stream": redis.xrange,
+        "hash": lambda key: cast("Awaitable[Any]", redis.hgetall(key)),
+        "zset": lambda key: redis.zrange(key, 0, -1),
+    }
+    keys = cast("list[bytes]", await redis.keys("*"))
+    kinds = [cast("bytes", await redis.type(key)).decode() for key in keys]
+    values = [await readers[kind](key) for key, kind in zip(keys, kinds, strict=True)]
+    return [key.decode() for key, value in zip(keys, values, strict=True) if CANARY in str(value)]
+
+
+async def test_nothing_is_kept_of_a_person(
+    start_syncer: StartSyncer,
+    asker: Asker,
+    database: Database,
+    redis: Redis,
+    streams_settings: StreamsSettings,
+) -> None:
+    made = lead_created(someone())
+    lead_id = UUID(made.subject)
+    async with start_syncer():
+        await asker.ask([made])
+        await asker.ask([lead_updated(lead_id, phone=f"{CANARY}-phone")])
+        offered_again = lead_created(someone(external_id=None), by="randomuser")
+        [duplicate] = await asker.ask([offered_again])
+        assert duplicate.status is OutcomeStatus.DUPLICATE
+        async with open_desk(database, redis, streams_settings, Says(_about_canary())) as desk:
+            await desk.ask(requested(lead_id))
+        await DeadLetterRepository(database).add(_letter(made))
+        assert await kept_in_postgres(database) == ["lead", "event", "summary", "dead_letter"]
+        assert await kept_in_redis(redis) != []
+
+        [outcome] = await asker.ask([lead_deleted(lead_id)])
+        assert outcome == Outcome(OutcomeStatus.DELETED, b'{"version":4}')
+        assert await kept_in_postgres(database) == []
+        await eventually(lambda: _forgotten(redis))
+        # Nor when a source goes on to offer them.
+        again = lead_created(someone(), by="randomuser")
+        [refused] = await asker.ask([again])
+        assert refused == Outcome(OutcomeStatus.ERASED, b'{"field":"email"}')
+        assert await kept_in_postgres(database) == []
+        await eventually(lambda: _forgotten(redis))
+    history = await rows(database, "SELECT type, outcome FROM leads.event ORDER BY recorded_at")
+    assert [(row["type"], row["outcome"]) for row in history] == [
+        ("lead-created", "created"),
+        ("lead-updated", "updated"),
+        ("lead-created", "duplicate"),
+        ("summary-requested", "summarised"),
+        ("lead-deleted", "deleted"),
+        ("lead-created", "erased"),
+    ]
+
+
+async def test_the_streams_keep_what_is_about_others(
+    start_syncer: StartSyncer, asker: Asker, redis: Redis
+) -> None:
+    others = [lead_created() for _ in range(30)]
+    made = lead_created(someone())
+    async with start_syncer():
+        await asker.ask([*others[:15], made, *others[15:]])
+        await asker.ask([lead_deleted(made.subject)])
+        kept = entries_of(await redis.xrange(catalog.LEADS))
+    assert {entry.event_id for entry in kept} >= {str(event.id) for event in others}
+    assert str(made.id) not in {entry.event_id for entry in kept}
+    # A deletion ahead of the group would have left Redis unable to tell its lag.
+    [group] = await redis.xinfo_groups(catalog.LEADS)
+    assert group["lag"] == 0
+
+
+async def test_what_waits_for_a_retry_ends_and_goes(
+    start_syncer: StartSyncer, asker: Asker, redis: Redis
+) -> None:
+    made = lead_created(someone())
+    queue = RetryQueue(redis, stream=catalog.LEADS, group=catalog.SYNCER)
+    async with start_syncer():
+        await asker.ask([made])
+        [waiting, other] = [
+            lead_updated(made.subject, city=f"{CANARY}-city"),
+            lead_updated(new_id(), city="Rome"),
+        ]
+        for event in (waiting, other):
+            fields = {
+                str(name).encode(): str(value).encode() for name, value in encode(event).items()
+            }
+            await queue.schedule(Entry("0-1", fields), attempt=2, delay=timedelta(minutes=5))
+        await asker.ask([lead_deleted(made.subject)])
+
+        async def gone() -> bool:
+            return await kept_in_redis(redis) == [] and await queue.waiting() == 1
+
+        await eventually(gone)
+
+
+async def test_readers_are_told_and_an_older_version_is_not_cached_any_more(
+    handlers: Handlers, cache: LeadCache, redis: Redis, database: Database
+) -> None:
+    lead = orjson.loads((await handlers.one(lead_created())).body)
+    stale = await _document(cache, lead["id"])
+    await handlers.one(lead_deleted(lead["id"], expected_version=1))
+    await cache.put([stale])
+
+    assert await cache.get(UUID(lead["id"])) is None
+    assert await cache.get_by_external_id(UUID(lead["externalId"])) is None
+    *_, announced = entries_of(await redis.xrange(catalog.CHANGES))
+    assert orjson.loads(announced.fields[b"data"]) == {
+        "leadId": lead["id"],
+        "leadVersion": 2,
+        "change": "deleted",
+    }
+    assert await leads_table(database) == []
+
+
+async def test_a_deletion_can_miss(handlers: Handlers) -> None:
+    made = lead_created()
+    await handlers.one(made)
+    mismatch = await handlers.one(lead_deleted(made.subject, expected_version=2))
+    deletion, second = lead_deleted(made.subject), lead_deleted(made.subject)
+    first, late = await handlers.handle(deletion, second)
+    missing = await handlers.one(lead_deleted(uuid4()))
+    with pytest.raises(TransientError):
+        await handlers.one(lead_deleted(new_id()))
+
+    assert mismatch == Outcome(OutcomeStatus.VERSION_MISMATCH, b'{"version":1}')
+    assert first.status is OutcomeStatus.DELETED
+    assert late.status is missing.status is OutcomeStatus.NOT_FOUND
+    again = await handlers.one(deletion)
+    assert (again.status, again.repeated) == (OutcomeStatus.DELETED, True)
+    assert orjson.loads(again.body) == {"version": 2}
+
+
+async def test_what_was_committed_and_not_told_is_told_the_next_time(
+    open_handlers: OpenHandlers, cache: LeadCache, redis: Redis
+) -> None:
+    nowhere = CacheSettings(cache_redis_url=SecretStr("redis://127.0.0.1:9"))
+    made = lead_created(someone())
+    await add_events(redis, [made])
+    async with open_handlers() as well, open_handlers(cache=nowhere) as cut_off:
+        await well.one(made)
+        event = lead_deleted(made.subject)
+        with pytest.raises(UnavailableError):
+            await cut_off.one(event)
+        assert await kept_in_redis(redis) != []
+        await well.one(event)
+    assert await cache.get(UUID(made.subject)) is None
+    assert await kept_in_redis(redis) == []
+
+
+async def test_no_replay_brings_a_deleted_lead_back(handlers: Handlers, database: Database) -> None:
+    made = lead_created(someone())
+    changed = lead_updated(made.subject, city="Rome")
+    for event in (made, changed, lead_deleted(made.subject)):
+        await handlers.one(event)
+    for event in (made, changed):
+        outcome = await handlers.one(replace(event, replay_id="replay"))
+        assert (outcome.status, outcome.repeated) == (OutcomeStatus.NOT_FOUND, True)
+    # Not even one to a database that has lost track of the event.
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM leads.event")
+    outcome = await handlers.one(replace(made, replay_id="replay"))
+    assert (outcome.status, outcome.repeated) == (OutcomeStatus.NOT_FOUND, True)
+    assert await leads_table(database) == []
+    assert await kept_in_postgres(database) == []
+
+
+async def test_a_replay_of_a_deletion_is_done_again_where_the_lead_came_back(
+    handlers: Handlers, database: Database
+) -> None:
+    made = lead_created()
+    deletion = lead_deleted(made.subject)
+    await handlers.one(made)
+    async with database.connection() as connection:
+        await connection.execute("CREATE TABLE backup AS SELECT * FROM leads.event")
+    await handlers.one(deletion)
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM leads.tombstone")
+        await connection.execute(
+            "UPDATE leads.event SET data = backup.data FROM backup WHERE event.id = backup.id"
+        )
+    await handlers.one(replace(made, replay_id="replay"))
+    assert len(await leads_table(database)) == 1
+    outcome = await handlers.one(replace(deletion, replay_id="replay"))
+    assert (outcome.status, outcome.repeated) == (OutcomeStatus.DELETED, False)
+    assert await leads_table(database) == []
+
+
+async def test_only_a_person_may_make_a_deleted_lead_anew(
+    handlers: Handlers, database: Database
+) -> None:
+    lead = someone()
+    made = lead_created(lead, by="randomuser")
+    await handlers.one(made)
+    await handlers.one(lead_deleted(made.subject))
+    for offer in (
+        lead_created(lead, by="randomuser"),
+        lead_created(lead, by="import"),
+        lead_created(someone(external_id=None), by="import"),
+        lead_upserted(lead.external_id or uuid4(), by="import", email="other@example.com"),
+    ):
+        assert (await handlers.one(offer)).status is OutcomeStatus.ERASED
+    replayed = lead_created(lead, replay_id="replay", time=now() - timedelta(minutes=1))
+    assert (await handlers.one(replayed)).status is OutcomeStatus.ERASED
+    by_person = lead_created(lead)
+    assert (await handlers.one(by_person)).status is OutcomeStatus.CREATED
+    [stone] = await rows(database, "SELECT * FROM leads.tombstone")
+    assert (stone["external_id_hash"], stone["email_key_hash"]) == (None, None)
+    # The new lead is a lead like others, the old one stays where it is.
+    assert (await handlers.one(replace(made, replay_id="replay"))).repeated
+    assert [row["id"] for row in await leads_table(database)] == [UUID(by_person.subject)]
+
+
+async def test_a_creation_that_waits_for_a_deletion_does_not_undo_it(
+    handlers: Handlers, database: Database
+) -> None:
+    lead = someone()
+    made = lead_created(lead, by="randomuser")
+    await handlers.one(made)
+    async with database.transaction() as deleting:
+        await deleting.execute(
+            "INSERT INTO leads.tombstone (lead_id, email_key_hash, version, deleted_at) "
+            "SELECT id, sha256(convert_to(email_key, 'UTF8')), 2, now() FROM leads.lead"
+        )
+        await deleting.execute("DELETE FROM leads.lead")
+        offer = lead_created(lead, by="randomuser")
+        creating = asyncio.create_task(handlers.one(offer), name="creating")
+        await eventually(lambda: _somebody_waits(database))
+    with pytest.raises(TransientError):
+        await creating
+    assert (await handlers.one(offer)).status is OutcomeStatus.ERASED
+    assert await leads_table(database) == []
+
+
+async def test_leads_are_deleted_and_summarised_at_once(
+    handlers: Handlers, database: Database, redis: Redis, streams_settings: StreamsSettings
+) -> None:
+    made = [lead_created() for _ in range(20)]
+    await handlers.handle(*made)
+    says = Says(delay=timedelta(milliseconds=20))
+    async with (
+        open_desk(database, redis, streams_settings, says) as desk,
+        asyncio.TaskGroup() as tasks,
+    ):
+        asking = [
+            tasks.create_task(desk.ask(requested(UUID(event.subject))), name="ask")
+            for event in made
+        ]
+        await eventually(lambda: _some_are_asked(says))
+        deleted = await handlers.handle(*(lead_deleted(event.subject) for event in made))
+    ends = {OutcomeStatus.SUMMARISED, OutcomeStatus.NOT_FOUND}
+    assert {task.result().status for task in asking} <= ends
+    assert {one.status for one in deleted} == {OutcomeStatus.DELETED}
+    assert await rows(database, "SELECT 1 FROM leads.summary") == []
+    for event in made:
+        assert await redis.exists(f"leads:cache:1:lead:{event.subject}")
+
+
+async def _some_are_asked(says: Says) -> bool:
+    return says.calls > 0
+
+
+async def _forgotten(redis: Redis) -> bool:
+    """Tell whether Redis has nothing left: read replies go with the next look for others."""
+    return await kept_in_redis(redis) == []
+
+
+async def _somebody_waits(database: Database) -> bool:
+    return bool(
+        await rows(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'transactionid'")
+    )
+
+
+async def _document(cache: LeadCache, lead_id: str) -> LeadDocument:
+    cached = await cache.get(UUID(lead_id))
+    assert cached is not None
+    return LeadDocument(
+        id=UUID(lead_id),
+        external_id=None,
+        version=cached.version,
+        created_at=now(),
+        json=cached.json,
+    )
+
+
+def _about_canary() -> str:
+    return orjson.dumps({"summary": f"About {CANARY}", "next_action": f"Call {CANARY}"}).decode()
+
+
+def _letter(event: Event) -> DeadLetter:
+    return DeadLetter(
+        group=catalog.SYNCER,
+        event_id=str(new_id()),
+        stream=catalog.LEADS,
+        entry_id="1-1",
+        type=event.type,
+        reason="attempts",
+        error="",
+        attempts=5,
+        fields={str(name): str(value) for name, value in encode(event).items()},
+    )
