@@ -7,6 +7,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictInt,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -80,12 +82,15 @@ class ReplayInput(BaseModel):
     until: Annotated[Instant | None, Field(description="Made before this time")] = None
     first: Annotated[EntryId | None, Field(description="From this entry of the stream on")] = None
     last: Annotated[EntryId | None, Field(description="Up to this entry of the stream")] = None
-    rate: Annotated[int | None, Field(ge=1, le=1_000_000, description="Events a second")] = None
+    rate: Annotated[StrictInt | None, Field(ge=1, le=1_000_000, description="Events a second")] = (
+        None
+    )
     with_model: Annotated[
-        bool, Field(description="Whether summaries may call the language model again")
+        StrictBool, Field(description="Whether summaries may call the language model again")
     ] = False
     dry_run: Annotated[
-        bool, Field(description="Only count what would be replayed: there is no asking back here")
+        StrictBool,
+        Field(description="Only count what would be replayed: there is no asking back here"),
     ] = True
 
     @model_validator(mode="after")

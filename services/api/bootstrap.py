@@ -22,6 +22,8 @@ from services.api.handlers.admin_replays import ReplayHandlers
 from services.api.handlers.changes import ChangeHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
+from services.api.handlers.lead_batches import LeadBatchHandlers
+from services.api.handlers.lead_changes import LeadChangeHandlers
 from services.api.handlers.lead_export import LeadExportHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
 from services.api.handlers.lead_list import LeadListHandlers
@@ -52,6 +54,7 @@ from shared.streams.accepted import AcceptedEvents
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.connection import open_redis, ping
 from shared.streams.inspection import Inspector
+from shared.streams.keyed_requests import KeyedRequests
 from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.replies import Replies
 from shared.streams.sign_outs import SignOuts
@@ -144,6 +147,10 @@ def _join(
         limits=CallLimits.of(clients.guard, settings.limits),
         accounts=accounts,
         leads=LeadHandlers(exchange=exchange, lookup=lookup, settings=http),
+        lead_changes=LeadChangeHandlers(exchange=exchange, lookup=lookup, settings=http),
+        lead_batches=LeadBatchHandlers(
+            exchange=exchange, requests=KeyedRequests(clients.redis), settings=http
+        ),
         lists=LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
         exports=LeadExportHandlers(LeadExport(clients.database)),
         histories=LeadHistoryHandlers(

@@ -11,6 +11,8 @@ from services.api.handlers.admin_replays import ReplayHandlers
 from services.api.handlers.changes import ChangeHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
+from services.api.handlers.lead_batches import LeadBatchHandlers
+from services.api.handlers.lead_changes import LeadChangeHandlers
 from services.api.handlers.lead_export import LeadExportHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
 from services.api.handlers.lead_list import LeadListHandlers
@@ -41,6 +43,8 @@ class ApiContext:
     feed: ChangeFeed
     accounts: AccountHandlers
     leads: LeadHandlers
+    lead_changes: LeadChangeHandlers
+    lead_batches: LeadBatchHandlers
     lists: LeadListHandlers
     exports: LeadExportHandlers
     histories: LeadHistoryHandlers

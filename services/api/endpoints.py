@@ -11,6 +11,7 @@ from services.api.openapi import (
     changes,
     documents,
     health,
+    lead_writes,
     leads,
     operations,
     summaries,
@@ -92,6 +93,15 @@ ENDPOINTS = (
     Endpoint("GET", "/leads/export", lambda api: api.exports.export, leads.EXPORT),
     Endpoint("POST", "/leads", lambda api: api.leads.create, leads.CREATE),
     Endpoint("POST", "/lead", lambda api: api.leads.create, leads.CREATE.alias("createLeadAlias")),
+    Endpoint("PATCH", "/leads/{id}", lambda api: api.lead_changes.update, lead_writes.UPDATE),
+    Endpoint("DELETE", "/leads/{id}", lambda api: api.lead_changes.delete, lead_writes.DELETE),
+    Endpoint(
+        "PUT",
+        "/leads/by-external-id/{externalId}",
+        lambda api: api.lead_changes.upsert,
+        lead_writes.UPSERT,
+    ),
+    Endpoint("POST", "/leads/batch", lambda api: api.lead_batches.write, lead_writes.BATCH),
     Endpoint("POST", "/leads/{id}/summary", lambda api: api.summaries.request, summaries.REQUEST),
     Endpoint(
         "GET", "/leads/{id}/summaries", lambda api: api.histories.list_summaries, summaries.LIST

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -15,6 +16,8 @@ from shared.streams.publisher import Publisher
 from shared.streams.replies import Replies
 
 log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Exchange:
@@ -46,17 +49,31 @@ class Exchange:
         Raises `UnavailableError` when Redis did not take the event in time.
         """
         with self._replies.expect(event.id) as reply:
-            await self._publish(event)
+            await self._in_time(self._publisher.publish(event))
             outcome = await self._wait(reply, patience=patience)
         if outcome is None:
             await self._note_accepted(event)
         return outcome
 
+    async def ask_all(
+        self, events: Sequence[Event], *, patience: timedelta
+    ) -> list[Outcome | None]:
+        """Publish in one go and wait for the outcomes, each as from `ask`; raises like it."""
+        with contextlib.ExitStack() as stack:
+            replies = [stack.enter_context(self._replies.expect(event.id)) for event in events]
+            await self._in_time(self._publisher.publish_all(events))
+            await self._wait(asyncio.gather(*replies), patience=patience)
+            outcomes = [None if reply.cancelled() else reply.result() for reply in replies]
+        await self._note_accepted(
+            *(event for event, outcome in zip(events, outcomes, strict=True) if outcome is None)
+        )
+        return outcomes
+
     @contextlib.asynccontextmanager
     async def asking(self, event: Event) -> AsyncGenerator["asyncio.Future[Outcome]"]:
         """Publish, and give what to `wait` for, as often as wanted; raises like `ask`."""
         with self._replies.expect(event.id) as reply:
-            await self._publish(event)
+            await self._in_time(self._publisher.publish(event))
             yield reply
             is_open = not reply.done()
         if is_open:
@@ -70,8 +87,12 @@ class Exchange:
 
     async def tell(self, event: Event) -> None:
         """Publish without waiting; raises like `ask`."""
-        await self._publish(event)
-        await self._note_accepted(event)
+        await self.tell_all([event])
+
+    async def tell_all(self, events: Sequence[Event]) -> None:
+        """Publish in one go without waiting; raises like `ask`."""
+        await self._in_time(self._publisher.publish_all(events))
+        await self._note_accepted(*events)
 
     def hang_up(self) -> None:
         """Stop waiting: what is still open is answered as accepted. The events go their way."""
@@ -80,16 +101,14 @@ class Exchange:
         for deadline in self._deadlines:
             deadline.reschedule(now)
 
-    async def _publish(self, event: Event) -> None:
+    async def _in_time(self, publication: Awaitable[object]) -> None:
         try:
             async with asyncio.timeout(self._publish_seconds):
-                await self._publisher.publish(event)
+                await publication
         except TimeoutError as error:
             raise UnavailableError("Redis did not take the event in time") from error
 
-    async def _wait(
-        self, reply: "asyncio.Future[Outcome]", *, patience: timedelta
-    ) -> Outcome | None:
+    async def _wait(self, reply: "asyncio.Future[Result]", *, patience: timedelta) -> Result | None:
         deadline = asyncio.timeout(patience.total_seconds())
         self._deadlines.add(deadline)
         try:
@@ -100,10 +119,14 @@ class Exchange:
         finally:
             self._deadlines.remove(deadline)
 
-    async def _note_accepted(self, event: Event) -> None:
+    async def _note_accepted(self, *events: Event) -> None:
+        if not events:
+            return
         try:
             async with asyncio.timeout(self._publish_seconds):
-                await self._accepted.add(event.id)
+                await self._accepted.add(*(event.id for event in events))
         except (UnavailableError, TimeoutError) as error:
             # The event is in the stream all the same; only its progress cannot be told yet.
-            log.warning("operation.unnoted", event_id=str(event.id), error=str(error))
+            log.warning(
+                "operation.unnoted", event_ids=[str(event.id) for event in events], error=str(error)
+            )

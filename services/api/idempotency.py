@@ -27,6 +27,11 @@ def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID
     return uuid5(_NAMESPACE, f"{len(user.id)} {len(operation)} {user.id}{operation}{key}")
 
 
+def row_event_id(batch_id: UUID, row: int) -> UUID:
+    """Return the id of the event of one row: the same when the batch is repeated."""
+    return new_id() if batch_id.version == TIME_ORDERED else uuid5(batch_id, f"row {row}")
+
+
 def lead_id_of(event_id: UUID) -> UUID:
     """Return the id of the lead that an event makes: the same when the event is repeated."""
     return new_id() if event_id.version == TIME_ORDERED else uuid5(event_id, "lead")

@@ -37,8 +37,7 @@ class LeadLookup:
 
     async def find_id(self, key: str) -> UUID:
         """Return the id of the lead whose id or externalId this is; raises like `find`."""
-        found = await self.find(key)
-        return UUID(orjson.loads(found.json)["id"]) if isinstance(found, CachedLead) else found.id
+        return id_of(await self.find(key))
 
     async def _stored(self, key: UUID) -> LeadDocument | None:
         try:
@@ -46,3 +45,8 @@ class LeadLookup:
                 return await self._leads.get(key) or await self._leads.get_by_external_id(key)
         except TimeoutError as error:
             raise UnavailableError("PostgreSQL did not answer in time") from error
+
+
+def id_of(lead: CachedLead | LeadDocument) -> UUID:
+    """Return the id of a lead that was found."""
+    return UUID(orjson.loads(lead.json)["id"]) if isinstance(lead, CachedLead) else lead.id

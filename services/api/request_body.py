@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from typing import Any, NoReturn, cast
 
@@ -11,14 +11,25 @@ from aiohttp import HttpVersion11, hdrs, web
 from services.api.problems import Problem
 
 BODY_LIMIT = 64 * 1024
+JSON_ONLY = ("application/json",)
+MERGE_PATCH = "application/merge-patch+json"
 MAX_DEPTH = 32
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-async def read_json_object(request: web.BaseRequest, *, within: timedelta) -> dict[str, Any]:
-    """Return the body's JSON object; raises `Problem` 400, 408, 413, 415 or 417."""
-    _check_media_type(request)
-    value = parse_json(await _read(request, within=within))
+async def read_json_object(
+    request: web.BaseRequest,
+    *,
+    within: timedelta,
+    limit: int = BODY_LIMIT,
+    media_types: Collection[str] = JSON_ONLY,
+) -> dict[str, Any]:
+    """Return the body's JSON object of `limit` bytes at most.
+
+    Raises `Problem` 400, 408, 413, 415 or 417.
+    """
+    _check_media_type(request, media_types)
+    value = parse_json(await _read(request, within=within, limit=limit))
     if not isinstance(value, dict):
         raise Problem("malformed-json", "The body must be a JSON object")
     return cast("dict[str, Any]", value)
@@ -44,27 +55,35 @@ def parse_json(body: bytes) -> object:
     return value
 
 
-def _check_media_type(request: web.BaseRequest) -> None:
+def _check_media_type(request: web.BaseRequest, media_types: Collection[str]) -> None:
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem("unsupported-media-type", "Send the body without a Content-Encoding")
     charset = request.charset or "utf-8"
-    if request.content_type != "application/json" or charset.lower() not in {"utf-8", "utf8"}:
-        raise Problem("unsupported-media-type", "Send the body as 'Content-Type: application/json'")
+    if request.content_type not in media_types or charset.lower() not in {"utf-8", "utf8"}:
+        wanted = " or ".join(f"'Content-Type: {media_type}'" for media_type in media_types)
+        raise Problem("unsupported-media-type", f"Send the body as {wanted}")
 
 
-async def _read(request: web.BaseRequest, *, within: timedelta) -> bytes:
-    if (request.content_length or 0) > BODY_LIMIT:
-        raise _too_large()
+async def _read(request: web.BaseRequest, *, within: timedelta, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
     await _answer_expectation(request)
     try:
         async with asyncio.timeout(within.total_seconds()):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise _too_large() from error
+            return await _read_all(request, limit)
     except web.RequestPayloadError as error:
         raise Problem("malformed-request", "The body is not framed as HTTP requires") from error
     except TimeoutError as error:
         raise Problem("body-timeout", "The body took too long to arrive") from error
+
+
+async def _read_all(request: web.BaseRequest, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
 
 
 async def _answer_expectation(request: web.BaseRequest) -> None:
@@ -78,8 +97,8 @@ async def _answer_expectation(request: web.BaseRequest) -> None:
     request.writer.output_size = 0
 
 
-def _too_large() -> Problem:
-    return Problem("body-too-large", f"The body may have {BODY_LIMIT} bytes at most")
+def _too_large(limit: int) -> Problem:
+    return Problem("body-too-large", f"The body may have {limit} bytes at most")
 
 
 def _too_deep() -> Problem:

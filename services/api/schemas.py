@@ -1,12 +1,13 @@
 """What clients send, and how a wrong field is explained to them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, SkipValidation, ValidationError
 from pydantic_core import ErrorDetails
 
 from services.api.problems import validation_problem
+from shared.events.lead_changes import GivenLead, LeadChanges, NotClearable
 from shared.events.lead_fields import Email, LeadFields
 
 # bcrypt, which Supabase hashes with, reads no further.
@@ -16,11 +17,16 @@ PASSWORD_MAX_BYTES = 72
 MOST_ERRORS = 50
 LONGEST_NAME = 60
 
+# Rows in a batch.
+MOST_ROWS = 500
+
 # What pydantic says in its own terms, said in the client's.
 MESSAGES = {
     "missing": "Is required",
     "extra_forbidden": "Is not a field that can be set",
     "string_type": "Must be a string",
+    "list_type": "Must be an array",
+    "model_type": "Must be an object",
     "string_too_short": "Must have at least {min_length} characters",
     "too_short": "Must have at least {min_length} characters",
     "string_too_long": "Must have at most {max_length} characters",
@@ -36,6 +42,49 @@ class LeadInput(LeadFields):
     """A lead as a client gives it: under the JSON names only, and nothing else."""
 
     model_config = ConfigDict(extra="forbid", validate_by_name=False)
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Take the defaults out of a schema: what is left out stays as it is."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+_GIVEN = ConfigDict(extra="forbid", validate_by_name=False, json_schema_extra=_without_defaults)
+
+
+class LeadPatch(LeadChanges):
+    """What is to become of a lead (RFC 7396): null clears a field, one left out stays as it is."""
+
+    model_config = _GIVEN
+
+
+class LeadPut(GivenLead):
+    """A lead under the externalId in the address. Optional fields left out stay as they are."""
+
+    model_config = _GIVEN
+
+
+class LeadUpsert(GivenLead):
+    """A lead under its externalId. Optional fields left out stay as they are."""
+
+    model_config = _GIVEN
+
+    external_id: Annotated[UUID | None, NotClearable]
+
+
+class LeadBatch(BaseModel):
+    """Leads to be created, or with `upsert` changed where their externalId is known.
+
+    Each is judged by itself, so anything may stand in its place.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    leads: Annotated[
+        list[SkipValidation[LeadInput | Any]], Field(min_length=1, max_length=MOST_ROWS)
+    ]
+    mode: Literal["create", "upsert"] = "create"
 
 
 class Credentials(BaseModel):
@@ -69,8 +118,8 @@ class NewAccount(Credentials):
     ]
 
 
-def parse(model: type[Model], value: Mapping[str, Any]) -> Model:
-    """Validate a JSON object; raises `Problem` 400 that names every wrong field."""
+def parse(model: type[Model], value: object) -> Model:
+    """Validate a JSON value; raises `Problem` 400 that names every wrong field."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -100,5 +149,7 @@ def _message(detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
     if context.get("min_length") == 1:
         return "Must not be empty"
+    if context.get("field_type") == "List":
+        return f"Must have at most {context['max_length']} items"
     words = MESSAGES.get(detail["type"])
     return detail["msg"] if words is None else words.format_map(context)

@@ -86,9 +86,10 @@ class HttpSettings(SettingsGroup):
         frozenset()
     )
     api_key: SecretStr | None = None
-    # A create or a summary that takes longer is answered 202, and goes on.
+    # A write or a summary that takes longer is answered 202, and goes on; so is a row of a batch.
     create_timeout: Duration = timedelta(seconds=2)
     summary_timeout: Duration = timedelta(seconds=30)
+    batch_timeout: Duration = timedelta(seconds=10)
     # A client learns within two seconds that Redis or PostgreSQL is down.
     publish_timeout: Duration = timedelta(seconds=1.5)
     read_timeout: Duration = timedelta(seconds=1.8)

@@ -172,7 +172,7 @@ def _subscriptions(parts: _Parts) -> list[Subscription]:
         )
     ]
     if summary.summary_new_leads:
-        on_lead_changed = LeadChangedHandler(_handler(parts, background=True))
+        on_lead_changed = LeadChangedHandler(_handler(parts))
         subscriptions.append(
             Subscription(
                 stream=catalog.CHANGES,
@@ -186,7 +186,7 @@ def _subscriptions(parts: _Parts) -> list[Subscription]:
     return subscriptions
 
 
-def _handler(parts: _Parts, *, background: bool = False) -> SummaryRequestedHandler:
+def _handler(parts: _Parts) -> SummaryRequestedHandler:
     return SummaryRequestedHandler(
         parts.summaries,
         parts.writer,
@@ -196,7 +196,6 @@ def _handler(parts: _Parts, *, background: bool = False) -> SummaryRequestedHand
         quota=parts.quota,
         metrics=parts.metrics,
         patience=parts.settings.summary.summary_deadline,
-        background=background,
     )
 
 

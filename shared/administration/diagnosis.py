@@ -152,7 +152,8 @@ def _group(check: str, group: GroupState) -> Finding:
 
 
 def _group_advice(group: GroupState) -> str | None:
-    if not group.consumers:
+    # Redis 7.0 knows a consumer only once it has got something: none is no sign in itself.
+    if not group.consumers and group.lag != 0:
         return "No consumer: start the service. What waits is kept until it is back."
     if group.oldest_pending is not None and group.oldest_pending > STUCK:
         return (

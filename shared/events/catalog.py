@@ -37,7 +37,7 @@ class Flow:
 
 
 FLOWS = (
-    Flow(event=LeadCreated, stream=LEADS, producers=("api", "syncer"), groups=(SYNCER,)),
+    Flow(event=LeadCreated, stream=LEADS, producers=("api", "syncer", "ops"), groups=(SYNCER,)),
     Flow(event=LeadUpdated, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=LeadUpserted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=LeadDeleted, stream=LEADS, producers=("api",), groups=(SYNCER,)),

@@ -23,8 +23,12 @@ class LeadCreated(EventData):
     lead: LeadFields
 
     def intent(self) -> str:
-        """Return JSON without the new lead's id."""
-        return self.model_dump_json(exclude={"lead_id"})
+        """Return JSON without the new lead's id.
+
+        What is not given is left out: a field that a later version adds must not make an
+        old event look like another wish.
+        """
+        return self.model_dump_json(exclude={"lead_id"}, exclude_none=True)
 
 
 class LeadUpdated(EventData):
@@ -85,7 +89,7 @@ class LeadChanged(EventData):
 
 
 class SyncRequested(EventData):
-    """Fetch leads from the external source now. `tick` is the schedule's time, if it asked."""
+    """Fetch leads from the external source now. `requested_by` is `schedule`, or who asked."""
 
     type: ClassVar[str] = "sync-requested"
 

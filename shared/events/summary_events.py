@@ -9,7 +9,8 @@ from shared.events.data import EventData
 class SummaryRequested(EventData):
     """Somebody wants a lead's summary and next action written.
 
-    `regenerate` calls the model even when nothing changed since the last summary.
+    `regenerate` calls the model even when nothing changed since the last summary. With
+    `background` nobody waits: people's requests go first within the model's budget.
     """
 
     type: ClassVar[str] = "summary-requested"
@@ -17,3 +18,4 @@ class SummaryRequested(EventData):
     lead_id: UUID
     requested_by: str | None = None
     regenerate: bool = False
+    background: bool = False

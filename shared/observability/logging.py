@@ -9,6 +9,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from shared.observability.tracebacks import frames
 from shared.settings import ObservabilitySettings
 
 # Libraries that log each request at INFO, addresses and all.
@@ -26,9 +27,7 @@ def configure_logging(settings: ObservabilitySettings, *, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending: Sequence[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
-        if as_json
-        else [_console()]
+        [_place_of_error, structlog.processors.JSONRenderer(_to_json)] if as_json else [_console()]
     )
     structlog.configure(
         processors=[*beginning, *ending],
@@ -62,6 +61,20 @@ def _console() -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
+
+
+def _place_of_error(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Put where an error happened in place of a traceback, which ends with what it says."""
+    match event.pop("exc_info", None):
+        case BaseException() as error:
+            event["traceback"] = frames(error)
+        case (_, BaseException() as error, _):
+            event["traceback"] = frames(error)
+        case True:
+            event["traceback"] = frames(sys.exception())
+        case _:
+            pass
+    return event
 
 
 def _naming(service: str) -> Processor:

@@ -2,6 +2,15 @@
 
 import traceback
 
+from shared.domain.errors import PermanentError, TransientError
+
+
+def told(error: BaseException) -> str:
+    """Return an error for the log: our own with their message, of others only the type."""
+    if isinstance(error, PermanentError | TransientError):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__
+
 
 def frames(error: BaseException | None) -> list[str]:
     """Return the error's type and its places as `file:line function`, cause by cause."""

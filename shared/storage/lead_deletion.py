@@ -46,6 +46,10 @@ _ABOUT = """
     )
 """
 _ERASE_EVENTS = f"UPDATE leads.event SET data = '{{}}' WHERE {_ABOUT}"  # noqa: S608 (constants)
+_ERASE_SUMMARIES = """
+    UPDATE leads.event SET detail = detail - '{summary,nextAction}'::text[]
+    WHERE type = 'summary-requested' AND subject = ANY($1::text[]) AND detail ? 'summary'
+"""
 _ERASED_EVENTS = f"SELECT id, type, time, recorded_at FROM leads.event WHERE {_ABOUT}"  # noqa: S608 (constants)
 _ERASE_LETTERS = "DELETE FROM leads.dead_letter WHERE fields ->> 'subject' = ANY($1::text[])"
 
@@ -155,6 +159,7 @@ class _Batch:
             texts = [str(lead_id) for lead_id in ids]
             await self._connection.execute(_BURY, ids, list(self._dead.values()))
             await self._connection.execute(_ERASE_EVENTS, texts)
+            await self._connection.execute(_ERASE_SUMMARIES, texts)
             await self._connection.execute(_ERASE_LETTERS, texts)
         await record(self._connection, self._ended)
 

@@ -41,13 +41,23 @@ _UNAVAILABLE = (
 def translated_errors() -> Generator[None]:
     """Raise `TransientError` or `UnavailableError` for the driver's passing troubles."""
     try:
-        with as_reset_error():
+        with as_reset_error(), _without_rows():
             yield
     except _TRANSIENT as error:
         raise TransientError(f"PostgreSQL: {error}") from error
     except _UNAVAILABLE as error:
         reason = str(error) or type(error).__name__
         raise UnavailableError(f"PostgreSQL is unavailable: {reason}") from error
+
+
+@contextlib.contextmanager
+def _without_rows() -> Generator[None]:
+    """Take the row that failed out of an error: it would end up in logs, personal data and all."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        error.detail = None  # pyright: ignore[reportAttributeAccessIssue]  # missing in the stubs
+        raise
 
 
 class Database:

@@ -56,10 +56,17 @@ FINISH = f"""
             WHERE newer.lead_id = lead.id AND newer.state = 'succeeded'
               AND newer.lead_version > latest.lead_version
         )
-        RETURNING {DOCUMENT_COLUMNS}
+        RETURNING {DOCUMENT_COLUMNS}, lead.updated_at
     ), closed AS (
-        UPDATE leads.event SET outcome = result.outcome, detail = result.event_detail
-        FROM result JOIN mine USING (id)
+        UPDATE leads.event SET
+            outcome = result.outcome,
+            -- What was written, for replays: a model would not write it again.
+            detail = result.event_detail || CASE WHEN result.reason IS NULL THEN
+                jsonb_build_object(
+                    'summary', result.summary, 'nextAction', result.next_action,
+                    'version', written.version, 'updatedAt', written.updated_at
+                ) ELSE '{{}}' END
+        FROM result JOIN mine USING (id) LEFT JOIN written ON written.id = mine.lead_id
         WHERE event.id = mine.id AND event.id = ANY($4::uuid[])
     )
     SELECT settled.id AS summary_id, settled.lead_id, settled.state, settled.followers, written.*
@@ -120,6 +127,18 @@ EXPIRE = """
         FROM end_of WHERE event.id = end_of.id
     )
     SELECT id, state, reply_to FROM ended
+"""
+
+# Gives a lead that was lost and made again by a replay its summary back, as it was written.
+RESTORE = f"""
+    UPDATE leads.lead SET
+        summary = event.detail ->> 'summary', next_action = event.detail ->> 'nextAction',
+        version = greatest(lead.version, (event.detail ->> 'version')::bigint),
+        updated_at = greatest(lead.updated_at, (event.detail ->> 'updatedAt')::timestamptz)
+    FROM leads.event
+    WHERE event.id = $1 AND event.outcome = 'summarised' AND event.detail ->> 'version' IS NOT NULL
+      AND lead.id = event.subject::uuid AND lead.summary IS NULL
+    RETURNING {DOCUMENT_COLUMNS}
 """
 
 IS_SETTLED = "SELECT outcome <> 'accepted' FROM leads.event WHERE id = $1"

@@ -93,6 +93,12 @@ class SummaryRepository:
                 return None
         return resumed(event.id, row)
 
+    async def restore(self, event_id: UUID) -> Finished | None:
+        """Give a lead that lost it the summary that this request wrote; None when it has one."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(ending.RESTORE, event_id)
+        return None if row is None else summarised(event_id, document(row))
+
     async def resolve(self, leader: UUID) -> list[Follower]:
         """Give whoever joined a finished request its end; returns all who did."""
         async with self._database.connection() as connection:

@@ -17,10 +17,13 @@ class AcceptedEvents:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def add(self, event_id: UUID) -> None:
-        """Remember an event that was answered for before it was applied."""
+    async def add(self, *event_ids: UUID) -> None:
+        """Remember events that were answered for before they were applied."""
         with translated_errors():
-            await self._redis.set(f"{PREFIX}{event_id}", b"", ex=TIME_TO_LIVE)
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for event_id in event_ids:
+                    pipeline.set(f"{PREFIX}{event_id}", b"", ex=TIME_TO_LIVE)
+                await pipeline.execute()
 
     async def has(self, event_id: UUID) -> bool:
         """Whether the event was accepted within the last day."""

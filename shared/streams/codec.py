@@ -65,7 +65,9 @@ def decode(fields: Fields) -> Event:
         text = {name.decode(): value.decode() for name, value in fields.items()}
         return _event(text, _data(text))
     except (KeyError, ValueError) as error:
-        raise PermanentError(f"Not an event: {error!r}", code="undecodable") from error
+        # A missing field is named; other errors quote values, which are somebody's data.
+        reason = error if isinstance(error, KeyError) else type(error).__name__
+        raise PermanentError(f"Not an event: {reason}", code="undecodable") from error
 
 
 def _event(text: Mapping[str, str], data: EventData) -> Event:

@@ -73,6 +73,8 @@ class Group:
             except redis.ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
+            # Redis 7.0 would show a consumer only once it has got an entry.
+            await self._writer.xgroup_createconsumer(self.stream, self.name, self.consumer)
 
     async def read(self, *, count: int, block: timedelta) -> list[Entry]:
         """Return up to `count` new entries, waiting up to `block` for the first.

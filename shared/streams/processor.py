@@ -10,6 +10,7 @@ import structlog
 from shared.domain.errors import PermanentError, TransientError, UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.observability.tracebacks import told
 from shared.streams.circuit import Circuit
 from shared.streams.codec import decode
 from shared.streams.entries import Entry
@@ -77,7 +78,7 @@ class Processor:
             if len(run) == 1:
                 await self._reject(run[0].entry, error)
                 return
-            log.warning("batch.isolated", entries=len(run), error=repr(error))
+            log.warning("batch.isolated", entries=len(run), error=told(error))
             for delivery in run:
                 await self._apply([delivery])
         else:
@@ -120,7 +121,7 @@ class Processor:
             event_id=entry.event_id,
             attempt=attempt,
             seconds=round(delay.total_seconds(), 1),
-            error=repr(error),
+            error=told(error),
             exc_info=None if expected else error,
         )
         await self._retries.schedule(entry, attempt=attempt, delay=delay)

@@ -12,6 +12,7 @@ from shared.domain.errors import PermanentError
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.tracebacks import told
 from shared.streams.codec import decode
 from shared.streams.connection import translated_errors
 from shared.streams.dead_letters import DeadLetterStore, announce
@@ -67,7 +68,7 @@ class Settlement:
             event_id=letter.event_id,
             type=letter.type,
             reason=reason,
-            error=letter.error,
+            error=told(error),
         )
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:

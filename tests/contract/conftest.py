@@ -6,12 +6,12 @@ import httpx
 import pytest
 
 from devstack.scratch import scratch_directory
+from services.api.openapi.accounts import EXAMPLE_CREDENTIALS
 from tests.support.contract import check_response
 from tests.support.stack import Stack, running_stack
 
 # No leads but those of the tests, and no limit to how fast they come.
 SETTINGS = {"SYNC_ENABLED": "false", "RATE_LIMIT": "off"}
-ACCOUNT = {"email": "contract@example.com", "password": "correct horse battery"}
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +30,11 @@ async def http(stack: Stack) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 async def token(http: httpx.AsyncClient) -> str:
-    """Return the access token of an account."""
-    assert (await http.post("/authentication/signup", json=ACCOUNT)).status_code == 201
-    answer = await http.post("/authentication/login", json=ACCOUNT)
-    assert answer.status_code == 200
-    return str(answer.json()["access_token"])
+    """Return the access token of a session of one's own, of the document's example account."""
+    signed_up = await http.post("/authentication/signup", json=EXAMPLE_CREDENTIALS)
+    assert signed_up.status_code in {201, 409}
+    logged_in = await http.post("/authentication/login", json=EXAMPLE_CREDENTIALS)
+    assert logged_in.status_code == 200
+    return str(logged_in.json()["access_token"])

@@ -68,7 +68,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def row(report: pytest.TestReport) -> Iterator[str]:
     is_control = "::test_control" in report.nodeid
     yield "  control" if is_control else promise_of(report)
-    yield dict(report.user_properties).get("figure") or report.nodeid.rpartition("::")[2]
+    figures = [str(value) for name, value in report.user_properties if name == "figure"]
+    yield figures[0] if figures else report.nodeid.rpartition("::")[2]
     if report.passed:
         yield "red, as it must be" if is_control else "kept"
     else:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
 
 from redis.asyncio import Redis
 
@@ -72,7 +71,7 @@ class NaiveReclaimer(Reclaimer):
         reply = await self._redis.xautoclaim(
             group.stream, group.name, group.consumer, milliseconds(self._lease), count=100
         )
-        claimed = entries_of(cast("list[Any]", reply)[1])
+        claimed = entries_of(reply[1])
         good: list[Entry] = []
         for entry in claimed:
             [row] = await self._redis.xpending_range(

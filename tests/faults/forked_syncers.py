@@ -38,6 +38,7 @@ KILLER, UNFIT, FAILING = "Killer", "Unfit", "Failing"
 POISON = (KILLER, UNFIT, FAILING)
 # Small, so that many batches have a killer and many mates of it are at stake.
 BATCH = 20
+CONCURRENCY = 4
 
 
 class Deadly:
@@ -69,7 +70,7 @@ async def deadly(make_reclaimer: MakesReclaimer) -> None:
         worker = await stack.enter_async_context(
             open_worker(
                 context.redis,
-                replace(subscription, handlers=handlers, batch=BATCH),
+                replace(subscription, handlers=handlers, batch=BATCH, concurrency=CONCURRENCY),
                 streams=settings.streams,
                 dead_letters=context.dead_letters,
                 settings=settings.consumer,

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,7 @@ SETTINGS = {
     "LOG_LEVEL": "WARNING",
     "HEALTH_HOST": LOOPBACK,
     "API_HOST": LOOPBACK,
+    "RATE_LIMIT": "off",
     "SYNC_ENABLED": "false",
     "STREAM_LEASE": "1",
     "STREAM_BLOCK": "0.2",
@@ -192,7 +193,7 @@ async def open_house(directory: Path) -> AsyncGenerator[House]:
         yield house
 
 
-def inherited() -> Mapping[str, str]:
+def inherited() -> dict[str, str]:
     """Return what a process of ours needs of this one's environment."""
     return {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
 

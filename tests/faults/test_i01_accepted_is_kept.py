@@ -20,8 +20,8 @@ from tests.faults.zygote import open_zygote
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 
-LEADS = scaled(800, 50_000)
-KILLS = scaled(8, 200)
+LEADS = scaled(600, 50_000)
+KILLS = scaled(6, 200)
 CALLERS = 32
 VICTIMS = (*APIS, *SYNCERS, VALKEY, POSTGRES)
 RECOVERY = timedelta(seconds=60)

@@ -71,9 +71,8 @@ async def test_control_without_a_table_of_events_a_repeat_is_refused(
     settings = syncer_settings(
         PostgresSettings(supabase_connection_string=dsn), StreamsSettings(redis_url=redis)
     )
-    async with clients_of(house, chance) as clients:
-        async with altered_syncer(settings, ForgetsEvents):
-            with pytest.raises(ExceptionGroup) as failed:
-                await check_answers_get_lost(house, clients, chance)
+    async with clients_of(house, chance) as clients, altered_syncer(settings, ForgetsEvents):
+        with pytest.raises(ExceptionGroup) as failed:
+            await check_answers_get_lost(house, clients, chance)
     assert "duplicate-lead" in repr(failed.value.exceptions[0])
     figure("a syncer that forgets events: a repeat is refused as a duplicate")

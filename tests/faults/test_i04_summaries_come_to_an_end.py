@@ -35,9 +35,9 @@ from tests.support.summaries import Says, Waits
 from tests.support.summarizer import summarizer_settings
 from tests.support.syncer import running_syncer
 
-REQUESTS = scaled(80, 2_000)
+REQUESTS = scaled(60, 2_000)
 LEADS = scaled(20, 200)
-KILLS = scaled(3, 100)
+KILLS = scaled(2, 100)
 CALLERS = 24
 FEW = 5
 MODEL_TAKES = 0.1

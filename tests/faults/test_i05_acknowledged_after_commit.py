@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from shared.events.envelope import Event
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
+from shared.streams.entries import entries_of
 from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure
 from tests.faults.crashing_syncer import Point
@@ -67,8 +68,8 @@ async def check_effects(tables: Tables, redis: Redis, events: Sequence[Event]) -
     assert await tables.dead_letters() == []
     for event in events:
         assert event.reply_to is not None
-        replies = await redis.xrange(event.reply_to)
-        assert str(event.id).encode() in {fields[b"id"] for _, fields in replies}
+        replies = entries_of(await redis.xrange(event.reply_to))
+        assert str(event.id) in {reply.event_id for reply in replies}
 
 
 async def test_kills_at_every_point_lose_and_double_nothing(

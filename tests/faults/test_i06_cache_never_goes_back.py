@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 from uuid import UUID
 
 import pytest
@@ -160,9 +160,10 @@ class CacheMachine(RuleBasedStateMachine):
     Each step opens the cache anew, as another process would.
     """
 
-    def __init__(self, url: str) -> None:
+    url: ClassVar[str]
+
+    def __init__(self) -> None:
         super().__init__()
-        self._url = url
         self._id, self._external_id = new_id(), new_id()
         self._committed = 1
         self._newest_cached = 0
@@ -209,7 +210,7 @@ class CacheMachine(RuleBasedStateMachine):
         self._newest_cached = max(self._newest_cached, version)
 
     async def _with_cache(self, use: Callable[[LeadCache], Awaitable[Result]]) -> Result:
-        async with open_cache(_SETTINGS, default_url=self._url) as cache:
+        async with open_cache(_SETTINGS, default_url=self.url) as cache:
             return await use(cache)
 
 
@@ -221,5 +222,6 @@ def test_any_order_of_writes_and_deletions(redis_url: str, figure: Figure) -> No
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
-    run_state_machine_as_test(lambda: CacheMachine(redis_url), settings=form)
+    CacheMachine.url = redis_url
+    run_state_machine_as_test(CacheMachine, settings=form)
     figure(f"{EXAMPLES} orders of writes, fills and deletions: 0 went back")

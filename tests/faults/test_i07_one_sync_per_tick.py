@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.event_store import EventStore
 from shared.storage.pool import Database
 from shared.storage.sync_run_repository import SyncRunRepository
+from shared.streams.group import Group
 from shared.streams.publish_once import OncePublisher
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
@@ -70,11 +70,10 @@ async def tick_everywhere(redis: Redis, number: int) -> None:
 
 async def holder(redis: Redis) -> int:
     """Return the process that runs a sync right now; its name ends with its pid."""
+    group = Group(redis, redis, stream=catalog.SYNC, group=catalog.SYNCER, consumer="tests")
     while True:
-        pending = await redis.xpending_range(catalog.SYNC, catalog.SYNCER, "-", "+", 1)
-        if pending:
-            name: str = pending[0]["consumer"].decode()
-            return int(name.rpartition(":")[2].partition("-")[0])
+        for pending in await group.pending(idle=timedelta(0), count=1):
+            return int(pending.consumer.rpartition(":")[2].partition("-")[0])
         await asyncio.sleep(0)
 
 

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.streams.entries import entries_of
 from shared.streams.trimmer import Trimmer
 from tests.faults.conftest import Figure
 from tests.faults.form import scaled
@@ -32,15 +33,15 @@ class GroupOfReaders:
         self._name = name
         self._chance = chance
         self._pace = pace
-        self._pending: list[bytes] = []
-        self._undelivered: list[bytes] = []
+        self._pending: list[str] = []
+        self._undelivered: list[str] = []
 
     @property
-    def unfinished(self) -> set[bytes]:
+    def unfinished(self) -> set[str]:
         """The ids that must not be trimmed."""
         return {*self._pending, *self._undelivered}
 
-    def added(self, ids: list[bytes]) -> None:
+    def added(self, ids: list[str]) -> None:
         self._undelivered += ids
 
     async def work(self) -> None:
@@ -77,16 +78,17 @@ async def _check_stream(redis: Redis, trim: Trim, chance: random.Random, *, skew
         await redis.xgroup_create(catalog.LEADS, name, id="0", mkstream=True)
     seconds, _ = await redis.time()
     first = int(seconds * 1000 + skew / timedelta(milliseconds=1))
+    kept: set[str] = set()
     for start in range(0, ENTRIES, CHUNK):
         async with redis.pipeline(transaction=False) as pipeline:
             for number in range(start, start + CHUNK):
                 pipeline.xadd(catalog.LEADS, {b"n": b"%d" % number}, id=f"{first + number}-0")
-            ids = await pipeline.execute()
+            ids = [entry_id.decode() for entry_id in await pipeline.execute()]
         for group in groups:
             group.added(ids)
             await group.work()
         await trim(redis)
-        kept = {entry_id for entry_id, _ in await redis.xrange(catalog.LEADS)}
+        kept = {entry.id for entry in entries_of(await redis.xrange(catalog.LEADS))}
         lost = set.union(*(group.unfinished for group in groups)) - kept
         assert not lost, f"{len(lost)} unfinished entries were trimmed"
     return ENTRIES - len(kept)

@@ -21,7 +21,7 @@ from tests.faults.form import scaled
 from tests.faults.streams import drained
 from tests.support.builders import lead_created, lead_fields
 
-EVENTS = scaled(1_200, 20_000)
+EVENTS = scaled(900, 20_000)
 ONE_IN = 100
 CHUNK = 40
 PAUSE = 0.02

@@ -2,10 +2,12 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import httpx
 
@@ -85,7 +87,7 @@ class Replay:
     def __init__(self, client: httpx.AsyncClient, **variables: str) -> None:
         self._client = client
         self._fixed = variables
-        self._set: dict[str, str] = {}
+        self._set = dynamic_variables()
 
     async def send(self, request: FiledRequest) -> httpx.Response:
         """Send one, and keep what is wanted of the answer."""
@@ -107,6 +109,11 @@ class Replay:
         if isinstance(answer, dict):
             for member, value in cast("Json", answer).items():
                 self._set[f"{request.name}.response.body.$.{member}"] = str(value)
+
+
+def dynamic_variables() -> dict[str, str]:
+    """Return values of the variables that Postman makes up."""
+    return {"$guid": str(uuid4()), "$timestamp": str(time.time_ns())}
 
 
 def filled(text: str, variables: Mapping[str, str]) -> str:
@@ -140,6 +147,8 @@ def _lines(event: Json) -> list[str]:
     return lines
 
 
-def json_body(request: FiledRequest, variables: Mapping[str, str]) -> Any:
+def json_body(request: FiledRequest) -> Any:
     """Return the JSON value that a request carries; None when it has no body."""
-    return None if request.body is None else json.loads(filled(request.body, variables))
+    if request.body is None:
+        return None
+    return json.loads(filled(request.body, dynamic_variables() | dict(request.given)))

@@ -1,5 +1,8 @@
 """`/authentication`: sign-up, and a session from its log-in to its log-out."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +28,9 @@ from services.api.settings import AuthSettings
 
 # Tokens are for the caller's eyes, not for any cache on the way.
 NO_STORE = {"Cache-Control": "no-store"}
+
+# Auth servers hash a password only where there is an account: some 100 ms that would tell.
+REFUSAL_STEP = timedelta(milliseconds=250)
 
 
 class AccountHandlers:
@@ -65,7 +71,8 @@ class AccountHandlers:
         credentials = await self._credentials(call, Credentials)
         email = credentials.email
         await self._limits.count(call, email=email)
-        session = await self._accounts.log_in(email, credentials.password.get_secret_value())
+        async with _steady_refusals():
+            session = await self._accounts.log_in(email, credentials.password.get_secret_value())
         await self._limits.forgive(email=email)
         return _session_response(session)
 
@@ -97,6 +104,19 @@ class AccountHandlers:
     async def _credentials(self, call: Call, model: type[Credentials]) -> Credentials:
         body = await read_json_object(call.request, within=self._body_timeout)
         return parse(model, body)
+
+
+@contextlib.asynccontextmanager
+async def _steady_refusals() -> AsyncGenerator[None]:
+    """Hold wrong credentials back until the next step, so that their time tells nothing."""
+    clock = asyncio.get_running_loop().time
+    started, step = clock(), REFUSAL_STEP.total_seconds()
+    try:
+        yield
+    except Problem as problem:
+        if problem.code == "invalid-credentials":
+            await asyncio.sleep(step - (clock() - started) % step)
+        raise
 
 
 def _session_response(session: Session) -> web.StreamResponse:

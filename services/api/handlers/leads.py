@@ -1,15 +1,14 @@
 """`/leads`: create and read."""
 
-import orjson
 from aiohttp import hdrs, web
 
 from services.api.exchange import Exchange
-from services.api.handlers.operations import accepted_response, ended_otherwise
+from services.api.handlers.operations import accepted_response
 from services.api.idempotency import event_id_of, lead_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
+from services.api.lead_outcomes import stored_response
 from services.api.preferences import prefers_async
-from services.api.problems import Problem
 from services.api.request_body import read_json_object
 from services.api.responses import lead_response, not_modified
 from services.api.routing import Call
@@ -18,7 +17,6 @@ from services.api.settings import HttpSettings
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
-from shared.events.outcome import Outcome, OutcomeStatus
 
 CREATE = "POST /leads"
 
@@ -46,7 +44,7 @@ class LeadHandlers:
             await self._exchange.tell(event)
             return accepted_response(event.id)
         outcome = await self._exchange.ask(event, patience=self._create_timeout)
-        return accepted_response(event.id) if outcome is None else _created_response(outcome)
+        return accepted_response(event.id) if outcome is None else stored_response(outcome)
 
     async def read(self, call: Call) -> web.StreamResponse:
         """GET /leads/{id or externalId}."""
@@ -68,24 +66,6 @@ class LeadHandlers:
                 lead_id=lead_id, source=LeadSource.MANUAL, created_by=call.user.id, lead=lead
             ),
         )
-
-
-def _created_response(outcome: Outcome) -> web.StreamResponse:
-    match outcome.status:
-        case OutcomeStatus.CREATED:
-            lead = orjson.loads(outcome.body)
-            response = lead_response(outcome.body, version=lead["version"], status=201)
-            response.headers["Location"] = f"/leads/{lead['id']}"
-            return response
-        case OutcomeStatus.DUPLICATE:
-            conflict = orjson.loads(outcome.body)
-            raise Problem(
-                "duplicate-lead",
-                f"A lead with this {conflict['field']} exists",
-                members=conflict,
-            )
-        case _:
-            raise ended_otherwise(outcome)
 
 
 def _is_current(request: web.BaseRequest, version: int) -> bool:

@@ -6,6 +6,7 @@ from services.api.json_schemas import Json, JsonSchemas
 from services.api.openapi.description import Header
 from services.api.openapi.recurring import (
     CHALLENGE,
+    ETAG,
     LIMIT_HEADERS,
     MAYBE_RETRY_AFTER,
     REQUEST_ID,
@@ -18,6 +19,7 @@ PROBLEM_JSON = "application/problem+json"
 # Headers of refusals with these statuses, besides the request's id.
 PROBLEM_HEADERS: Mapping[int, Header] = {
     401: CHALLENGE,
+    412: ETAG,
     429: MAYBE_RETRY_AFTER,
     503: MAYBE_RETRY_AFTER,
 }

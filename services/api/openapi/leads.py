@@ -9,10 +9,11 @@ from services.api.openapi.recurring import (
     IF_NONE_MATCH,
     LEAD_KEY,
     LEAD_LINKS,
+    LEAD_LOCATION,
     NEXT_PAGE,
     PREFER,
 )
-from services.api.openapi.representations import EXAMPLE_INPUT, EXAMPLE_LEAD, Lead, LeadEvent
+from services.api.openapi.representations import EXAMPLE_INPUT, Lead, LeadEvent
 from services.api.paging import PageQuery
 from services.api.schemas import LeadInput
 
@@ -32,11 +33,7 @@ CREATE = Description(
             Lead,
             "The lead is stored",
             headers=(
-                Header(
-                    name="Location",
-                    description="The lead's address",
-                    example=f"/leads/{EXAMPLE_LEAD['id']}",
-                ),
+                LEAD_LOCATION,
                 ETAG,
             ),
             links=LEAD_LINKS,

@@ -5,7 +5,7 @@ A log-in keeps its token and a create the lead's id, for the requests that come 
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from services.api.json_schemas import Json
 from services.api.openapi.document import BEARER
@@ -23,8 +23,14 @@ VARIABLES = {
     "leadId": "",
     "operationId": "",
 }
-# Fields of a request's body that are variables, whatever the example says.
-FILLED_IN = {"signUp": ("email", "password"), "logIn": ("email", "password")}
+# Members of a request's body that are variables, whatever the example says. Those with a dollar
+# sign are Postman's own: each create makes another lead.
+CREDENTIALS = {"email": "{{email}}", "password": "{{password}}"}
+FILLED_IN = {
+    "signUp": CREDENTIALS,
+    "logIn": CREDENTIALS,
+    "createLead": {"externalId": "{{$guid}}", "email": "lead.{{$timestamp}}@example.com"},
+}
 # operation -> variable -> the member of its answer that is kept there.
 KEPT = {
     "logIn": {"accessToken": "access_token"},
@@ -111,8 +117,8 @@ def _part(resource: str, part: str, examples: Json) -> str:
 def _body(operation_id: str, example: Any) -> str:
     if not isinstance(example, dict):
         return str(example)
-    filled = {name: f"{{{{{name}}}}}" for name in FILLED_IN.get(operation_id, ())}
-    return json.dumps({**example, **filled}, indent=2, ensure_ascii=False)
+    filled = {**cast("Json", example), **FILLED_IN.get(operation_id, {})}
+    return json.dumps(filled, indent=2, ensure_ascii=False)
 
 
 def _auth(kind: str, **values: str) -> Json:

@@ -30,6 +30,9 @@ RATE_LIMIT = Header(
 )
 LIMIT_HEADERS = (RATE_LIMIT_POLICY, RATE_LIMIT)
 ETAG = Header(name="ETag", description="The lead's version", example='"2"')
+LEAD_LOCATION = Header(
+    name="Location", description="The lead's address", example=f"/leads/{EXAMPLE_LEAD['id']}"
+)
 RETRY_AFTER = Header(
     name="Retry-After", description="Seconds after which to ask again", example="2", type=int
 )
@@ -66,6 +69,13 @@ LEAD_KEY = Parameter(
     type=UUID,
     example=EXAMPLE_LEAD["id"],
 )
+EXTERNAL_ID = Parameter(
+    name="externalId",
+    place="path",
+    description="The lead's `externalId`",
+    type=UUID,
+    example=EXAMPLE_LEAD["externalId"],
+)
 OPERATION_ID = Parameter(
     name="id",
     place="path",
@@ -87,6 +97,12 @@ PREFER = Parameter(
     description="`respond-async` (RFC 7240): answer 202 at once, without waiting for the outcome",
     example="respond-async",
 )
+IF_MATCH = Parameter(
+    name="If-Match",
+    place="header",
+    description="The ETag of the lead that is meant: refused when it has changed since",
+    example='"2"',
+)
 IF_NONE_MATCH = Parameter(
     name="If-None-Match",
     place="header",
@@ -97,6 +113,8 @@ IF_NONE_MATCH = Parameter(
 # What may be done with a lead that an answer holds.
 LEAD_LINKS = {
     "read": Link(operation_id="readLead", parameters={"id": "$response.body#/id"}),
+    "update": Link(operation_id="updateLead", parameters={"id": "$response.body#/id"}),
+    "delete": Link(operation_id="deleteLead", parameters={"id": "$response.body#/id"}),
     "summarise": Link(operation_id="summariseLead", parameters={"id": "$response.body#/id"}),
 }
 

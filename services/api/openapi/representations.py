@@ -248,6 +248,12 @@ class Conflict(Representation):
     lead_id: Annotated[UUID | None, Field(description="The lead that has it")]
 
 
+class VersionMismatch(Representation):
+    """What a `version-mismatch` says besides."""
+
+    version: Annotated[int, Field(ge=1, description="The version that the lead is in")]
+
+
 class SummaryFailure(Representation):
     """What the failure of a summary says besides."""
 
@@ -258,6 +264,7 @@ class SummaryFailure(Representation):
 # The members that problems with these codes have besides those of all problems.
 PROBLEM_MEMBERS: Mapping[str, type[Representation]] = {
     "duplicate-lead": Conflict,
+    "version-mismatch": VersionMismatch,
     "rate-limited": SummaryFailure,
     "invalid-model-output": SummaryFailure,
     "summaries-unavailable": SummaryFailure,

@@ -14,7 +14,7 @@ REQUESTED_BY = "auto-summary"
 
 
 class LeadChangedHandler:
-    """Has every lead that was created summarised, by a handler that works in the background.
+    """Has every lead that was created summarised, behind the people who wait for theirs.
 
     It follows what was committed and not what was asked for: a lead that was a duplicate
     never comes by here, and one that does can be read.
@@ -40,5 +40,5 @@ def _request(event: Event) -> Event:
         source="summarizer",
         subject=str(lead_id),
         correlation_id=event.correlation_id,
-        data=SummaryRequested(lead_id=lead_id),
+        data=SummaryRequested(lead_id=lead_id, background=True),
     )

@@ -72,7 +72,6 @@ class SummaryRequestedHandler:
         quota: Quota,
         metrics: SummaryMetrics,
         patience: timedelta,
-        background: bool = False,
     ) -> None:
         self._summaries = summaries
         self._writer = writer
@@ -82,7 +81,6 @@ class SummaryRequestedHandler:
         self._quota = quota
         self._metrics = metrics
         self._patience = patience
-        self._background = background
         self._at_work: set[UUID] = set()
 
     async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
@@ -103,13 +101,23 @@ class SummaryRequestedHandler:
         request = _request(event, patience=self._patience)
         opened = await self._open_within_quota(event, request)
         if isinstance(opened, Running):
-            opened = await self._write(request, opened)
+            opened = await self._write(request, opened, background=_data(event).background)
         self._metrics.count_end(opened)
         if isinstance(opened, Joined):
             return ANSWERED_LATER
         if event.replay_id is None:
             await self._announce(opened)
+        elif opened.outcome.repeated:
+            opened = await self._restore(opened)
         return opened.outcome
+
+    async def _restore(self, finished: Finished) -> Finished:
+        """Bring back what a replayed request once wrote, where the lead has lost it."""
+        restored = await self._summaries.restore(finished.id)
+        if restored is None:
+            return finished
+        await self._announce(restored)
+        return restored
 
     async def _open_within_quota(
         self, event: Event, request: SummaryRequest
@@ -140,11 +148,13 @@ class SummaryRequestedHandler:
                 return resumed
         raise TransientError("The request that this one was to join keeps ending")
 
-    async def _write(self, request: SummaryRequest, running: Running) -> Joined | Finished:
+    async def _write(
+        self, request: SummaryRequest, running: Running, *, background: bool
+    ) -> Joined | Finished:
         written = await self._writer.write(
             LeadFacts.model_validate_json(running.input),
             deadline=Deadline.after(max(running.deadline - now(), timedelta(0))),
-            background=self._background,
+            background=background,
         )
         self._metrics.count_writing(written)
         log.info("summary.written", **_account(running, written))
@@ -180,8 +190,12 @@ class SummaryRequestedHandler:
             )
 
 
+def _data(event: Event) -> SummaryRequested:
+    return cast("SummaryRequested", event.data)
+
+
 def _request(event: Event, *, patience: timedelta) -> SummaryRequest:
-    data = cast("SummaryRequested", event.data)
+    data = _data(event)
     return SummaryRequest(
         event=EventRecord.of(event),
         lead_id=data.lead_id,
@@ -214,7 +228,7 @@ def _takes_a_call(opened: Running | Joined | Finished) -> bool:
 
 def _check(event: Event) -> None:
     """Refuse what PostgreSQL cannot store before it fails for a whole batch."""
-    data = cast("SummaryRequested", event.data)
+    data = _data(event)
     texts = (event.source, event.subject, event.correlation_id, event.reply_to, data.requested_by)
     if any(text is not None and "\x00" in text for text in texts):
         raise PermanentError("NUL in a text of the event", code="invalid-data")

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -38,8 +39,8 @@ PUBLIC = frozenset(
 async def test_every_route_is_open_to_those_it_is_meant_for(
     api_settings: ApiSettings, auth: AuthServer
 ) -> None:
-    identities = {
-        "nobody": dict[str, str],
+    identities: dict[str, Callable[[], dict[str, str]]] = {
+        "nobody": dict,
         # Each time another session, since one of the routes ends it.
         "user": lambda: {"Authorization": f"Bearer {auth.token(session_id=str(uuid4()))}"},
         "operator": lambda: {"X-API-Key": OPERATOR_KEY},

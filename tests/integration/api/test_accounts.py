@@ -2,53 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from devstack.standins import supabase_auth
-from devstack.standins.serving import running
 from services.api.settings import ApiSettings
 from tests.support.api import running_api
+from tests.support.auth_project import Project, running_project
 
 CREDENTIALS = {"email": "ada@example.com", "password": "correct horse"}
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Where the auth server is, and its keys."""
-
-    url: str
-    service_key: str
-    anon_key: str
-
-    def settings(self, settings: ApiSettings, **changes: Any) -> ApiSettings:
-        """Return settings by which an API uses this project."""
-        auth = {
-            "supabase_uri": self.url,
-            "supabase_key": SecretStr(self.service_key),
-            **changes,
-        }
-        return replace(settings, auth=settings.auth.model_copy(update=auth))
 
 
 @pytest.fixture(params=["keys", "secret"])
 async def project(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Project]:
     """Yield a project that signs with published keys, or with a secret nobody tells us."""
     secret = SecretStr("a-shared-secret-of-at-least-32-characters")
-    standin = supabase_auth.SupabaseAuthSettings(
-        data_dir=tmp_path, jwt_secret=secret if request.param == "secret" else None
-    )
-    async with running(supabase_auth.create_app(standin), standin) as url:
-        yield Project(
-            str(url).rstrip("/"),
-            (tmp_path / "service_key").read_text(),
-            (tmp_path / "anon_key").read_text(),
-        )
+    jwt_secret = secret if request.param == "secret" else None
+    async with running_project(tmp_path, jwt_secret=jwt_secret) as project:
+        yield project
 
 
 @pytest.fixture

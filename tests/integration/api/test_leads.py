@@ -55,19 +55,13 @@ class TestCreate:
         lead = await create(client, firstName="  Zoe\u0308 ", email="ADA@Example.com")
         assert (lead["firstName"], lead["email"]) == ("Zo\u00eb", "ADA@example.com")
 
-    @pytest.mark.parametrize(
-        ("field", "change"),
-        [
-            ("email", lambda lead: {"email": lead["email"].upper()}),
-            ("externalId", lambda lead: {"externalId": lead["externalId"].upper()}),
-        ],
-    )
+    @pytest.mark.parametrize("field", ["email", "externalId"])
     async def test_a_known_lead_is_a_conflict_that_names_it(
-        self, field: str, change: object, client: httpx.AsyncClient
+        self, field: str, client: httpx.AsyncClient
     ) -> None:
         lead = await create(client)
-        assert callable(change)
-        response = await client.post("/leads", json=lead_body(**change(lead)))
+        same = {field: str(lead[field]).upper()}
+        response = await client.post("/leads", json=lead_body(**same))
         problem = response.json()
         assert response.status_code == 409
         assert (problem["code"], problem["field"], problem["leadId"]) == (

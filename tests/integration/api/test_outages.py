@@ -1,7 +1,7 @@
 """What still works, and how soon one learns, when a dependency is down."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +24,8 @@ from tests.support.silent_server import SilentServer
 from tests.support.stored_leads import store_lead
 
 PROMISE = timedelta(seconds=2)
+
+Break = Callable[[ApiSettings, int], ApiSettings]
 
 
 @pytest.fixture(params=["refused", "silent"])
@@ -125,12 +127,11 @@ class TestReadiness:
     )
     async def test_an_outage_is_told_and_its_reason_kept(
         self,
-        break_: object,
+        break_: Break,
         check: str,
         nowhere: int,
         api_settings: ApiSettings,
     ) -> None:
-        assert callable(break_)
         async with running_api(break_(api_settings, nowhere)) as api:
             with kept_promise():
                 response = await api.get("/health/ready")

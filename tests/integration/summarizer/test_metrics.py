@@ -1,6 +1,5 @@
 """What is counted, and that it can be fetched."""
 
-import asyncio
 from collections.abc import Mapping
 
 import aiohttp
@@ -8,12 +7,12 @@ import aiohttp
 from devstack.free_ports import free_port
 from services.summarizer.app import run
 from services.summarizer.bootstrap import bootstrap
-from shared.background import background
 from shared.events.envelope import new_id
 from shared.settings import ObservabilitySettings, PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from tests.integration.summarizer.conftest import OpenDesk
 from tests.support.eventually import eventually
+from tests.support.stopping import until_stopped
 from tests.support.summaries import Desk, Says, answer, is_down, requested, stored_lead
 from tests.support.summarizer import summarizer_settings
 
@@ -60,7 +59,7 @@ async def test_metrics_are_served(
     async with (
         aiohttp.ClientSession() as session,
         bootstrap(settings) as context,
-        background(run(context, settings, asyncio.Event()), name="summarizer"),
+        until_stopped(lambda stop: run(context, settings, stop), name="summarizer"),
     ):
         text = await eventually(fetch)
     assert text is not None

@@ -1,6 +1,7 @@
 """A request for a summary: one effect per event, one model call per input, an end for everybody."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -410,6 +411,32 @@ async def test_replay_calls_no_model(database: Database, desk_of: OpenDesk) -> N
     assert reason(unknown) == "replayed"
     assert known.status is OutcomeStatus.SUMMARISED
     assert provider.calls == 1
+
+
+async def test_replay_gives_a_lead_that_was_lost_its_summary_back_without_a_call(
+    database: Database, desk_of: OpenDesk
+) -> None:
+    lead_id = await stored_lead(database)
+    event = requested(lead_id)
+    async with desk_of(Says()) as desk:
+        await desk.ask(event)
+    before = await stored(database, lead_id)
+    async with database.connection() as connection:
+        # As after a replay of its creation: the lead as it was before, its summaries gone.
+        await connection.execute("DELETE FROM leads.summary WHERE lead_id = $1", lead_id)
+        await connection.execute(
+            """
+            UPDATE leads.lead SET summary = NULL, next_action = NULL, version = version - 1,
+                   updated_at = created_at
+            WHERE id = $1
+            """,
+            lead_id,
+        )
+    async with desk_of(provider := Says()) as desk:
+        first = await desk.ask(replace(event, replay_id="replay-1"))
+        second = await desk.ask(replace(event, replay_id="replay-2"))
+    assert await stored(database, lead_id) == before
+    assert (first.repeated, second.repeated, provider.calls) == (False, True, 0)
 
 
 @pytest.mark.parametrize("text", ["nul\x00", "\x00"])

@@ -12,7 +12,7 @@ from services.api.problems import Problem
 
 URL = "https://ref.supabase.co/auth/v1"
 NEW = {"X-Supabase-Api-Version": "2024-01-01"}
-USER = {
+USER: dict[str, Any] = {
     "id": "0b9c1f5e-6a3b-4e0f-9d53-b1b2a5c0ffee",
     "aud": "authenticated",
     "role": "authenticated",
@@ -23,7 +23,7 @@ USER = {
     "created_at": "2026-01-01T00:00:00.123456Z",
     "is_anonymous": False,
 }
-SESSION = {
+SESSION: dict[str, Any] = {
     "access_token": "a.b.c",
     "token_type": "bearer",
     "expires_in": 3600,

@@ -93,7 +93,7 @@ def test_troubles_of_postgres(change: dict[str, Any], check: str, severity: Seve
 @pytest.mark.parametrize(
     ("change", "advice"),
     [
-        ({"consumers": ()}, "No consumer"),
+        ({"consumers": (), "undelivered": 1}, "No consumer"),
         ({"oldest_pending": timedelta(hours=1), "pending": 1}, "pending for long"),
         ({"undelivered": 50_000}, "behind"),
         ({"undelivered": None}, "behind"),
@@ -108,6 +108,7 @@ def test_troubles_of_a_group(change: dict[str, Any], advice: str) -> None:
 def test_a_group_that_is_missing_is_found() -> None:
     assert bad(diagnosis.of_streams([_leads()])) == [("stream:leads syncer", Severity.WARNING)]
     assert bad(diagnosis.of_streams([_leads(GROUP)])) == []
+    assert bad(diagnosis.of_streams([_leads(replace(GROUP, consumers=()))])) == []
 
 
 def _leads(*groups: GroupState) -> StreamState:

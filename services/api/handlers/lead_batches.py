@@ -1,0 +1,138 @@
+"""`/leads/batch`: many leads in one request, each with a result of its own."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from services.api.exchange import Exchange
+from services.api.idempotency import HEADER, event_id_of, lead_id_of, row_event_id
+from services.api.lead_outcomes import refusal
+from services.api.paging import refuse_unknown
+from services.api.preferences import prefers_async
+from services.api.problems import Problem
+from services.api.request_body import read_json_object
+from services.api.responses import json_response
+from services.api.routing import Call
+from services.api.schemas import LeadBatch, LeadInput, LeadUpsert, parse
+from services.api.settings import HttpSettings
+from shared.domain.lead import LeadSource
+from shared.events.envelope import Event
+from shared.events.lead_events import LeadCreated, LeadUpserted
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.operation_repository import OperationStatus
+from shared.streams.keyed_requests import KeyedRequests
+
+WRITE = "POST /leads/batch"
+BODY_LIMIT = 1024 * 1024
+# Rows between two chances for other requests to get on.
+STRETCH = 50
+
+STATUSES = {OutcomeStatus.CREATED: 201, OutcomeStatus.UPDATED: 200}
+
+
+class LeadBatchHandlers:
+    """Writes leads together: one that cannot be written is no other's concern."""
+
+    def __init__(
+        self, *, exchange: Exchange, requests: KeyedRequests, settings: HttpSettings
+    ) -> None:
+        self._exchange = exchange
+        self._requests = requests
+        self._timeout = settings.batch_timeout
+        self._body_timeout = settings.body_timeout
+
+    async def write(self, call: Call) -> web.StreamResponse:
+        """POST /leads/batch: 207 with a result for every row, in their order."""
+        refuse_unknown(call.request.query, known=())
+        body = await read_json_object(call.request, within=self._body_timeout, limit=BODY_LIMIT)
+        batch = parse(LeadBatch, body)
+        batch_id = event_id_of(call.request, user=call.user, operation=WRITE)
+        if HEADER in call.request.headers:
+            await self._check_same(batch_id, body)
+        rows = await self._rows(call, batch, batch_id)
+        events = [row for row in rows if isinstance(row, Event)]
+        ended = iter(await self._outcomes(call, events))
+        results = [
+            _result(row, next(ended)) if isinstance(row, Event) else _refused(row) for row in rows
+        ]
+        return json_response(orjson.dumps({"results": results}), status=207)
+
+    async def _check_same(self, batch_id: UUID, body: dict[str, Any]) -> None:
+        # Each row alone would notice that it changed, but not that there were others.
+        content = json.dumps(body, sort_keys=True).encode()
+        if not await self._requests.is_same(batch_id, content):
+            raise Problem("key-reused", "The Idempotency-Key belongs to another request")
+
+    async def _rows(self, call: Call, batch: LeadBatch, batch_id: UUID) -> list[Event | Problem]:
+        rows: list[Event | Problem] = []
+        for number, lead in enumerate(batch.leads):
+            if number % STRETCH == 0:
+                await asyncio.sleep(0)
+            try:
+                rows.append(self._event(call, lead, batch.mode, row_event_id(batch_id, number)))
+            except Problem as problem:
+                rows.append(problem)
+        return rows
+
+    def _event(self, call: Call, lead: object, mode: str, event_id: UUID) -> Event:
+        lead_id = lead_id_of(event_id)
+        return Event(
+            id=event_id,
+            source="api",
+            subject=str(lead_id),
+            correlation_id=call.id,
+            reply_to=self._exchange.reply_address,
+            data=(_created if mode == "create" else _upserted)(lead, lead_id, call.user.id),
+        )
+
+    async def _outcomes(self, call: Call, events: list[Event]) -> list[Outcome | None]:
+        if not events:
+            return []
+        if prefers_async(call.request):
+            await self._exchange.tell_all(events)
+            return [None] * len(events)
+        return await self._exchange.ask_all(events, patience=self._timeout)
+
+
+def _created(value: object, lead_id: UUID, user_id: str) -> LeadCreated:
+    lead = parse(LeadInput, value)
+    return LeadCreated(lead_id=lead_id, source=LeadSource.MANUAL, created_by=user_id, lead=lead)
+
+
+def _upserted(value: object, lead_id: UUID, user_id: str) -> LeadUpserted:
+    lead = parse(LeadUpsert, value)
+    return LeadUpserted(
+        lead_id=lead_id,
+        source=LeadSource.MANUAL,
+        created_by=user_id,
+        external_id=cast("UUID", lead.external_id),  # the model requires it
+        lead=lead,
+    )
+
+
+def _result(event: Event, outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        operation = {"id": str(event.id), "status": OperationStatus.PENDING}
+        return {"status": 202, "operation": operation}
+    if outcome.status not in STATUSES:
+        return _refused(refusal(outcome))
+    return {"status": STATUSES[outcome.status], "lead": orjson.Fragment(outcome.body)}
+
+
+def _refused(problem: Problem) -> dict[str, Any]:
+    members = {name: value for name, value in _members(problem) if value is not None}
+    # ASCII: what is quoted from the request may hold lone surrogates.
+    error = orjson.Fragment(json.dumps(members, ensure_ascii=True))
+    return {"status": problem.status, "error": error}
+
+
+def _members(problem: Problem) -> Iterator[tuple[str, Any]]:
+    yield "code", problem.code
+    yield "detail", problem.detail
+    yield "errors", problem.errors
+    yield from problem.members.items()

@@ -1,0 +1,183 @@
+"""No personal data, password or token in any log line of any service, whatever goes wrong."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from devstack.free_ports import free_port
+from devstack.standins.groq import GroqSettings, create_app
+from devstack.standins.serving import running
+from services.api.settings import ApiSettings
+from shared.events import catalog
+from shared.storage.dead_letter_repository import DeadLetterRepository, LetterSelection
+from shared.storage.pool import Database
+from shared.streams.codec import encode
+from tests.support.api_process import environment_of
+from tests.support.auth_project import running_project
+from tests.support.builders import lead_body, lead_created, lead_fields
+from tests.support.eventually import eventually
+from tests.support.service_process import ServiceProcess, running_service
+from tests.support.standin_control import StandInControl
+
+CANARY = "canary"
+CREDENTIALS = {"email": "canary.user@example.com", "password": "canary-password-1"}
+LEAD = {
+    "firstName": "Canary",
+    "email": "canary.lead@example.com",
+    "phone": "030 canary 77",
+    "city": "Canaria",
+}
+KEY = "canary-operators-key"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The three services, and a client of the API."""
+
+    services: dict[str, ServiceProcess]
+    client: httpx.AsyncClient
+    groq: StandInControl
+
+    def lines(self) -> list[tuple[str, str]]:
+        return [(name, line) for name, one in self.services.items() for line in one.lines]
+
+
+@pytest.fixture
+async def house(api_settings: ApiSettings, tmp_path: Path) -> AsyncGenerator[House]:
+    port = free_port()
+    groq_settings = GroqSettings()
+    async with AsyncExitStack() as stack:
+        project = await stack.enter_async_context(running_project(tmp_path))
+        groq = await stack.enter_async_context(running(create_app(groq_settings), groq_settings))
+        settings = project.settings(api_settings)
+        environment = environment_of(settings, port=port) | {
+            "API_KEY": KEY,
+            "LOG_LEVEL": "DEBUG",
+            "CREATE_TIMEOUT": "20",
+            "SYNC_ENABLED": "false",
+            "STREAM_MAX_ATTEMPTS": "1",
+            "STREAM_BLOCK": "0.2",
+            "SUMMARY_PROVIDER": "groq",
+            "GROQ_API_KEY": "canary-groq-key",
+            "GROQ_BASE_URL": str(groq).rstrip("/"),
+        }
+        names = ("api", "syncer", "summarizer")
+        opened = await asyncio.gather(
+            *(
+                stack.enter_async_context(running_service(f"services.{name}", environment))
+                for name in names
+            )
+        )
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        )
+        yield House(dict(zip(names, opened, strict=True)), client, StandInControl(str(groq)))
+
+
+async def signed_in(client: httpx.AsyncClient) -> dict[str, Any]:
+    """Walk through an account's life; returns a session."""
+    await client.post("/authentication/signup", json=CREDENTIALS)
+    await client.post("/authentication/signup", json=CREDENTIALS)
+    await client.post("/authentication/signup", json=CREDENTIALS | {"password": "c" * 80})
+    await client.post("/authentication/login", json=CREDENTIALS | {"password": "canary-wrong"})
+    await client.post("/authentication/refresh", json={"refresh_token": "canary-refresh"})
+    await client.get("/leads", headers={"Authorization": "Bearer canary.canary.canary"})
+    answer = await client.post("/authentication/login", json=CREDENTIALS)
+    session: dict[str, Any] = answer.json()
+    client.headers["Authorization"] = f"Bearer {session['access_token']}"
+    return session
+
+
+async def lead_of(client: httpx.AsyncClient) -> str:
+    """Walk through what clients do with leads, rightly and wrongly; returns a lead's address."""
+    created = await client.post("/leads", json=lead_body(**LEAD))
+    assert created.status_code == 201, created.text
+    address = created.headers["Location"]
+    await client.post("/leads", json=lead_body(**LEAD))
+    await client.post("/leads", json=lead_body(**LEAD, state="x" * 60, canary=1))
+    await client.post("/leads", content=b'{"email": "canary', headers={"Content-Type": "text/x"})
+    for path in ("/canary@example.com", "/leads/canary@example.com", "/leads?q=canary&x=canary"):
+        await client.get(path)
+    await client.get("/leads", params={"email": LEAD["email"]})
+    await client.patch(address, json={"city": "Canaria del Sur"})
+    await client.get(f"{address}/history")
+    return str(address)
+
+
+async def break_the_database(database: Database) -> None:
+    """Have PostgreSQL refuse leads, in words that hold the whole row."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "ALTER TABLE leads.lead ADD CONSTRAINT no_more CHECK (last_name <> 'Defect') NOT VALID"
+        )
+
+
+async def park_letters(redis: Redis) -> None:
+    """Add entries that are no events: of a wrong shape, with wrong values, not even text."""
+    for changes in (
+        {"data": '{"lead": {"email": "canary@example.com", "phone": "030 canary 77"}}'},
+        {"data": '{"canary": '},
+        {"time": "canary@example.com"},
+        {"id": "canary@example.com"},
+        {"attempt": "canary@example.com"},
+        {"data": b"\xffcanary"},
+    ):
+        event = lead_created(lead_fields(email="canary.event@example.com", city="Canaria"))
+        await redis.xadd(catalog.LEADS, {**encode(event), **changes})  # type: ignore[dict-item]
+    await redis.xadd(catalog.LEADS, {"canary": "canary"})
+
+
+async def test_no_log_line_holds_anything_of_anybody(
+    house: House,
+    database: Database,
+    redis: Redis,
+    auth: object,  # noqa: ARG001
+) -> None:
+    client = house.client
+    session = await signed_in(client)
+    address = await lead_of(client)
+    for faults in ({}, {"garbage": True}, {"status": 401}):
+        async with house.groq.misbehaving(**faults):
+            await client.post(f"{address}/summary?regenerate=true")
+    await break_the_database(database)
+    broken = await client.post(
+        "/leads", json=lead_body(**LEAD | {"email": "canary.2@example.com", "lastName": "Defect"})
+    )
+    assert (broken.status_code, broken.json()["code"]) == (500, "operation-failed")
+    await park_letters(redis)
+    letters = DeadLetterRepository(database)
+
+    async def all_parked() -> bool:
+        return len(await letters.page(LetterSelection(), limit=50)) >= 8
+
+    await eventually(all_parked)
+    await client.get("/admin/dead-letters", headers={"X-API-Key": KEY})
+    await client.get("/admin/dead-letters", headers={"X-API-Key": "canary-guess"})
+    await client.delete(address)
+    await client.post("/authentication/logout")
+
+    kinds = {orjson.loads(line)["event"] for _, line in house.lines()}
+    assert kinds >= {"http.request", "entry.parked"}, kinds
+    secrets = (session["access_token"], session["refresh_token"], CANARY)
+    leaks = [
+        (name, line)
+        for name, line in house.lines()
+        for secret in secrets
+        if secret.lower() in line.lower()
+    ]
+    assert leaks == []
+
+
+async def test_the_test_would_notice(house: House) -> None:
+    """What is searched for does stand where it should: in the answers."""
+    await signed_in(house.client)
+    answer = await house.client.post("/leads", json=lead_body(**LEAD))
+    assert CANARY in answer.text

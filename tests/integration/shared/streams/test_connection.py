@@ -1,0 +1,39 @@
+"""Connections to Redis that die while nobody uses them fail nobody's command."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from yarl import URL
+
+from shared.settings import StreamsSettings
+from shared.streams.connection import open_redis, ping
+from tests.support.tcp_proxy import TcpProxy
+
+CALLERS = 4
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncGenerator[TcpProxy]:
+    port = URL(redis_url).port
+    assert port is not None
+    async with TcpProxy(port) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_a_connection_that_died_idle_is_made_anew(
+    how: str, link: TcpProxy, redis_url: str, redis: Redis
+) -> None:
+    address = str(URL(redis_url).with_port(link.port)) if how == "reset" else redis_url
+    settings = StreamsSettings(redis_url=SecretStr(address))
+    async with open_redis(settings) as client:
+        await asyncio.gather(*(ping(client) for _ in range(CALLERS)))
+        if how == "closed":
+            assert await redis.client_kill_filter(_type="normal", skipme=True) >= CALLERS
+        else:
+            link.cut()
+        await asyncio.sleep(0.05)  # until this side has heard of it
+        await asyncio.gather(*(ping(client) for _ in range(CALLERS)))
