@@ -30,6 +30,7 @@ from services.api.handlers.lead_list import LeadListHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
 from services.api.handlers.summaries import SummaryHandlers
+from services.api.idempotency import IdempotencyKeys
 from services.api.lead_lookup import LeadLookup
 from services.api.limits import CallLimits, LoginLimits
 from services.api.replay_runner import ReplayRunner
@@ -139,6 +140,7 @@ def _join(
     exchange = Exchange(
         clients.publisher, clients.replies, accepted, publish_timeout=http.publish_timeout
     )
+    keyed = IdempotencyKeys(KeyedRequests(clients.redis), timeout=http.publish_timeout)
     verifier, accounts = _join_auth(settings, clients, keys, tokens)
     return ApiContext(
         verifier=verifier,
@@ -146,11 +148,11 @@ def _join(
         feed=clients.feed,
         limits=CallLimits.of(clients.guard, settings.limits),
         accounts=accounts,
-        leads=LeadHandlers(exchange=exchange, lookup=lookup, settings=http),
-        lead_changes=LeadChangeHandlers(exchange=exchange, lookup=lookup, settings=http),
-        lead_batches=LeadBatchHandlers(
-            exchange=exchange, requests=KeyedRequests(clients.redis), settings=http
+        leads=LeadHandlers(exchange=exchange, keys=keyed, lookup=lookup, settings=http),
+        lead_changes=LeadChangeHandlers(
+            exchange=exchange, keys=keyed, lookup=lookup, settings=http
         ),
+        lead_batches=LeadBatchHandlers(exchange=exchange, keys=keyed, settings=http),
         lists=LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
         exports=LeadExportHandlers(LeadExport(clients.database)),
         histories=LeadHistoryHandlers(

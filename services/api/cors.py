@@ -9,7 +9,7 @@ from services.api.responses import empty_response
 
 EXPOSED = (
     "Content-Disposition, ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, "
-    "X-Request-Id, X-Total-Count"
+    "X-Request-Id, X-Summary-Cache, X-Total-Count"
 )
 REQUEST_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "

@@ -1,17 +1,41 @@
 """The Idempotency-Key header: the same key from the same user is the same event."""
 
+import asyncio
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from aiohttp import web
 
 from services.api.auth.identity import User
-from services.api.problems import validation_problem
+from services.api.problems import Problem, validation_problem
 from shared.events.envelope import new_id
+from shared.streams.keyed_requests import KeyedRequests
 
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
 TIME_ORDERED = 7
 _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
+
+
+class IdempotencyKeys:
+    """Knows what each key was first used for."""
+
+    def __init__(self, requests: KeyedRequests, *, timeout: timedelta) -> None:
+        self._requests = requests
+        self._seconds = timeout.total_seconds()
+
+    async def check(self, request: web.BaseRequest, event_id: UUID, intent: str) -> None:
+        """Raise `Problem` 422 when the request's key, if any, has been used for another intent.
+
+        The event's consumer would notice too. But requests under one key share the event's id
+        and so the first reply to it, which must not answer a request for something else.
+        """
+        if HEADER not in request.headers:
+            return
+        async with asyncio.timeout(self._seconds):
+            is_same = await self._requests.is_same(event_id, intent.encode())
+        if not is_same:
+            raise Problem("key-reused", "The Idempotency-Key belongs to another request")
 
 
 def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID:

@@ -70,7 +70,7 @@ class LeadUpsert(GivenLead):
 
     model_config = _GIVEN
 
-    external_id: Annotated[UUID | None, NotClearable]
+    external_id: Annotated[UUID | None, *NotClearable]
 
 
 class LeadBatch(BaseModel):

@@ -65,6 +65,6 @@ class SummaryMetrics:
 def _name(end: Joined | Finished) -> str:
     if isinstance(end, Joined):
         return "joined"
-    if end.outcome.status is OutcomeStatus.SUMMARISED:
+    if end.outcome.status in {OutcomeStatus.SUMMARISED, OutcomeStatus.REUSED}:
         return "reused" if end.reused else "written"
     return end.outcome.status

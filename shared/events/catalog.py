@@ -42,7 +42,7 @@ FLOWS = (
     Flow(event=LeadUpserted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=LeadDeleted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=SyncRequested, stream=SYNC, producers=("syncer", "api", "ops"), groups=(SYNCER,)),
-    Flow(event=SummaryRequested, stream=SUMMARIES, producers=("api",), groups=(SUMMARIZER,)),
+    Flow(event=SummaryRequested, stream=SUMMARIES, producers=("api", "ops"), groups=(SUMMARIZER,)),
     Flow(event=LeadChanged, stream=CHANGES, producers=("syncer", "summarizer"), groups=()),
 )
 

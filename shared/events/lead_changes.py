@@ -3,9 +3,14 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BeforeValidator, SerializerFunctionWrapHandler, model_serializer
-from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BeforeValidator,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from shared.domain.lead import LeadStatus
 from shared.events.data import WireModel
@@ -18,7 +23,19 @@ def _refuse_null(value: Any) -> Any:
     return value
 
 
-NotClearable = BeforeValidator(_refuse_null)
+class _WithoutNull:
+    """Says in a schema what is said of the values: null is none of them."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        value, _null = schema.pop("anyOf")
+        return {**value, **schema}
+
+
+# Of an optional field: it may be left out, which is None in Python, and never be null.
+NotClearable = BeforeValidator(_refuse_null), _WithoutNull()
 
 
 class GivenFields(WireModel):
@@ -40,9 +57,9 @@ class LeadChanges(GivenFields):
     """What is to become of a lead's fields. Those that every lead has cannot be cleared."""
 
     external_id: UUID | None = None
-    first_name: Annotated[Name | SkipJsonSchema[None], NotClearable] = None
-    last_name: Annotated[Name | SkipJsonSchema[None], NotClearable] = None
-    email: Annotated[Email | SkipJsonSchema[None], NotClearable] = None
+    first_name: Annotated[Name | None, *NotClearable] = None
+    last_name: Annotated[Name | None, *NotClearable] = None
+    email: Annotated[Email | None, *NotClearable] = None
     phone: Phone | None = None
     cell: Phone | None = None
     dob: DateOfBirth | None = None
@@ -50,7 +67,7 @@ class LeadChanges(GivenFields):
     state: Place | None = None
     country: Place | None = None
     picture: Picture | None = None
-    status: Annotated[LeadStatus | SkipJsonSchema[None], NotClearable] = None
+    status: Annotated[LeadStatus | None, *NotClearable] = None
 
 
 class GivenLead(LeadFields, GivenFields):

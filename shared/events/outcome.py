@@ -16,6 +16,7 @@ class OutcomeStatus(StrEnum):
     KEY_REUSED = "key-reused"
     SYNCED = "synced"
     SUMMARISED = "summarised"
+    REUSED = "reused"
     NOT_FOUND = "not-found"
     FAILED = "failed"
     DEAD = "dead"

@@ -116,7 +116,7 @@ def summarised(
         return Finished(id=event_id, outcome=_NOT_FOUND, followers=followers)
     return Finished(
         id=event_id,
-        outcome=Outcome(OutcomeStatus.SUMMARISED, lead.json),
+        outcome=Outcome(OutcomeStatus.REUSED if reused else OutcomeStatus.SUMMARISED, lead.json),
         document=lead,
         reused=reused,
         followers=followers,

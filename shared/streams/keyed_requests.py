@@ -1,4 +1,4 @@
-"""What was asked for under a key, for requests that are more than one event."""
+"""What was first asked for under a client's key."""
 
 import hashlib
 from datetime import timedelta

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import orjson
 import structlog
@@ -65,7 +66,8 @@ class Settlement:
             "entry.parked",
             stream=letter.stream,
             group=letter.group,
-            event_id=letter.event_id,
+            entry_id=letter.entry_id,
+            event_id=_loggable(letter.event_id),
             type=letter.type,
             reason=reason,
             error=told(error),
@@ -132,6 +134,14 @@ def _replay_result(outcome: Outcome) -> ReplayResult:
 
 def _dead(reason: str) -> Outcome:
     return Outcome(OutcomeStatus.DEAD, orjson.dumps({"reason": reason}))
+
+
+def _loggable(event_id: str) -> str | None:
+    """Return an id that is one: other text may be anything."""
+    try:
+        return str(UUID(event_id))
+    except ValueError:
+        return None
 
 
 def _event_or_none(entry: Entry) -> Event | None:

@@ -62,9 +62,10 @@ class NaiveReclaimer(Reclaimer):
         *,
         crowd: Crowd,
         settings: ConsumerSettings,
+        redis: Redis,
     ) -> None:
         super().__init__(group, subscription, consumer, settlement, crowd=crowd, settings=settings)
-        self._redis: Redis = group._writer
+        self._redis = redis
 
     async def reclaim(self) -> int:
         group = self._group

@@ -32,7 +32,7 @@ from shared.streams.reclaimer import Reclaimer
 from shared.streams.subscription import Handler
 from tests.faults.defects import NaiveReclaimer
 from tests.faults.forking import fork
-from tests.faults.wiring import MakesReclaimer, Parts, open_worker
+from tests.faults.wiring import Parts, open_worker
 
 KILLER, UNFIT, FAILING = "Killer", "Unfit", "Failing"
 POISON = (KILLER, UNFIT, FAILING)
@@ -58,7 +58,7 @@ class Deadly:
         return await self._handler(events)
 
 
-async def deadly(make_reclaimer: MakesReclaimer) -> None:
+async def deadly(*, naive: bool) -> None:
     """Consume leads until SIGTERM, or until an event is the last."""
     settings = SyncerSettings.load()
     configure_logging(settings.observability, service="syncer")
@@ -76,7 +76,9 @@ async def deadly(make_reclaimer: MakesReclaimer) -> None:
                 settings=settings.consumer,
                 name=instance_name("syncer"),
                 stop=stop,
-                parts=Parts(reclaimer=make_reclaimer),
+                parts=Parts(
+                    reclaimer=partial(NaiveReclaimer, redis=context.redis) if naive else Reclaimer
+                ),
             )
         )
         async with asyncio.TaskGroup() as tasks:
@@ -85,8 +87,8 @@ async def deadly(make_reclaimer: MakesReclaimer) -> None:
 
 ROLES: dict[str, Callable[[], None]] = {
     "plain": lambda: uvloop.run(main()),
-    "deadly": lambda: uvloop.run(deadly(Reclaimer)),
-    "naive": lambda: uvloop.run(deadly(NaiveReclaimer)),
+    "deadly": lambda: uvloop.run(deadly(naive=False)),
+    "naive": lambda: uvloop.run(deadly(naive=True)),
 }
 
 
@@ -100,4 +102,4 @@ def keep_running(number: int, run: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
-    keep_running(int(sys.argv[1]), partial(ROLES[sys.argv[2]]))
+    keep_running(int(sys.argv[1]), ROLES[sys.argv[2]])

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from services.api.exchange import Exchange
-from services.api.idempotency import HEADER, event_id_of, lead_id_of, row_event_id
+from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of, row_event_id
 from services.api.lead_outcomes import refusal
 from services.api.paging import refuse_unknown
 from services.api.preferences import prefers_async
@@ -25,7 +25,6 @@ from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.operation_repository import OperationStatus
-from shared.streams.keyed_requests import KeyedRequests
 
 WRITE = "POST /leads/batch"
 BODY_LIMIT = 1024 * 1024
@@ -39,10 +38,10 @@ class LeadBatchHandlers:
     """Writes leads together: one that cannot be written is no other's concern."""
 
     def __init__(
-        self, *, exchange: Exchange, requests: KeyedRequests, settings: HttpSettings
+        self, *, exchange: Exchange, keys: IdempotencyKeys, settings: HttpSettings
     ) -> None:
         self._exchange = exchange
-        self._requests = requests
+        self._keys = keys
         self._timeout = settings.batch_timeout
         self._body_timeout = settings.body_timeout
 
@@ -52,8 +51,8 @@ class LeadBatchHandlers:
         body = await read_json_object(call.request, within=self._body_timeout, limit=BODY_LIMIT)
         batch = parse(LeadBatch, body)
         batch_id = event_id_of(call.request, user=call.user, operation=WRITE)
-        if HEADER in call.request.headers:
-            await self._check_same(batch_id, body)
+        # Each row alone would notice that it changed, but not that there were others.
+        await self._keys.check(call.request, batch_id, json.dumps(body, sort_keys=True))
         rows = await self._rows(call, batch, batch_id)
         events = [row for row in rows if isinstance(row, Event)]
         ended = iter(await self._outcomes(call, events))
@@ -61,12 +60,6 @@ class LeadBatchHandlers:
             _result(row, next(ended)) if isinstance(row, Event) else _refused(row) for row in rows
         ]
         return json_response(orjson.dumps({"results": results}), status=207)
-
-    async def _check_same(self, batch_id: UUID, body: dict[str, Any]) -> None:
-        # Each row alone would notice that it changed, but not that there were others.
-        content = json.dumps(body, sort_keys=True).encode()
-        if not await self._requests.is_same(batch_id, content):
-            raise Problem("key-reused", "The Idempotency-Key belongs to another request")
 
     async def _rows(self, call: Call, batch: LeadBatch, batch_id: UUID) -> list[Event | Problem]:
         rows: list[Event | Problem] = []

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from services.api.exchange import Exchange
 from services.api.handlers.operations import accepted_response
-from services.api.idempotency import event_id_of, lead_id_of
+from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup, id_of
 from services.api.lead_outcomes import refusal, stored_response
@@ -33,8 +33,16 @@ NOT_FOUND = "lead-not-found"
 class LeadChangeHandlers:
     """Writes to leads that are there, or may be. Those that take long are answered 202."""
 
-    def __init__(self, *, exchange: Exchange, lookup: LeadLookup, settings: HttpSettings) -> None:
+    def __init__(
+        self,
+        *,
+        exchange: Exchange,
+        keys: IdempotencyKeys,
+        lookup: LeadLookup,
+        settings: HttpSettings,
+    ) -> None:
         self._exchange = exchange
+        self._keys = keys
         self._lookup = lookup
         self._timeout = settings.create_timeout
         self._body_timeout = settings.body_timeout
@@ -51,6 +59,7 @@ class LeadChangeHandlers:
         data = LeadUpdated(
             lead_id=lead_id, changes=changes, expected_version=version, updated_by=call.user.id
         )
+        await self._keys.check(call.request, event_id, data.intent())
         outcome = await self._carry_out(call, self._event(call, event_id, lead_id, data))
         return accepted_response(event_id) if outcome is None else stored_response(outcome)
 
@@ -84,6 +93,7 @@ class LeadChangeHandlers:
             external_id=external_id,
             lead=lead,
         )
+        await self._keys.check(call.request, event_id, data.intent())
         outcome = await self._carry_out(call, self._event(call, event_id, lead_id, data))
         return accepted_response(event_id) if outcome is None else stored_response(outcome)
 

@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 
 from services.api.exchange import Exchange
 from services.api.handlers.operations import accepted_response
-from services.api.idempotency import event_id_of, lead_id_of
+from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
 from services.api.lead_outcomes import stored_response
@@ -28,10 +28,12 @@ class LeadHandlers:
         self,
         *,
         exchange: Exchange,
+        keys: IdempotencyKeys,
         lookup: LeadLookup,
         settings: HttpSettings,
     ) -> None:
         self._exchange = exchange
+        self._keys = keys
         self._lookup = lookup
         self._create_timeout = settings.create_timeout
         self._body_timeout = settings.body_timeout
@@ -40,6 +42,7 @@ class LeadHandlers:
         """POST /leads: 201 once the lead is committed, 202 when that takes longer."""
         lead = parse(LeadInput, await read_json_object(call.request, within=self._body_timeout))
         event = self._created_event(call, lead)
+        await self._keys.check(call.request, event.id, event.data.intent())
         if prefers_async(call.request):
             await self._exchange.tell(event)
             return accepted_response(event.id)

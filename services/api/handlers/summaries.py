@@ -92,9 +92,12 @@ def _regenerate(request: web.BaseRequest) -> bool:
 
 def _response(outcome: Outcome) -> web.StreamResponse:
     match outcome.status:
-        case OutcomeStatus.SUMMARISED:
+        case OutcomeStatus.SUMMARISED | OutcomeStatus.REUSED:
             lead = orjson.loads(outcome.body)
-            return lead_response(outcome.body, version=lead["version"])
+            response = lead_response(outcome.body, version=lead["version"])
+            is_reused = outcome.status is OutcomeStatus.REUSED
+            response.headers["X-Summary-Cache"] = "hit" if is_reused else "miss"
+            return response
         case OutcomeStatus.FAILED:
             raise _failure(orjson.loads(outcome.body))
         case _:

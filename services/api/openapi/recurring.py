@@ -55,6 +55,12 @@ BUFFERING = Header(
     example="no",
     is_required=False,
 )
+SUMMARY_CACHE = Header(
+    name="X-Summary-Cache",
+    description="`hit` when nothing had changed and no model was called, else `miss`",
+    example="miss",
+    is_required=False,
+)
 CHALLENGE = Header(
     name="WWW-Authenticate",
     description="How to authenticate",

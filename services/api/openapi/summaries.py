@@ -13,6 +13,7 @@ from services.api.openapi.recurring import (
     LEAD_LINKS,
     NEXT_PAGE,
     PREFER,
+    SUMMARY_CACHE,
 )
 from services.api.openapi.representations import Lead, LeadSummary
 from services.api.paging import PageQuery
@@ -41,7 +42,7 @@ REQUEST = Description(
             status=200,
             description="The lead with its summary",
             content={JSON: Lead, MEDIA_TYPE: str},
-            headers=(replace(ETAG, is_required=False), BUFFERING),
+            headers=(replace(ETAG, is_required=False), BUFFERING, SUMMARY_CACHE),
             links=LEAD_LINKS,
         ),
         ACCEPTED,

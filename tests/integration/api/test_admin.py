@@ -116,7 +116,8 @@ class TestDeadLetters:
     ) -> None:
         events = [lead_created() for _ in range(5)]
         await keep(letters, events)
-        path, seen, pages = "/admin/dead-letters?limit=2&reason=attempts", [], 0
+        path, pages = "/admin/dead-letters?limit=2&reason=attempts", 0
+        seen: list[dict[str, Any]] = []
         while path:
             answer = await operator.get(path)
             seen += answer.json()

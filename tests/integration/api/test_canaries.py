@@ -63,7 +63,7 @@ async def house(api_settings: ApiSettings, tmp_path: Path) -> AsyncGenerator[Hou
             "LOG_LEVEL": "DEBUG",
             "CREATE_TIMEOUT": "20",
             "SYNC_ENABLED": "false",
-            "STREAM_MAX_ATTEMPTS": "1",
+            "STREAM_MAX_ATTEMPTS": "2",
             "STREAM_BLOCK": "0.2",
             "SUMMARY_PROVIDER": "groq",
             "GROQ_API_KEY": "canary-groq-key",
@@ -162,10 +162,12 @@ async def test_no_log_line_holds_anything_of_anybody(
     await client.get("/admin/dead-letters", headers={"X-API-Key": KEY})
     await client.get("/admin/dead-letters", headers={"X-API-Key": "canary-guess"})
     await client.delete(address)
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE leads.lead RENAME COLUMN city TO canary_city")
+    defect = await client.get("/leads", params={"email": LEAD["email"]})
+    assert (defect.status_code, defect.json()["code"]) == (500, "internal-error")
     await client.post("/authentication/logout")
 
-    kinds = {orjson.loads(line)["event"] for _, line in house.lines()}
-    assert kinds >= {"http.request", "entry.parked"}, kinds
     secrets = (session["access_token"], session["refresh_token"], CANARY)
     leaks = [
         (name, line)
@@ -174,6 +176,13 @@ async def test_no_log_line_holds_anything_of_anybody(
         if secret.lower() in line.lower()
     ]
     assert leaks == []
+
+    logged = [orjson.loads(line) for _, line in house.lines()]
+    kinds = {line["event"] for line in logged}
+    assert kinds >= {"http.request", "http.defect", "entry.retried", "entry.parked"}, kinds
+    tracebacks = [line["traceback"] for line in logged if "traceback" in line]
+    assert any("CheckViolationError" in one for one in tracebacks)
+    assert any("UndefinedColumnError" in one for one in tracebacks)
 
 
 async def test_the_test_would_notice(house: House) -> None:

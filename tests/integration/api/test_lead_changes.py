@@ -60,6 +60,7 @@ class TestUpdate:
         body = {
             "firstName": None,
             "email": None,
+            "lastName": "",
             "status": "lost",
             "cell": "1",
             "version": 7,
@@ -69,6 +70,7 @@ class TestUpdate:
         assert code(response) == (400, "validation-failed")
         errors = response.json()["errors"]
         assert errors.keys() == body.keys()
+        assert errors["cell"] == "Must have at least 7 characters"
         assert errors["firstName"] == errors["email"] == "Cannot be cleared"
         assert errors["version"] == "Is not a field that can be set"
 
@@ -150,6 +152,19 @@ class TestUpdate:
         response = await client.patch(path, json={"city": "Rome"}, headers=headers)
         assert code(response) == (422, "key-reused")
 
+    async def test_of_two_wishes_under_a_key_at_once_one_is_refused(
+        self, client: httpx.AsyncClient, lead: Lead
+    ) -> None:
+        headers = {"Idempotency-Key": "once"}
+        requests = (
+            client.patch(f"/leads/{lead['id']}", json={"city": city}, headers=headers)
+            for city in ("Paris", "Rome")
+        )
+        won, lost = sorted(await asyncio.gather(*requests), key=lambda one: one.status_code)
+        assert won.status_code == 200
+        assert code(lost) == (422, "key-reused")
+        assert (await client.get(f"/leads/{lead['id']}")).json() == won.json()
+
 
 class TestDelete:
     async def test_a_lead_is_gone_at_once(self, client: httpx.AsyncClient, lead: Lead) -> None:
@@ -188,9 +203,7 @@ class TestUpsert:
 
         del body["phone"]
         body |= {"externalId": external_id, "city": None, "state": "Idaho"}
-        changed = await client.put(
-            path.upper().replace("/LEADS/BY-EXTERNAL-ID", path[:21]), json=body
-        )
+        changed = await client.put(path.replace(external_id, external_id.upper()), json=body)
         assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
         told = {"city": None, "state": "Idaho", "version": 2}
         assert changed.json() == {**lead, **told, "updatedAt": changed.json()["updatedAt"]}

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -234,7 +234,7 @@ class TestLogIns:
     ) -> None:
         async with running_api(settings) as api:
             await self.log_in(api)
-        keys = [key.decode() async for key in redis.scan_iter("limit:*")]
+        keys = [key.decode() for key in cast("list[bytes]", await redis.keys("limit:*"))]
         assert any(key.startswith("limit:login-account:") for key in keys)
         assert not any("ada" in key for key in keys)
 

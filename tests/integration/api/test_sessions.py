@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -141,7 +141,7 @@ class TestLogOut:
     ) -> None:
         session = await log_in(api)
         await api.post("/authentication/logout", headers=bearer(session))
-        [key] = [key.decode() async for key in redis.scan_iter("signed-out:*")]
+        [key] = [key.decode() for key in cast("list[bytes]", await redis.keys("signed-out:*"))]
         assert len(key) == len("signed-out:") + 64
         assert session["access_token"] not in key
 

@@ -119,7 +119,7 @@ async def test_unchanged_lead_is_answered_without_a_call(
     async with desk_of(provider) as desk:
         first = await desk.ask(requested(lead_id))
         second = await desk.ask(requested(lead_id))
-    assert second == first
+    assert second == Outcome(OutcomeStatus.REUSED, first.body)
     assert provider.calls == 1
     assert [row["reused"] for row in await rows(database, lead_id)] == [False, True]
 
@@ -389,13 +389,13 @@ async def test_quota_counts_calls_and_nothing_else(database: Database, desk_of: 
         event = requested(leads[0], requested_by="somebody")
         for _ in range(3):
             assert (await desk.ask(event)).status is OutcomeStatus.SUMMARISED
-        assert (await ask(0)).status is OutcomeStatus.SUMMARISED  # reused
+        assert (await ask(0)).status is OutcomeStatus.REUSED  # reused
         assert (await ask(1)).status is OutcomeStatus.SUMMARISED
         refused = await ask(2)
         assert reason(refused) == FailureReason.QUOTA
         assert orjson.loads(refused.body)["retryAfter"] > 0
         assert reason(await ask(1, regenerate=True)) == FailureReason.QUOTA
-        assert (await ask(1)).status is OutcomeStatus.SUMMARISED  # still reused
+        assert (await ask(1)).status is OutcomeStatus.REUSED  # still reused
         other = await desk.ask(requested(leads[2], requested_by="somebody else"))
         assert other.status is OutcomeStatus.SUMMARISED
 
