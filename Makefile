@@ -1,6 +1,6 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test sync lint format openapi lock clean install-run install-dev
+.PHONY: help run test faults sync lint format openapi lock clean install-run install-dev
 
 BIN := .venv/bin
 DATA_DIR ?= .data
@@ -18,7 +18,10 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 	@exec $(BIN)/python -I -S devstack/tether.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
 
 test: install-dev ## Run all tests, against servers and services started for them
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+
+faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)
+	$(BIN)/python -m pytest -q tests/faults
 
 sync: install-run ## Fetch leads now, with the stack that `make run` runs
 	@test -e $(DATA_DIR)/stack.env || { echo "Nothing runs in $(DATA_DIR): make run first"; exit 1; }

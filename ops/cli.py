@@ -16,7 +16,7 @@ COMMANDS = {
     "replay": ("ops.commands.replay", "Put past events back for one consumer group."),
     "replays": ("ops.commands.replays", "Show the latest replays and how far they have come."),
     "streams": ("ops.commands.streams", "Show streams, groups and consumers."),
-    "summaries": ("ops.commands.summaries", "Have the summaries of leads written."),
+    "summaries": ("ops.commands.summaries", "Have summaries written."),
     "sync": ("ops.commands.sync", "Fetch leads from the external source now."),
 }
 

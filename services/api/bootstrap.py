@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import httpx
 from redis.asyncio import Redis
@@ -57,6 +58,7 @@ from shared.streams.connection import open_redis, ping
 from shared.streams.inspection import Inspector
 from shared.streams.keyed_requests import KeyedRequests
 from shared.streams.publisher import Publisher, open_publisher
+from shared.streams.rate_limits import RateLimits
 from shared.streams.replies import Replies
 from shared.streams.sign_outs import SignOuts
 
@@ -146,7 +148,7 @@ def _join(
         verifier=verifier,
         exchange=exchange,
         feed=clients.feed,
-        limits=CallLimits.of(clients.guard, settings.limits),
+        limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits),
         accounts=accounts,
         leads=LeadHandlers(exchange=exchange, keys=keyed, lookup=lookup, settings=http),
         lead_changes=LeadChangeHandlers(
@@ -171,16 +173,20 @@ def _join(
         operations=OperationHandlers(
             OperationRepository(clients.database), accepted, timeout=http.read_timeout
         ),
-        health=HealthHandlers(
-            {
-                "postgres": clients.database.ping,
-                "redis": lambda: ping(clients.redis),
-                "replies": clients.replies.check,
-                "auth": verifier.check,
-            }
-        ),
+        health=_join_health(clients, verifier),
         documents=DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
         admin=_join_administration(settings, clients, exchange, accepted),
+    )
+
+
+def _join_health(clients: Clients, verifier: TokenVerifier) -> HealthHandlers:
+    return HealthHandlers(
+        {
+            "postgres": clients.database.ping,
+            "redis": lambda: ping(clients.redis),
+            "replies": clients.replies.check,
+            "auth": verifier.check,
+        }
     )
 
 
@@ -205,7 +211,7 @@ def _join_auth(
     handlers = AccountHandlers(
         accounts,
         verifier,
-        LoginLimits(clients.redis, settings.limits),
+        LoginLimits(partial(RateLimits, clients.redis), settings.limits),
         settings=auth,
         body_timeout=settings.http.body_timeout,
     )

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from services.api.openapi.document import openapi_document
 from services.api.openapi.postman import postman_collection
 
 
+@cache
 def openapi_json() -> bytes:
     """Return the OpenAPI document as JSON in UTF-8."""
     return _pretty(openapi_document(ENDPOINTS))
 
 
+@cache
 def asyncapi_json() -> bytes:
     """Return the AsyncAPI document as JSON in UTF-8."""
     return _pretty(asyncapi_document())

@@ -15,6 +15,7 @@ class JsonSchemas:
 
     def __init__(self) -> None:
         self._models: Json = {}
+        self._references: dict[tuple[type[BaseModel], JsonSchemaMode], Json] = {}
 
     @property
     def models(self) -> Json:
@@ -23,11 +24,13 @@ class JsonSchemas:
 
     def of(self, type_: Any, *, mode: JsonSchemaMode) -> Json:
         """Return the schema of a type that pydantic understands; a model is referred to."""
-        schema = self.inline(type_, mode=mode)
         if not isinstance(type_, type) or not issubclass(type_, BaseModel):
-            return schema
-        self._keep(type_.__name__, schema)
-        return {"$ref": REF_TEMPLATE.format(model=type_.__name__)}
+            return self.inline(type_, mode=mode)
+        if (type_, mode) not in self._references:
+            self._keep(type_.__name__, self.inline(type_, mode=mode))
+            reference = REF_TEMPLATE.format(model=type_.__name__)
+            self._references[type_, mode] = {"$ref": reference}
+        return self._references[type_, mode]
 
     def inline(self, type_: Any, *, mode: JsonSchemaMode) -> Json:
         """Return the schema itself; the models that it holds are referred to all the same."""

@@ -1,9 +1,9 @@
 """How often a caller may call: signed-in users by their id, everybody else by address."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from redis.asyncio import Redis
+from typing import TypeAlias
 
 from services.api.client_address import client_address
 from services.api.problems import Problem
@@ -15,6 +15,9 @@ from shared.streams.rate_limits import Limit, RateLimits, Standing
 POLICY_HEADER = "RateLimit-Policy"
 STANDING_HEADER = "RateLimit"
 
+# Makes what counts against a limit, over the Redis that all processes share.
+Counting: TypeAlias = Callable[[Limit], RateLimits]
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -25,10 +28,10 @@ class Quota:
     policy: str
 
     @classmethod
-    def of(cls, redis: Redis, name: str, rate: Rate) -> "Quota":
+    def of(cls, counting: Counting, name: str, rate: Rate) -> "Quota":
         """Return the quota that `name` stands for in Redis and in headers."""
         policy = f'"{name}";q={rate.calls};w={round(rate.span.total_seconds())}'
-        return cls(name, RateLimits(redis, Limit(name, rate.calls, rate.span)), policy)
+        return cls(name, counting(Limit(name, rate.calls, rate.span)), policy)
 
     def tell(self, call: Call, standing: Standing) -> None:
         """Have the answer say how its caller stands."""
@@ -45,13 +48,13 @@ class CallLimits:
         self._hops = hops
 
     @classmethod
-    def of(cls, redis: Redis, settings: LimitSettings) -> "CallLimits | None":
+    def of(cls, counting: Counting, settings: LimitSettings) -> "CallLimits | None":
         """Return the limits that are set, unless they are switched off."""
         if settings.rate_limit is None:
             return None
         return cls(
-            Quota.of(redis, "user", settings.rate_limit),
-            Quota.of(redis, "address", settings.rate_limit_address),
+            Quota.of(counting, "user", settings.rate_limit),
+            Quota.of(counting, "address", settings.rate_limit_address),
             hops=settings.forwarded_hops,
         )
 
@@ -85,10 +88,10 @@ class LoginLimits:
     one password cannot be tried on many accounts. Whether an account exists makes no difference.
     """
 
-    def __init__(self, redis: Redis, settings: LimitSettings) -> None:
+    def __init__(self, counting: Counting, settings: LimitSettings) -> None:
         self._is_on = settings.rate_limit is not None
-        self._accounts = Quota.of(redis, "login-account", settings.login_limit)
-        self._addresses = Quota.of(redis, "login-address", settings.login_limit_address)
+        self._accounts = Quota.of(counting, "login-account", settings.login_limit)
+        self._addresses = Quota.of(counting, "login-address", settings.login_limit_address)
         self._hops = settings.forwarded_hops
 
     async def count(self, call: Call, *, email: str) -> None:

@@ -23,6 +23,7 @@ from services.api.settings import HttpSettings
 
 log = structlog.get_logger(__name__)
 
+# How long a connection may be idle, and how long a request's head may take to arrive on a new one.
 KEEPALIVE = timedelta(seconds=15)
 # How long a client that was refused may go on sending before it is cut off.
 LINGERING = timedelta(seconds=2)
@@ -65,9 +66,10 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """Makes a `Connection` for each client."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, keepalive: timedelta) -> None:
         super().__init__(gateway, request_factory=self._request)
         self._gateway = gateway
+        self._keepalive = keepalive
 
     def __call__(self) -> web.RequestHandler:
         return Connection(
@@ -75,7 +77,7 @@ class Server(web.Server):
             self._gateway,
             loop=asyncio.get_running_loop(),
             access_log=None,
-            keepalive_timeout=KEEPALIVE.total_seconds(),
+            keepalive_timeout=self._keepalive.total_seconds(),
             lingering_time=LINGERING.total_seconds(),
             # A small body must not become a large one.
             auto_decompress=False,
@@ -97,14 +99,20 @@ class Server(web.Server):
 
 @contextlib.asynccontextmanager
 async def serving(
-    gateway: Gateway, settings: HttpSettings, *, hang_up: Callable[[], None]
+    gateway: Gateway,
+    settings: HttpSettings,
+    *,
+    hang_up: Callable[[], None],
+    keepalive: timedelta = KEEPALIVE,
 ) -> AsyncGenerator[int]:
     """Serve for the length of the block; yields the port.
 
     At the end no connection is accepted any more, and requests under way are finished: until
     the deadline is near, when `hang_up` has the rest answered as it stands.
     """
-    runner = web.ServerRunner(Server(gateway), shutdown_timeout=SHUTDOWN_TIMEOUT)
+    runner = web.ServerRunner(
+        Server(gateway, keepalive=keepalive), shutdown_timeout=SHUTDOWN_TIMEOUT
+    )
     await runner.setup()
     try:
         site = web.TCPSite(

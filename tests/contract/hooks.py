@@ -6,7 +6,7 @@ standards disagree. These are not sent.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import schemathesis
@@ -28,11 +28,23 @@ _filter: TypeAdapter[LeadFilterQuery] = TypeAdapter(LeadFilterQuery)
 def filter_case(_context: schemathesis.HookContext, case: "schemathesis.Case[Any]") -> bool:
     """Leave out what is left to the API."""
     body = cast("Json", case.body) if isinstance(case.body, dict) else {}
+    path, query = case.path_parameters or {}, case.query or {}
+    headers = cast("Mapping[str, str]", case.headers or {})
     return (
-        all(map(is_plain, texts([body, case.query])))
+        all(map(is_plain, texts([body, query])))
         and is_decided_body(body)
-        and (is_decided_query(case.query or {}))
+        and is_decided_query(query)
+        and is_of_one_mind(path, body)
+        and not is_put_off(case.method, headers)
+        # Made up in spite of its pattern.
+        and headers.get("If-Match") != ""
     )
+
+
+def is_of_one_mind(path: Json, body: Json) -> bool:
+    """Whether body and path do not name different leads."""
+    named = path.get("externalId")
+    return named is None or body.get("externalId", named) == named
 
 
 def is_decided_body(body: Json) -> bool:
@@ -44,6 +56,11 @@ def is_decided_body(body: Json) -> bool:
         # bcrypt counts bytes, a schema characters.
         and (not isinstance(password, str) or (password.isascii() and password.isprintable()))
     )
+
+
+def is_put_off(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a deletion need not wait for its end: what is read then may be there yet."""
+    return method == "DELETE" and "respond-async" in headers.get("Prefer", "")
 
 
 def is_decided_query(query: Json) -> bool:

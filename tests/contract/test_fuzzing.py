@@ -18,7 +18,7 @@ from tests.support.repository import ROOT
 from tests.support.stack import Stack
 
 FULL = os.environ.get("FULL") == "1"
-EXAMPLES = 2_000 if FULL else 5
+EXAMPLES = 2_000 if FULL else 3
 DEADLINE = timedelta(hours=2) if FULL else timedelta(seconds=110)  # a busy machine
 LOG_OUT = "logOut"
 

@@ -38,7 +38,7 @@ from tests.support.syncer import running_syncer
 REQUESTS = scaled(60, 2_000)
 LEADS = scaled(20, 200)
 KILLS = scaled(2, 100)
-CALLERS = 24
+CALLERS = scaled(16, 100)
 FEW = 5
 MODEL_TAKES = 0.1
 BY_THE_END = timedelta(seconds=68)
@@ -117,7 +117,7 @@ async def kill_now_and_then(
     """Kill APIs and the summarizer, evenly over the requests."""
     while len(kills) < KILLS:
         if len(requests.accepted) * KILLS >= len(kills) * REQUESTS:
-            kills.append(chance.choice([SUMMARIZER, *APIS]))
+            kills.append(chance.choice([SUMMARIZER, chance.choice(APIS)]))
             await house.kill(kills[-1])
             await house.start(kills[-1])
         await asyncio.sleep(0.01)
@@ -137,14 +137,15 @@ async def test_every_accepted_summary_comes_to_one_end(
         await house.repair()
         await check_all_final(tables, requests=before + REQUESTS, within=BY_THE_END)
         assert await tables.rows("SELECT * FROM leads.left_final") == []
+        failed = sum(answer.status > 202 for answer in requests.accepted)
         later = [answer.body["id"] for answer in requests.accepted if answer.status == 202]
         for operation in later:
             answer = await clients.ask("GET", f"/operations/{operation}")
             assert answer is not None
             assert answer.body["status"] in FINAL
     figure(
-        f"{REQUESTS:,} requests ({len(later):,} by 202), {len(kills)} kills of API and "
-        "summarizer: 0 pending, 0 final states left"
+        f"{REQUESTS:,} requests ({len(later):,} by 202, {failed:,} failed), {len(kills)} kills: "
+        "0 pending, 0 final states left"
     )
 
 
@@ -201,19 +202,19 @@ async def servers(
     return Servers(postgres_settings, streams_settings)
 
 
-async def check_cut_short(servers: Servers, make_group: MakesGroup) -> None:
+async def check_cut_short(servers: Servers, make_group: MakesGroup, *, within: timedelta) -> None:
     """Stop a summarizer while the model thinks; fail unless another one ends its requests."""
     tables, thinks = Tables(servers.postgres.dsn), Waits()
     await servers.work(thinks, thinks.asked.wait, make_group)
     await servers.work(
         Says(),
-        lambda: check_all_final(tables, requests=FEW, within=timedelta(seconds=2)),
+        lambda: check_all_final(tables, requests=FEW, within=within),
         Group,
     )
 
 
 async def test_another_summarizer_takes_over(servers: Servers, figure: Figure) -> None:
-    await check_cut_short(servers, Group)
+    await check_cut_short(servers, Group, within=timedelta(seconds=10))
     figure(f"a summarizer cut short at {FEW} requests: the next one ends them all")
 
 
@@ -221,6 +222,6 @@ async def test_control_acknowledging_on_reading_leaves_requests_open(
     servers: Servers, figure: Figure
 ) -> None:
     with pytest.raises(ExceptionGroup) as failed:
-        await check_cut_short(servers, AcknowledgesOnReading)
+        await check_cut_short(servers, AcknowledgesOnReading, within=timedelta(seconds=1.5))
     assert f"pending: {{'running': {FEW}}}" in repr(failed.value.exceptions)
     figure(f"a group that acknowledges on reading: {FEW} of {FEW} pending")

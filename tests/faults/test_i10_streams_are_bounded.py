@@ -29,6 +29,7 @@ REFUSALS = 300
 SLACK = STREAM_MAX_BYTES
 SAMPLE_EVERY = 0.05
 RECOVERY = timedelta(seconds=30)
+LONGEST = timedelta(seconds=60)
 
 Create = Callable[[str], Awaitable[bool]]
 
@@ -48,7 +49,11 @@ class Pressure:
 
     async def check_plateau(self) -> None:
         """Go on until enough was refused; fail if the stream outgrows its bound first."""
-        async with background(self._sample(), name="memory"), asyncio.TaskGroup() as tasks:
+        async with (
+            asyncio.timeout(LONGEST.total_seconds()),
+            background(self._sample(), name="memory"),
+            asyncio.TaskGroup() as tasks,
+        ):
             for number in range(CALLERS):
                 tasks.create_task(self._press(), name=f"caller {number}")
 
@@ -82,9 +87,11 @@ def stalled(house: House) -> Generator[None]:
     """Have the syncers sleep for the length of the block."""
     for name in SYNCERS:
         house.signal(name, signal.SIGSTOP)
-    yield
-    for name in SYNCERS:
-        house.signal(name, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        for name in SYNCERS:
+            house.signal(name, signal.SIGCONT)
 
 
 async def has_room(clients: Clients) -> bool:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from services.syncer.app import run
 from services.syncer.bootstrap import bootstrap
 from services.syncer.settings import SyncerSettings, SyncSettings
+from services.syncer.sources import LeadSource
 from shared.settings import (
     CacheSettings,
     ConsumerSettings,
@@ -24,6 +25,7 @@ async def running_syncer(
     cache: CacheSettings,
     *,
     lease: timedelta = timedelta(seconds=15),
+    source: LeadSource | None = None,
 ) -> AsyncGenerator[None]:
     """Carry out creates for the length of the block; the schedule stands still."""
     settings = SyncerSettings(
@@ -35,7 +37,7 @@ async def running_syncer(
         observability=ObservabilitySettings(),
     )
     async with (
-        bootstrap(settings) as context,
+        bootstrap(settings, source=source) as context,
         until_stopped(lambda stop: run(context, settings, stop), name="syncer"),
     ):
         yield

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Self
 
@@ -54,6 +55,7 @@ class Document:
         )
 
     @classmethod
+    @cache
     def asset(cls, name: str, media_type: str) -> Self:
         """Return a file of the page; large ones are kept compressed."""
         directory = files("services.api") / "docs"

@@ -107,11 +107,12 @@ def _url(path: str, parameters: list[Json]) -> Json:
 
 
 def _part(resource: str, part: str, examples: Json) -> str:
-    """Return a part of a path; `{id}` becomes the variable of the resource's id."""
+    """Return a part of a path; `{id}` becomes the variable of the resource, where it has one."""
     if not part.startswith("{"):
         return part
-    name = part.strip("{}")
-    return f"{{{{{resource.removesuffix('s')}Id}}}}" if name == "id" else str(examples[name])
+    name, variable = part.strip("{}"), f"{resource.removesuffix('s')}Id"
+    is_kept = name == "id" and variable in VARIABLES
+    return f"{{{{{variable}}}}}" if is_kept else str(examples[name])
 
 
 def _body(operation_id: str, example: Any) -> str:

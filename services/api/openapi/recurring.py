@@ -9,6 +9,8 @@ from services.api.idempotency import LONGEST_KEY
 from services.api.openapi.description import Answer, Header, Link, Parameter
 from services.api.openapi.representations import EXAMPLE_LEAD, EXAMPLE_OPERATION_ID, Accepted
 
+_TAG = '(W/)?"[!#-~]*"'
+
 # With every answer, whatever its status.
 REQUEST_ID = Header(
     name="X-Request-Id",
@@ -107,6 +109,7 @@ IF_MATCH = Parameter(
     name="If-Match",
     place="header",
     description="The ETag of the lead that is meant: refused when it has changed since",
+    type=Annotated[str, Field(pattern=rf"^(\*|{_TAG}(, {_TAG})*)$")],
     example='"2"',
 )
 IF_NONE_MATCH = Parameter(

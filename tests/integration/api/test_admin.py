@@ -12,10 +12,12 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.api.settings import ApiSettings
+from services.syncer.sources import Fetched
 from shared.events import catalog
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
 from shared.events.lead_events import SyncRequested
+from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.admin_log import AdminAction, AdminLog
 from shared.storage.dead_letter_repository import DeadLetterRepository
@@ -26,10 +28,11 @@ from shared.streams.codec import decode, encode
 from shared.streams.entries import entries_of
 from shared.streams.publisher import add_events
 from tests.support.api import OpenApi, running_api
-from tests.support.builders import lead_created
+from tests.support.builders import lead_created, lead_fields
 from tests.support.eventually import eventually
 from tests.support.responder import Responder
 from tests.support.silent_server import SilentServer
+from tests.support.syncer import running_syncer
 
 KEY = "correct-horse-battery-staple"
 
@@ -51,6 +54,18 @@ async def operator(settings: ApiSettings) -> AsyncGenerator[httpx.AsyncClient]:
 @pytest.fixture
 def letters(database: Database) -> DeadLetterRepository:
     return DeadLetterRepository(database)
+
+
+class Offer:
+    """A source that always offers the same."""
+
+    name = "randomuser"
+
+    def __init__(self, leads: Sequence[LeadFields]) -> None:
+        self._leads = leads
+
+    async def fetch(self, count: int) -> Fetched:
+        return Fetched(self._leads[:count], [])
 
 
 async def actions(database: Database) -> list[AdminAction]:
@@ -338,7 +353,9 @@ class TestReplays:
         answer = await operator.post("/admin/replays", json=order)
         assert (answer.status_code, list(answer.json()["errors"])) == (400, [field]), answer.text
 
-    @pytest.mark.parametrize("replay", [str(uuid4()), "nonsense", "..%2F..%2Fkey"])
+    @pytest.mark.parametrize(
+        "replay", ["5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11", "nonsense", "..%5C..%5Ckey"]
+    )
     async def test_an_unknown_replay_is_not_found(
         self, replay: str, operator: httpx.AsyncClient
     ) -> None:
@@ -378,6 +395,20 @@ class TestSync:
         assert isinstance(event.data, SyncRequested)
         assert event.data.requested_by == "operator"
         assert event.expires is not None
+
+    async def test_whoever_waits_is_answered_with_the_report(
+        self, operator: httpx.AsyncClient, settings: ApiSettings
+    ) -> None:
+        source = Offer([lead_fields() for _ in range(3)])
+        async with running_syncer(
+            settings.postgres, settings.streams, settings.cache, source=source
+        ):
+            answers = [await operator.post("/admin/sync") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        reports = [answer.json() for answer in answers]
+        assert [report["state"] for report in reports] == ["succeeded"] * 2
+        figures = [(one["fetched"], one["created"], one["duplicate"]) for one in reports]
+        assert figures == [(3, 3, 0), (3, 0, 3)]
 
     async def test_a_sync_that_nobody_carries_out_goes_on_as_accepted(
         self, settings: ApiSettings

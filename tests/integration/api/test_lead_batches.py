@@ -78,12 +78,13 @@ async def test_as_many_rows_as_are_allowed_are_written(client: httpx.AsyncClient
 
 
 async def test_what_is_no_batch_is_refused_whole(api: httpx.AsyncClient) -> None:
-    for body, names in (
+    refused: list[tuple[dict[str, Any], set[str]]] = [
         ({}, {"leads"}),
         ({"leads": []}, {"leads"}),
         ({"leads": {}}, {"leads"}),
         ({"leads": [1], "mode": "replace", "x": 1}, {"mode", "x"}),
-    ):
+    ]
+    for body, names in refused:
         response = await api.post(BATCH, json=body)
         assert response.status_code == 400
         assert response.json()["errors"].keys() == names

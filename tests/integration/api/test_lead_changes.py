@@ -97,7 +97,7 @@ class TestUpdate:
         assert code(response) == (409, "duplicate-lead")
         assert (response.json()["field"], response.json()["leadId"]) == (field, other["id"])
 
-    @pytest.mark.parametrize("key", [str(uuid4()), "7"])
+    @pytest.mark.parametrize("key", ["5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11", "7"])
     async def test_a_lead_that_is_not_there_is_not_found(
         self, key: str, client: httpx.AsyncClient
     ) -> None:
@@ -224,7 +224,7 @@ class TestUpsert:
         assert code(response) == (409, "duplicate-lead")
         assert response.json()["leadId"] == lead["id"]
 
-    @pytest.mark.parametrize("external_id", [str(uuid4()), None])
+    @pytest.mark.parametrize("external_id", ["5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11", None])
     async def test_a_body_for_another_address_is_refused(
         self, external_id: str | None, api: httpx.AsyncClient
     ) -> None:

@@ -58,8 +58,9 @@ def test_a_cursor_of_another_list_is_refused(key: datetime | str, by_time: bool)
     assert list(raised.value.errors or ()) == ["after"]
 
 
-GOOD = encode_cursor(Position(datetime.now(UTC), uuid4()), scope="")
-WITH_NUL = encode_cursor(Position("a\0b", uuid4()), scope="")
+LEAD = UUID("5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11")
+GOOD = encode_cursor(Position(datetime(2026, 1, 1, tzinfo=UTC), LEAD), scope="")
+WITH_NUL = encode_cursor(Position("a\0b", LEAD), scope="")
 
 
 @pytest.mark.parametrize(
