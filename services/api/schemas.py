@@ -70,7 +70,8 @@ class LeadUpsert(GivenLead):
 
     model_config = _GIVEN
 
-    external_id: Annotated[UUID | None, *NotClearable]
+    # Required here, where it is the lead's key.
+    external_id: Annotated[UUID | None, *NotClearable]  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class LeadBatch(BaseModel):

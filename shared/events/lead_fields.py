@@ -7,6 +7,7 @@ from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 from yarl import URL
 
@@ -16,7 +17,7 @@ from shared.events.data import WireModel
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 # The same for readers of a schema.
-TEXT = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
+TEXT: JsonDict = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 
 PICTURE_MAX_LENGTH = 255
 EMAIL_MAX_LENGTH = 100

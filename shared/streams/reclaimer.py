@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from shared.domain.errors import PermanentError
+from shared.domain.errors import PermanentError, UnavailableError
 from shared.settings import ConsumerSettings
 from shared.streams.codec import decode
 from shared.streams.consumer import Consumer
@@ -55,11 +55,19 @@ class Reclaimer:
         pending = await self._group.pending(idle=self._lease, count=PAGE)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(self._take_over(one), name=f"reclaim {one.entry_id}")
+                tasks.create_task(self._try(one), name=f"reclaim {one.entry_id}")
                 for one in pending
                 if not self._consumer.holds(one.entry_id)
             ]
         return sum(task.result() for task in running)
+
+    async def _try(self, pending: Pending) -> bool:
+        try:
+            return await self._take_over(pending)
+        except UnavailableError as error:
+            # Here and not around the group of tasks, which would raise a group of errors.
+            log.warning("entry.not_reclaimed", entry_id=pending.entry_id, error=str(error))
+            return False
 
     async def _take_over(self, pending: Pending) -> bool:
         last_chance = self._max_deliveries - 1
