@@ -1,6 +1,6 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults sync lint format openapi lock clean install-run install-dev
+.PHONY: help run test faults sync replay lint format openapi lock clean install-run install-dev
 
 BIN := .venv/bin
 DATA_DIR ?= .data
@@ -26,6 +26,10 @@ faults: install-dev ## Keep every promise of docs/reliability.md while things br
 sync: install-run ## Fetch leads now, with the stack that `make run` runs
 	@test -e $(DATA_DIR)/stack.env || { echo "Nothing runs in $(DATA_DIR): make run first"; exit 1; }
 	@ENV_FILE=$(DATA_DIR)/stack.env $(BIN)/python -m ops sync
+
+replay: install-run ## Put past events back: make replay ARGS="--from archive --dry-run"
+	@test -e $(DATA_DIR)/stack.env || { echo "Nothing runs in $(DATA_DIR): make run first"; exit 1; }
+	@ENV_FILE=$(DATA_DIR)/stack.env $(BIN)/python -m ops replay $(ARGS)
 
 lint: install-dev ## Check style, types and imports
 	$(BIN)/ruff check .

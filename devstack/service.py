@@ -54,7 +54,7 @@ class Service:
         """
         deadline = time.monotonic() + READY_DEADLINE.total_seconds()
         while time.monotonic() < deadline:
-            if self._process is None or not self._process.is_running:
+            if not self.is_running:
                 raise ProcessFailedError(f"{self.name} ended at its start: see its lines above")
             if await answers_ok(self.spec.port, self.spec.ready_path):
                 return True
@@ -64,6 +64,10 @@ class Service:
     @property
     def pid(self) -> int:
         return self._running.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.is_running
 
     async def wait(self) -> int:
         return await self._running.wait()

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -18,7 +19,7 @@ from shared.batcher import Batcher, open_batcher
 from shared.cache.errors import translated_errors
 from shared.cache.key_reader import KeyReader, Keys, Values
 from shared.domain.errors import UnavailableError
-from shared.settings import CacheSettings
+from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -176,6 +177,9 @@ async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGener
     """Open the cache at `CACHE_REDIS_URL`, or at `default_url` when that is unset."""
     configured = settings.cache_redis_url
     url = default_url if configured is None else configured.get_secret_value()
+    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        # Nothing is lost with a cache, so it needs no fail-over and speaks to one server.
+        raise SettingsError("CACHE_REDIS_URL: must be set when the streams are behind Sentinel")
     timeout = settings.cache_timeout.total_seconds()
     pool = BlockingConnectionPool.from_url(
         url,

@@ -26,10 +26,11 @@ async def standing_house() -> AsyncGenerator[House]:
 
 
 @pytest.fixture
-async def house(standing_house: House) -> House:
-    """Return a house in which everything runs and is ready."""
+async def house(standing_house: House) -> AsyncGenerator[House]:
+    """Yield a house in which everything runs and is ready; no service may end by itself."""
     await standing_house.repair()
-    return standing_house
+    yield standing_house
+    assert standing_house.crashed == []
 
 
 @pytest.fixture

@@ -144,11 +144,17 @@ class House:
         await asyncio.gather(*(self.components[name].start() for name in names))
         self._is_down.difference_update(names)
 
+    @property
+    def crashed(self) -> list[str]:
+        """The services that ended although nobody ended them."""
+        running = {name for name in SERVICES if self.services[name].is_running}
+        return [name for name in SERVICES if name not in running | self._is_down]
+
     async def repair(self) -> None:
         """Heal the network and have everything running and ready."""
         for link in self.links.values():
             link.heal()
-        await self.start(*self._is_down)
+        await self.start(*self._is_down, *self.crashed)
         await self.ready(SERVICES)
 
     async def _start(self, stack: AsyncExitStack, names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from shared.cache.lead_cache import PREFIX, LeadCache, open_cache
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
-from shared.settings import CacheSettings
+from shared.settings import CacheSettings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,12 @@ async def test_readers_and_writers_in_any_order_never_move_it_back(cache: LeadCa
         found = await cache.get(lead_id)
         assert found is not None, seed
         assert found.version == 7, seed
+
+
+async def test_behind_sentinel_the_cache_wants_a_server_of_its_own() -> None:
+    with pytest.raises(SettingsError, match="CACHE_REDIS_URL"):
+        async with open_cache(CacheSettings(), default_url="redis+sentinel://:x@host:1/group/0"):
+            pass
 
 
 async def test_without_redis_reads_find_nothing_and_writes_say_so(
