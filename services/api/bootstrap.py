@@ -166,6 +166,7 @@ def _join(
         changes=ChangeHandlers(clients.feed, timeout=http.read_timeout),
         summaries=SummaryHandlers(
             exchange=exchange,
+            keys=keyed,
             lookup=lookup,
             progress=SummaryProgress(exchange, summaries, patience=http.summary_timeout),
             summary_timeout=http.summary_timeout,

@@ -25,8 +25,8 @@ from tests.support.eventually import eventually
 
 CALLERS = 32
 REFUSALS = 300
-# What may be added between two measurements of the stream.
-SLACK = STREAM_MAX_BYTES
+# What may be added between two measurements of the stream, on a busy machine too.
+SLACK = 1_500_000
 SAMPLE_EVERY = 0.05
 RECOVERY = timedelta(seconds=30)
 LONGEST = timedelta(seconds=60)

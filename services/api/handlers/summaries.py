@@ -13,7 +13,7 @@ from aiohttp import web
 from services.api.event_stream import event_stream, message
 from services.api.exchange import Exchange
 from services.api.handlers.operations import accepted_response, ended_otherwise
-from services.api.idempotency import event_id_of
+from services.api.idempotency import IdempotencyKeys, event_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
 from services.api.paging import refuse_unknown
@@ -45,11 +45,13 @@ class SummaryHandlers:
         self,
         *,
         exchange: Exchange,
+        keys: IdempotencyKeys,
         lookup: LeadLookup,
         progress: SummaryProgress,
         summary_timeout: timedelta,
     ) -> None:
         self._exchange = exchange
+        self._keys = keys
         self._lookup = lookup
         self._progress = progress
         self._timeout = summary_timeout
@@ -59,6 +61,7 @@ class SummaryHandlers:
         regenerate = _regenerate(call.request)
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing="lead-not-found"))
         event = self._event(call, lead_id, regenerate=regenerate)
+        await self._keys.check(call.request, event.id, event.data.intent())
         if prefers_async(call.request):
             await self._exchange.tell(event)
             return accepted_response(event.id)

@@ -41,6 +41,7 @@ async def test_a_summary_is_answered_with_the_lead(
     summarizer.outcome = summarised(lead)
     response = await api.post(f"/leads/{lead[key]}/summary")
     assert response.status_code == 200
+    assert response.headers["X-Summary-Cache"] == "miss"
     assert response.json()["summary"] == "A mathematician."
     assert response.headers["ETag"] == '"2"'
     (event,) = summarizer.events
@@ -48,6 +49,21 @@ async def test_a_summary_is_answered_with_the_lead(
     assert str(event.data.lead_id) == lead["id"] == event.subject
     assert (event.data.requested_by, event.data.regenerate) == (USER_ID, False)
     assert event.correlation_id == response.headers["X-Request-Id"]
+
+
+async def test_a_key_is_for_one_request(
+    api: httpx.AsyncClient, lead: Lead, summarizer: Responder, database: Database
+) -> None:
+    summarizer.outcome = summarised(lead)
+    other: Lead = orjson.loads((await store_lead(database)).json)
+    headers = {"Idempotency-Key": "once"}
+    answers = [
+        await api.post(f"/leads/{one['id']}/summary", headers=headers)
+        for one in (lead, lead, other)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 422]
+    first, second = summarizer.events
+    assert first.id == second.id
 
 
 @pytest.mark.parametrize(("query", "regenerate"), [("true", True), ("false", False)])
