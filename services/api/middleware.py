@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 ERRORS = 400
 OPERATOR_HEADER = "X-API-Key"
+# How long requests still come in on open connections after the last connection was accepted.
+ON_THEIR_WAY = timedelta(milliseconds=500)
 RETRY_LATER = {"Retry-After": "2"}
 
 # TimeoutError: the request's own deadline, and those of reads that name no better reason.
@@ -111,6 +113,10 @@ class Gateway:
         """Have clients close their connections, and return when no request is under way."""
         self._is_draining = True
         self._on_drain()
+        # A request may be on its way on a connection that looks idle: closed now, it would be
+        # lost, and its sender could not tell whether it had been carried out.
+        await asyncio.sleep(ON_THEIR_WAY.total_seconds())
+        self._idle.clear()
         if self._in_flight:
             await self._idle.wait()
 

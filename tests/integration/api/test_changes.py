@@ -76,12 +76,9 @@ async def test_all_clients_are_told_by_one_reader(api: httpx.AsyncClient, redis:
         expected = await change(redis, 3)
         for events in clients:
             assert ids(await take(events, 3)) == expected
-
-        async def one_reads_changes() -> bool:
-            reading = [one for one in await redis.client_list() if one["cmd"] == "xread"]
-            return len(reading) <= 2  # the other one reads replies
-
-        await eventually(one_reads_changes)  # an API of an earlier test may be on its way out
+        reading = [one for one in await redis.client_list() if one["cmd"] == "xread"]
+        # One of them reads changes, one replies, and some an earlier connection left behind.
+        assert len(reading) < len(clients) / 2
 
 
 @pytest.mark.parametrize("by_header", [True, False])
