@@ -1,10 +1,7 @@
-"""What a lead is, and the keys by which two leads are the same."""
+"""What a lead can be, and the key by which two leads are the same person's."""
 
 import unicodedata
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
 import idna
 
@@ -25,33 +22,6 @@ class LeadSource(StrEnum):
     MANUAL = "manual"
     RANDOMUSER = "randomuser"
     IMPORT = "import"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lead:
-    """A stored lead. `version` grows by one with every change; times are UTC."""
-
-    id: UUID
-    external_id: UUID | None
-    first_name: str
-    last_name: str
-    email: str
-    phone: str | None
-    cell: str | None
-    dob: str | None
-    city: str | None
-    state: str | None
-    country: str | None
-    picture: str | None
-    summary: str | None
-    next_action: str | None
-    summary_stale: bool
-    status: LeadStatus
-    source: str
-    created_by: str | None
-    created_at: datetime
-    updated_at: datetime
-    version: int
 
 
 def email_key(email: str) -> str:

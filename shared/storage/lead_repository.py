@@ -1,22 +1,14 @@
 """Leads in PostgreSQL, read one by one."""
 
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from shared.domain.lead import Lead, LeadStatus
 from shared.storage.lead_document import DOCUMENT_COLUMNS, LeadDocument
 from shared.storage.pool import Database
 
 _BY_ID = f"SELECT {DOCUMENT_COLUMNS} FROM leads.lead WHERE id = $1"  # noqa: S608 (constants)
 _BY_EXTERNAL_ID = f"SELECT {DOCUMENT_COLUMNS} FROM leads.lead WHERE external_id = $1"  # noqa: S608 (constants)
-_FIND = """
-    SELECT id, external_id, first_name, last_name, email, phone, cell, dob, city, state,
-           country, picture, summary, next_action, summary_stale, status, source,
-           created_by, created_at, updated_at, version
-    FROM leads.lead WHERE id = $1
-"""
 
 
 class LeadRepository:
@@ -32,16 +24,6 @@ class LeadRepository:
     async def get_by_external_id(self, external_id: UUID) -> LeadDocument | None:
         """Return the lead with this externalId."""
         return await self._one(_BY_EXTERNAL_ID, external_id)
-
-    async def find(self, lead_id: UUID) -> Lead | None:
-        """Return the lead as a domain object."""
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(_FIND, lead_id)
-        if row is None:
-            return None
-        columns: dict[str, Any] = dict(row)
-        columns["status"] = LeadStatus(row["status"])
-        return Lead(**columns)
 
     async def _one(self, query: str, key: UUID) -> LeadDocument | None:
         async with self._database.connection() as connection:

@@ -10,7 +10,7 @@ import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -68,6 +68,10 @@ class LivePool(BlockingConnectionPool):
         await super().ensure_connection(connection)
 
 
+class LiveSentinelPool(SentinelConnectionPool, LivePool):
+    """The same for connections to whichever server is the master."""
+
+
 @contextlib.asynccontextmanager
 async def open_redis(
     settings: StreamsSettings, *, block: timedelta | None = None
@@ -92,7 +96,12 @@ async def open_redis(
             sentinel, group = _sentinel(settings.url, options)
             for one in sentinel.sentinels:
                 stack.push_async_callback(one.aclose)
-            client: Redis = sentinel.master_for(group)
+            client: Redis = sentinel.master_for(
+                group,
+                connection_pool_class=LiveSentinelPool,
+                max_connections=MAX_CONNECTIONS,
+                timeout=timeout,
+            )
         else:
             client = Redis.from_pool(
                 LivePool.from_url(

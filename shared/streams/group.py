@@ -28,7 +28,7 @@ return kept
 """
 
 # XGROUP DELCONSUMER drops the consumer's pending entries for good, so none may be left.
-_LEAVE = """
+DELETE_UNLESS_PENDING = """
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])
 if #pending == 0 then return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) end
 return -1
@@ -59,7 +59,7 @@ class Group:
         self._writer = writer
         self._reader = reader
         self._set_idle = writer.register_script(_SET_IDLE)
-        self._leave = writer.register_script(_LEAVE)
+        self._leave = writer.register_script(DELETE_UNLESS_PENDING)
 
     async def ensure(self) -> None:
         """Create the stream and the group unless they exist.

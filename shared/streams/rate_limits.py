@@ -64,6 +64,7 @@ class RateLimits:
 
     def __init__(self, redis: Redis, limit: Limit) -> None:
         self.limit = limit
+        self._redis = redis
         self._lease = redis.register_script(_LEASE)
         self._size = max(1, limit.calls // LEASES_PER_WINDOW)
         self._standings: OrderedDict[str, Standing] = OrderedDict()
@@ -97,7 +98,7 @@ class RateLimits:
         self._standings.pop(caller, None)
         try:
             with translated_errors():
-                await self._lease.registered_client.delete(self._key(caller))
+                await self._redis.delete(self._key(caller))
         except UnavailableError:
             return
 

@@ -1,6 +1,7 @@
 """POST /leads/{id}/summary: what the summarizer's outcomes are to the client."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -49,6 +50,15 @@ async def test_a_summary_is_answered_with_the_lead(
     assert str(event.data.lead_id) == lead["id"] == event.subject
     assert (event.data.requested_by, event.data.regenerate) == (USER_ID, False)
     assert event.correlation_id == response.headers["X-Request-Id"]
+
+
+async def test_a_summary_that_still_holds_is_told_apart(
+    api: httpx.AsyncClient, lead: Lead, summarizer: Responder
+) -> None:
+    summarizer.outcome = replace(summarised(lead), status=OutcomeStatus.REUSED)
+    response = await api.post(f"/leads/{lead['id']}/summary")
+    assert response.status_code == 200
+    assert response.headers["X-Summary-Cache"] == "hit"
 
 
 async def test_a_key_is_for_one_request(

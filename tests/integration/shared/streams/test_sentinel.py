@@ -1,5 +1,6 @@
 """A Sentinel group that elects another master: events go on without a restart."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,13 @@ async def group(tmp_path: Path) -> AsyncGenerator[SentinelGroup]:
         await eventually(lambda: _knows_replica(sentinel), within=FAIL_OVER)
         url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{sentinel}/leads/0"
         yield SentinelGroup(url, first, replica)
+
+
+async def test_callers_wait_for_a_connection(group: SentinelGroup) -> None:
+    settings = StreamsSettings(redis_url=SecretStr(group.url))
+    async with open_redis(settings) as client:
+        added = await asyncio.gather(*(add_events(client, [lead_created()]) for _ in range(300)))
+    assert len(added) == 300
 
 
 async def test_events_go_on_with_another_master(group: SentinelGroup) -> None:
