@@ -19,7 +19,7 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 
 # The faults come by themselves: they measure what a loaded machine would blur.
 test: install-dev ## Run all tests, against servers and services started for them
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/faults
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --ignore tests/faults
 	$(BIN)/python -m pytest -q tests/faults
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)
