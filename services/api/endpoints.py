@@ -22,7 +22,10 @@ from services.api.routing import Access, Handler, Route
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation. `handler` finds what answers it in the context of a running API."""
+    """One operation. `handler` finds what answers it in the context of a running API.
+
+    One that `is_lenient` ignores parameters of its address that it does not know.
+    """
 
     method: str
     path: str
@@ -31,13 +34,19 @@ class Endpoint:
     access: Access = Access.USER
     is_bounded: bool = False
     is_limited: bool = True
+    is_lenient: bool = False
 
     @classmethod
     def open(
         cls, path: str, handler: Callable[[ApiContext], Handler], description: Description
     ) -> Self:
-        """Return a GET that anybody may call, as often as they like."""
-        return cls("GET", path, handler, description, Access.PUBLIC, is_limited=False)
+        """Return a GET that anybody may call, as often as they like.
+
+        Probes and browsers add parameters of their own, to get past caches.
+        """
+        return cls(
+            "GET", path, handler, description, Access.PUBLIC, is_limited=False, is_lenient=True
+        )
 
     @classmethod
     def operators(
@@ -152,6 +161,7 @@ def routes(context: ApiContext) -> Sequence[Route]:
             endpoint.access,
             endpoint.is_bounded,
             endpoint.is_limited,
+            None if endpoint.is_lenient else endpoint.description.query_names,
         )
         for endpoint in ENDPOINTS
     ]

@@ -17,6 +17,7 @@ from services.api.auth.verifier import TokenVerifier
 from services.api.cors import Cors, options_response
 from services.api.limits import CallLimits
 from services.api.problems import Problem, problem_response
+from services.api.query_parameters import refuse_unknown
 from services.api.request_ids import HEADER as REQUEST_ID
 from services.api.request_ids import RequestIds
 from services.api.routing import Access, Call, Route, Router
@@ -133,6 +134,9 @@ class Gateway:
             await limits.admit(call, route.access)
         if route.access is Access.OPERATOR:
             self._check_operator(call.request)
+        # Most addresses have no parameters, and then none are looked for.
+        if route.parameters is not None and call.request.rel_url.raw_query_string:
+            refuse_unknown(call.request.query, known=route.parameters)
         if route.is_bounded:
             return await route.handler(call)
         async with asyncio.timeout(self._request_seconds):

@@ -7,7 +7,7 @@ arbitrary place, so there it is refused.
 import base64
 import hashlib
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -70,17 +70,7 @@ Model = TypeVar("Model", bound=Query)
 
 def parse_query(model: type[Model], query: MultiMapping[str]) -> Model:
     """Read an address's parameters; raises `Problem` 400 that names every wrong one."""
-    names = [info.alias or name for name, info in model.model_fields.items()]
-    refuse_unknown(query, known=names)
     return parse(model, dict(query))
-
-
-def refuse_unknown(query: MultiMapping[str], *, known: Collection[str]) -> None:
-    """Raise `Problem` 400 for parameters that would be ignored, or that come twice."""
-    errors = {name: "Is not a parameter of this address" for name in query if name not in known}
-    errors |= {name: "May be given once" for name in known if len(query.getall(name, [])) > 1}
-    if errors:
-        raise validation_problem(errors)
 
 
 def page_response(

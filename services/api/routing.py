@@ -50,7 +50,8 @@ class Route:
     """One operation. The path may have one variable part, written `{name}`.
 
     A handler with `is_bounded` keeps its own deadlines: the general one costs as much as a
-    read from the cache. Without `is_limited` calls are not counted.
+    read from the cache. Without `is_limited` calls are not counted. `parameters` are those that
+    the address may have; None when it may have any.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Route:
     access: Access = Access.USER
     is_bounded: bool = False
     is_limited: bool = True
+    parameters: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

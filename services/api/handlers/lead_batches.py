@@ -12,7 +12,6 @@ from aiohttp import web
 from services.api.exchange import Exchange
 from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of, row_event_id
 from services.api.lead_outcomes import refusal
-from services.api.paging import refuse_unknown
 from services.api.preferences import prefers_async
 from services.api.problems import Problem
 from services.api.request_body import read_json_object
@@ -47,7 +46,6 @@ class LeadBatchHandlers:
 
     async def write(self, call: Call) -> web.StreamResponse:
         """POST /leads/batch: 207 with a result for every row, in their order."""
-        refuse_unknown(call.request.query, known=())
         body = await read_json_object(call.request, within=self._body_timeout, limit=BODY_LIMIT)
         batch = parse(LeadBatch, body)
         batch_id = event_id_of(call.request, user=call.user, operation=WRITE)

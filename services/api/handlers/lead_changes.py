@@ -10,7 +10,6 @@ from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup, id_of
 from services.api.lead_outcomes import refusal, stored_response
-from services.api.paging import refuse_unknown
 from services.api.preconditions import expected_version, refuse_precondition
 from services.api.preferences import prefers_async
 from services.api.problems import Problem, validation_problem
@@ -49,7 +48,6 @@ class LeadChangeHandlers:
 
     async def update(self, call: Call) -> web.StreamResponse:
         """PATCH /leads/{id or externalId}: 200 with the lead as it is now."""
-        refuse_unknown(call.request.query, known=())
         body = await read_json_object(
             call.request, within=self._body_timeout, media_types=(MERGE_PATCH, *JSON_ONLY)
         )
@@ -65,7 +63,6 @@ class LeadChangeHandlers:
 
     async def delete(self, call: Call) -> web.StreamResponse:
         """DELETE /leads/{id or externalId}: 204 once the person is forgotten."""
-        refuse_unknown(call.request.query, known=())
         lead_id, version = await self._find(call)
         data = LeadDeleted(lead_id=lead_id, expected_version=version, deleted_by=call.user.id)
         event = self._event(call, new_id(), lead_id, data)
@@ -78,7 +75,6 @@ class LeadChangeHandlers:
 
     async def upsert(self, call: Call) -> web.StreamResponse:
         """PUT /leads/by-external-id/{externalId}: 200 with the lead changed, 201 with a new one."""
-        refuse_unknown(call.request.query, known=())
         refuse_precondition(call.request)
         external_id = _external_id(call.param)
         lead = parse(LeadPut, await read_json_object(call.request, within=self._body_timeout))

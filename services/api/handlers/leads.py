@@ -8,7 +8,6 @@ from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
 from services.api.lead_outcomes import stored_response
-from services.api.paging import refuse_unknown
 from services.api.preferences import prefers_async
 from services.api.request_body import read_json_object
 from services.api.responses import lead_response, not_modified
@@ -41,7 +40,6 @@ class LeadHandlers:
 
     async def create(self, call: Call) -> web.StreamResponse:
         """POST /leads: 201 once the lead is committed, 202 when that takes longer."""
-        refuse_unknown(call.request.query, known=())
         lead = parse(LeadInput, await read_json_object(call.request, within=self._body_timeout))
         event = self._created_event(call, lead)
         await self._keys.check(call.request, event.id, event.data.intent())

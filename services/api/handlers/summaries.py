@@ -16,7 +16,6 @@ from services.api.handlers.operations import accepted_response, ended_otherwise
 from services.api.idempotency import IdempotencyKeys, event_id_of
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
-from services.api.paging import refuse_unknown
 from services.api.preferences import accepts_events, prefers_async
 from services.api.problems import Problem, problem_body, validation_problem
 from services.api.responses import lead_response
@@ -86,7 +85,6 @@ class SummaryHandlers:
 
 
 def _regenerate(request: web.BaseRequest) -> bool:
-    refuse_unknown(request.query, known=("regenerate",))
     value = request.query.get("regenerate", "false").lower()
     if value not in {"true", "false"}:
         raise validation_problem({"regenerate": "Must be true or false"})

@@ -87,8 +87,8 @@ class Description:
     """One operation as its clients need to know it.
 
     `query` is the model that reads the parameters of the address. `problems` are the codes that
-    are this operation's own: those that come with signing in, with a query, with a body or with
-    every operation are added to them.
+    are this operation's own: those that come with signing in, with an address, with a body or
+    with every operation are added to them.
     """
 
     id: str
@@ -101,6 +101,15 @@ class Description:
     answers: tuple[Answer, ...]
     problems: tuple[str, ...] = ()
     is_deprecated: bool = False
+
+    @property
+    def query_names(self) -> frozenset[str]:
+        """The names of the parameters of the address."""
+        fields = {} if self.query is None else self.query.model_fields
+        return frozenset(
+            [info.alias or name for name, info in fields.items()]
+            + [parameter.name for parameter in self.parameters if parameter.place == "query"]
+        )
 
     def alias(self, operation_id: str) -> "Description":
         """Return the description of the same operation at an older path."""

@@ -23,8 +23,9 @@ INFO: Json = {
         "Sign up, log in and send the access token with every request: "
         "`Authorization: Bearer <token>`.\n\n"
         "Every refusal and failure is `application/problem+json` with a stable `code`. Fields and "
-        "query parameters that an operation does not know are refused by name. HEAD is answered "
-        "wherever GET is, and OPTIONS everywhere."
+        "query parameters that an operation does not know are refused by name; health and these "
+        "documents alone ignore such parameters, which probes and browsers add to get past caches. "
+        "HEAD is answered wherever GET is, and OPTIONS everywhere."
     ),
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
@@ -62,7 +63,8 @@ SECURITY_SCHEMES: Json = {
 OF_EVERY = ("malformed-request", "headers-too-large", "internal-error")
 OF_A_LIMIT = ("rate-limited",)
 OF_A_DEADLINE = ("timeout",)
-OF_A_QUERY = ("validation-failed",)
+# An address may have parameters that nobody knows.
+OF_AN_ADDRESS = ("validation-failed",)
 OF_A_BODY = (
     *("malformed-json", "validation-failed", "body-timeout", "body-too-large"),
     *("unsupported-media-type", "expectation-failed"),
@@ -102,7 +104,7 @@ def problem_codes(endpoint: Endpoint) -> set[str]:
     return {
         *OF_EVERY,
         *OF_ACCESS[endpoint.access],
-        *(OF_A_QUERY if description.query else ()),
+        *(() if endpoint.is_lenient else OF_AN_ADDRESS),
         *(OF_A_BODY if description.body else ()),
         *(OF_A_LIMIT if endpoint.is_limited else ()),
         *(() if endpoint.is_bounded else OF_A_DEADLINE),

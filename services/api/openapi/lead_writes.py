@@ -53,7 +53,6 @@ DELETE = Description(
     parameters=(LEAD_KEY, IF_MATCH, PREFER),
     answers=(Answer(status=204, description="The lead is gone"), ACCEPTED),
     problems=(
-        "validation-failed",
         "lead-not-found",
         "version-mismatch",
         "operation-failed",

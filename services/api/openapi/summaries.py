@@ -48,7 +48,6 @@ REQUEST = Description(
         ACCEPTED,
     ),
     problems=(
-        "validation-failed",
         "lead-not-found",
         "key-reused",
         "rate-limited",

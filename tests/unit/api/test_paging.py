@@ -94,11 +94,3 @@ def test_a_senseless_limit_is_refused(limit: str) -> None:
     with pytest.raises(Problem) as raised:
         parse_query(PageQuery, MultiDict(limit=limit))
     assert raised.value.errors == {"limit": "Must be a whole number from 1 to 500"}
-
-
-@pytest.mark.parametrize("query", [[("page", "2")], [("limit", "1"), ("limit", "2")]])
-def test_nothing_is_quietly_ignored(query: list[tuple[str, str]]) -> None:
-    with pytest.raises(Problem) as raised:
-        parse_query(PageQuery, MultiDict(query))
-    assert raised.value.errors is not None
-    assert query[0][0] in raised.value.errors
