@@ -26,7 +26,7 @@ def refusal(outcome: Outcome) -> Problem:
     match outcome.status:
         case OutcomeStatus.DUPLICATE:
             conflict = orjson.loads(outcome.body)
-            detail = f"A lead with this {conflict['field']} exists"
+            detail = f"The {conflict['field']} is another lead's"
             return Problem("duplicate-lead", detail, members=conflict)
         case OutcomeStatus.VERSION_MISMATCH:
             return version_mismatch(orjson.loads(outcome.body)["version"])

@@ -36,10 +36,12 @@ _LOCK = f"""
     SELECT edited_fields, {", ".join(EDITABLE)}, {DOCUMENT_COLUMNS}
     FROM leads.lead WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """  # noqa: S608 (constants)
+# An externalId may be neither another lead's externalId nor its id.
 _TAKEN = """
-    SELECT CASE WHEN external_id = $2 THEN 'externalId' ELSE 'email' END AS field, id
-    FROM leads.lead WHERE id <> $1 AND (external_id = $2 OR email_key = $3)
-    ORDER BY external_id = $2 DESC NULLS LAST LIMIT 1
+    SELECT CASE WHEN $2 IN (external_id, id) THEN 'externalId' ELSE 'email' END AS field, id
+    FROM leads.lead
+    WHERE id <> $1 AND (external_id = $2::uuid OR id = $2::uuid OR email_key = $3)
+    ORDER BY $2 IN (external_id, id) DESC NULLS LAST LIMIT 1
 """
 
 

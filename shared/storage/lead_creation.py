@@ -57,10 +57,14 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What became of a creation; `document` is the lead, if there is one by this event."""
+    """What became of a creation; `document` is the lead, if there is one by this event.
+
+    `holder` is the lead that has the externalId already, when that is why none was made.
+    """
 
     outcome: Outcome
     document: LeadDocument | None = None
+    holder: UUID | None = None
 
 
 # Not `astuple`: it copies each value deeply, which takes longer than all else here.
@@ -135,7 +139,10 @@ async def _mark_refused(
     marked = [(key, outcome.status, outcome.body.decode()) for key, outcome in outcomes.items()]
     if marked:
         await connection.execute(insertion.MARK, *columns(marked))
-    return {event_id: Created(outcome) for event_id, outcome in outcomes.items()}
+    return {
+        event_id: Created(outcome, holder=_holder(outcome, conflicts.get(event_id)))
+        for event_id, outcome in outcomes.items()
+    }
 
 
 def _refusal(conflict: asyncpg.Record | None, *, barred: str | None) -> Outcome:
@@ -147,6 +154,13 @@ def _refusal(conflict: asyncpg.Record | None, *, barred: str | None) -> Outcome:
     if barred is not None:
         return Outcome(OutcomeStatus.ERASED, orjson.dumps({"field": barred}))
     raise TransientError("A lead that stood in the way is gone; the batch is worth another try")
+
+
+def _holder(outcome: Outcome, conflict: asyncpg.Record | None) -> UUID | None:
+    if outcome.status is not OutcomeStatus.DUPLICATE or conflict is None:
+        return None
+    is_by_external_id = conflict["field"] == "externalId" and conflict["has_key"]
+    return conflict["id"] if is_by_external_id else None
 
 
 async def _recall(connection: Connection, known: Sequence[Creation]) -> dict[UUID, Created]:

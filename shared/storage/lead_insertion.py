@@ -9,6 +9,9 @@ from shared.storage.tombstones import email_key_hash, external_id_hash
 # known already by theirs, and those deleted by their tombstones; what is new comes back. Rows
 # are offered in the order of the arrays, so the earlier of two equals wins.
 #
+# Nor may an externalId be another lead's id: one value would name both. Clients do not choose
+# ids, so a look at those that are there is enough, and no key has to guard it.
+#
 # A tombstone of the very lead bars everybody. One of the same person bars sources, and replays
 # of what a person did before the deletion.
 INSERT = f"""
@@ -40,6 +43,8 @@ INSERT = f"""
         -- The alphabet has them in their order of weight.
         SELECT event_id, max(field) FILTER (WHERE bars) AS barred
         FROM buried GROUP BY event_id
+    ), namesake AS MATERIALIZED (
+        SELECT id FROM leads.lead WHERE id = ANY($11::uuid[])
     ), event AS (
         INSERT INTO leads.event (
             id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
@@ -59,6 +64,7 @@ INSERT = f"""
                dob, city, state, country, picture, source, created_by, created_at, created_at
         FROM offered JOIN event ON event.id = offered.event_id
         WHERE event_id NOT IN (SELECT event_id FROM tombstone WHERE barred IS NOT NULL)
+          AND NOT EXISTS (SELECT FROM namesake WHERE namesake.id = offered.external_id)
         ORDER BY position
         ON CONFLICT DO NOTHING
         RETURNING *
@@ -89,17 +95,21 @@ RESTORE = f"""
     RETURNING {DOCUMENT_COLUMNS}
 """
 
+# `has_key` tells a lead with the same externalId from one that has it as its id.
 CONFLICTS = """
-    SELECT DISTINCT ON (position) event_id, field, id FROM (
-        SELECT offered.*, 1 AS rank, 'externalId' AS field, lead.id
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
-             AS offered (event_id, external_id, email_key, position)
-        JOIN leads.lead USING (external_id)
+    WITH offered AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
+            AS offered (event_id, external_id, email_key, position)
+    )
+    SELECT DISTINCT ON (position) event_id, field, has_key, id FROM (
+        SELECT event_id, position, 1 AS rank, 'externalId' AS field, true AS has_key, lead.id
+        FROM offered JOIN leads.lead USING (external_id)
         UNION ALL
-        SELECT offered.*, 2, 'email', lead.id
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
-             AS offered (event_id, external_id, email_key, position)
-        JOIN leads.lead USING (email_key)
+        SELECT event_id, position, 2, 'externalId', false, lead.id
+        FROM offered JOIN leads.lead ON lead.id = offered.external_id
+        UNION ALL
+        SELECT event_id, position, 3, 'email', true, lead.id
+        FROM offered JOIN leads.lead USING (email_key)
     ) AS found ORDER BY position, rank
 """
 

@@ -1,13 +1,11 @@
 """Applying lead-upserted events: the lead with an externalId is changed, or else made."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-import orjson
-
-from shared.events.outcome import Outcome, OutcomeStatus
+from shared.events.outcome import OutcomeStatus
 from shared.storage.event_inbox import Applied, Ended, columns, recall
 from shared.storage.held_leads import Change, HeldLeads
 from shared.storage.lead_change import ChangeOrder, change_again, change_first
@@ -83,9 +81,9 @@ async def _apply(connection: Connection, upserts: Sequence[Upsert]) -> dict[UUID
     created = await create_unique(connection, [upsert.creation for upsert in upserts])
     applied = {event_id: _answered(one) for event_id, one in created.items()}
     present = [
-        upsert.order_for(lead_id)
+        upsert.order_for(holder)
         for upsert in upserts
-        if (lead_id := _lead_in_the_way(created[upsert.event_id].outcome)) is not None
+        if (holder := created[upsert.event_id].holder) is not None
     ]
     repeated = [upsert for upsert in upserts if created[upsert.event_id].outcome.repeated]
     known = await recall(connection, [upsert.event_id for upsert in repeated])
@@ -119,11 +117,3 @@ def _answered(created: Created) -> Applied:
     return Applied(
         created.outcome, created.document, change=None if created.document is None else "created"
     )
-
-
-def _lead_in_the_way(outcome: Outcome) -> UUID | None:
-    """Return the lead that has the externalId already, when that is why none was made."""
-    if outcome.repeated or outcome.status is not OutcomeStatus.DUPLICATE:
-        return None
-    conflict: Mapping[str, str] = orjson.loads(outcome.body)
-    return UUID(conflict["leadId"]) if conflict["field"] == "externalId" else None

@@ -24,7 +24,8 @@ CREATE = Description(
     explanation="Answered once the lead is stored. When that takes too long, or the client prefers "
     "not to wait, the answer is 202: the lead is accepted, and stored as soon as possible.\n\n"
     "No two leads have the same `externalId`, or e-mail addresses that differ in nothing but the "
-    "case of letters: the conflict names the `field` and the `leadId` of the lead that has it.",
+    "case of letters, and no `externalId` is another lead's `id`: the conflict names the `field` "
+    "and the `leadId` of the lead that has it.",
     parameters=(IDEMPOTENCY_KEY, PREFER),
     body=Body.json(LeadInput, **EXAMPLE_INPUT),
     answers=(

@@ -97,6 +97,29 @@ class TestUpdate:
         assert code(response) == (409, "duplicate-lead")
         assert (response.json()["field"], response.json()["leadId"]) == (field, other["id"])
 
+    async def test_another_leads_id_is_a_conflict_wherever_it_is_offered(
+        self, client: httpx.AsyncClient, lead: Lead
+    ) -> None:
+        other = await create(client)
+        body = lead_body(externalId=lead["id"])
+        batches = [
+            await client.post("/leads/batch", json={"leads": [body], "mode": mode})
+            for mode in ("create", "upsert")
+        ]
+        for response in (
+            await client.post("/leads", json=body),
+            await client.patch(f"/leads/{other['id']}", json={"externalId": lead["id"]}),
+            await client.put(f"/leads/by-external-id/{lead['id']}", json=body),
+        ):
+            assert code(response) == (409, "duplicate-lead")
+            conflict = response.json()["field"], response.json()["leadId"]
+            assert conflict == ("externalId", lead["id"])
+        for batch in batches:
+            (result,) = batch.json()["results"]
+            assert (result["status"], result["error"]["code"]) == (409, "duplicate-lead")
+            assert result["error"]["leadId"] == lead["id"]
+        assert (await client.get(f"/leads/{lead['id']}")).json() == lead
+
     @pytest.mark.parametrize("key", ["5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11", "7"])
     async def test_a_lead_that_is_not_there_is_not_found(
         self, key: str, client: httpx.AsyncClient

@@ -4,6 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import orjson
+import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
@@ -95,6 +96,25 @@ async def test_duplicates_name_the_field_and_the_lead_in_the_way(
     assert orjson.loads(by_email.body) == {"field": "email", "leadId": first.subject}
     assert orjson.loads(by_external_id.body) == {"field": "externalId", "leadId": first.subject}
     assert await EventStore(database).outcomes([other_case.id]) == {other_case.id: "duplicate"}
+
+
+@pytest.mark.parametrize("by", ["manual", "randomuser", "import"])
+async def test_an_external_id_is_never_another_leads_id(
+    by: str, start_syncer: StartSyncer, asker: Asker, database: Database
+) -> None:
+    first = lead_created(reply_to=asker.address)
+    namesake = lead_created(
+        lead_fields(external_id=UUID(first.subject)), by=by, reply_to=asker.address
+    )
+    bystander = lead_created(reply_to=asker.address)
+    async with start_syncer():
+        await asker.ask([first])
+        refused, made = await asker.ask([namesake, bystander])
+        [again] = await asker.ask([namesake])
+    assert (refused.status, made.status) == (OutcomeStatus.DUPLICATE, OutcomeStatus.CREATED)
+    for outcome in (refused, again):
+        assert orjson.loads(outcome.body) == {"field": "externalId", "leadId": first.subject}
+    assert await _count(database, "lead") == 2
 
 
 async def test_a_replay_brings_back_what_vanished_and_changes_nothing_else(

@@ -137,6 +137,17 @@ async def test_another_leads_keys_are_not_to_be_had(handlers: Handlers, field: s
     assert body(outcome) == {"field": field, "leadId": other["id"]}
 
 
+async def test_an_external_id_is_no_other_leads_id_but_may_be_its_own(handlers: Handlers) -> None:
+    other, lead_id = await created(handlers), await created(handlers)
+    refused = await handlers.one(lead_updated(lead_id, city="Rome", external_id=other))
+    changed = await handlers.one(lead_updated(lead_id, external_id=lead_id))
+
+    assert refused.status is OutcomeStatus.DUPLICATE
+    assert body(refused) == {"field": "externalId", "leadId": str(other)}
+    assert changed.status is OutcomeStatus.UPDATED
+    assert (body(changed)["externalId"], body(changed)["city"]) == (str(lead_id), "London")
+
+
 async def test_a_lead_is_not_served_under_an_external_id_that_it_no_longer_has(
     handlers: Handlers, cache: LeadCache
 ) -> None:

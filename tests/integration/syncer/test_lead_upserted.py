@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 
@@ -44,6 +44,23 @@ async def test_the_order_is_the_streams_whatever_the_e_mail_addresses(handlers: 
 
     versions = [(body["email"], body["version"]) for body in map(_body, outcomes)]
     assert versions == [("m@example.com", 1), ("z@example.com", 2), ("a@example.com", 3)]
+
+
+async def test_a_lead_is_not_changed_for_having_the_external_id_as_its_id(
+    handlers: Handlers, database: Database
+) -> None:
+    lead_id = UUID(str(_body(await handlers.one(lead_created()))["id"]))
+    before = await leads_table(database)
+    event = lead_upserted(lead_id, email="namesake@example.com")
+    for outcome in (await handlers.one(event), await handlers.one(event)):
+        assert outcome.status is OutcomeStatus.DUPLICATE
+        assert _body(outcome) == {"field": "externalId", "leadId": str(lead_id)}
+    assert await leads_table(database) == before
+
+    # Unless it has it as its externalId too.
+    await handlers.one(lead_updated(lead_id, external_id=lead_id))
+    outcome = await handlers.one(lead_upserted(lead_id, email="namesake@example.com"))
+    assert (outcome.status, _body(outcome)["id"]) == (OutcomeStatus.UPDATED, str(lead_id))
 
 
 async def test_another_leads_e_mail_address_is_not_to_be_had(

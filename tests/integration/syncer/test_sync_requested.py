@@ -94,6 +94,19 @@ async def test_bad_rows_are_counted_and_good_rows_land(
     assert _counts(run) == {"fetched": 8, "created": 1, "duplicate": 1, "invalid": 6, "unknown": 0}
 
 
+async def test_a_person_whose_external_id_is_a_leads_id_is_skipped(
+    start_syncer: StartSyncer, redis: Redis, database: Database
+) -> None:
+    source = Offers(Fetched([lead_fields()], []))
+    async with start_syncer(source=source):
+        await _sync(redis, database)
+        async with database.connection() as connection:
+            lead_id = await connection.fetchval("SELECT id FROM leads.lead")
+        source.fetched = Fetched([lead_fields(external_id=lead_id), lead_fields()], [])
+        run = await _sync(redis, database)
+    assert _counts(run) == {"fetched": 2, "created": 1, "duplicate": 1, "invalid": 0, "unknown": 0}
+
+
 async def test_a_second_sync_skips_what_is_known(
     start_syncer: StartSyncer, upstream: Upstream, redis: Redis, database: Database
 ) -> None:
