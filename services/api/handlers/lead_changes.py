@@ -78,7 +78,8 @@ class LeadChangeHandlers:
         refuse_precondition(call.request)
         external_id = _external_id(call.param)
         lead = parse(LeadPut, await read_json_object(call.request, within=self._body_timeout))
-        if "external_id" in lead.model_fields_set and lead.external_id != external_id:
+        # Null is what a client sends whose leads have the field, and here no value of their own.
+        if lead.external_id not in {None, external_id}:
             raise validation_problem({"externalId": "Must be the one in the address"})
         event_id = event_id_of(call.request, user=call.user, operation=UPSERT)
         lead_id = lead_id_of(event_id)

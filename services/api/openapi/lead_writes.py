@@ -64,7 +64,8 @@ UPSERT = Description(
     tag=Tag.LEADS,
     summary="Change the lead with this externalId, or create it",
     explanation="In one step, whoever else tries. Optional fields that are left out stay as they "
-    "are, and null clears them. `externalId` may be left out of the body.",
+    "are, and null clears them: but for `externalId`, which in the body is the one in the address, "
+    "null, or left out.",
     parameters=(EXTERNAL_ID, IDEMPOTENCY_KEY, PREFER),
     body=Body.json(LeadPut, **EXAMPLE_INPUT),
     answers=(

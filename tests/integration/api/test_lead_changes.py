@@ -247,11 +247,21 @@ class TestUpsert:
         assert code(response) == (409, "duplicate-lead")
         assert response.json()["leadId"] == lead["id"]
 
-    @pytest.mark.parametrize("external_id", ["5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11", None])
-    async def test_a_body_for_another_address_is_refused(
-        self, external_id: str | None, api: httpx.AsyncClient
+    async def test_a_body_may_say_the_address_once_more_or_null(
+        self, client: httpx.AsyncClient
     ) -> None:
-        body = {**lead_body(), "externalId": external_id}
+        external_id = str(uuid4())
+        path = f"/leads/by-external-id/{external_id}"
+        body = lead_body(externalId=None)
+        for said, status in ((None, 201), (external_id, 200), (external_id.upper(), 200)):
+            response = await client.put(path, json={**body, "externalId": said})
+            assert (response.status_code, response.json()["externalId"]) == (status, external_id)
+        response = await client.put(path, json={**body, "externalId": None})
+        assert (response.status_code, response.json()["externalId"]) == (200, external_id)
+        assert response.json()["version"] == 1
+
+    async def test_a_body_for_another_address_is_refused(self, api: httpx.AsyncClient) -> None:
+        body = lead_body(externalId=str(uuid4()))
         response = await api.put(f"/leads/by-external-id/{uuid4()}", json=body)
         assert response.json()["errors"] == {"externalId": "Must be the one in the address"}
 
