@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,7 @@ class Replay:
             headers={name: filled(value, variables) for name, value in request.headers.items()},
             content=None if request.body is None else filled(request.body, variables),
         )
-        if response.is_success:
+        if response.is_success and response.content:
             self._keep(request, response.json())
         return response
 
@@ -148,7 +149,11 @@ def _lines(event: Json) -> list[str]:
 
 
 def json_body(request: FiledRequest) -> Any:
-    """Return the JSON value that a request carries; None when it has no body."""
+    """Return the JSON value that a request carries; None when it has no body.
+
+    What only another request's answer tells is some text.
+    """
     if request.body is None:
         return None
-    return json.loads(filled(request.body, dynamic_variables() | dict(request.given)))
+    known = dynamic_variables() | dict(request.given)
+    return json.loads(filled(request.body, defaultdict(lambda: "of an answer", known)))
