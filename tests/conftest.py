@@ -8,6 +8,7 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from yarl import URL
 
 from devstack.postgres import EmbeddedPostgres
 from devstack.scratch import scratch_directory
@@ -16,6 +17,7 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
 from shared.streams.connection import open_redis
+from tests.support.tcp_proxy import TcpProxy
 
 _numbers = itertools.count(1)
 
@@ -69,6 +71,15 @@ async def redis_url(valkey: EmbeddedValkey) -> str:
     async with Redis.from_url(valkey.url) as client:
         await client.flushall()
     return valkey.url
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncGenerator[TcpProxy]:
+    """Yield another way to the same Valkey, which can be cut."""
+    port = URL(redis_url).port
+    assert port is not None
+    async with TcpProxy(port) as proxy:
+        yield proxy
 
 
 @pytest.fixture

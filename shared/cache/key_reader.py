@@ -13,10 +13,9 @@ from typing import cast
 import redis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from shared.cache.errors import UNAVAILABLE, unavailable
+from shared.redis_connections import connection_options
 from shared.reset_connections import as_reset_error
 
 Keys = tuple[bytes, ...]
@@ -28,15 +27,8 @@ class KeyReader:
 
     def __init__(self, url: str, *, timeout: timedelta) -> None:
         self._seconds = timeout.total_seconds()
-        pool = ConnectionPool.from_url(
-            url,
-            protocol=3,
-            legacy_responses=False,
-            socket_connect_timeout=self._seconds,
-            # Sending and receiving have one deadline together, below.
-            socket_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-        )
+        # Sending and receiving have one deadline together, below.
+        pool = ConnectionPool.from_url(url, **connection_options(connect=timeout, answer=None))
         make_connection: Callable[[], AbstractConnection] = pool.make_connection
         self._connection = make_connection()
 

@@ -11,14 +11,13 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
 from shared.batcher import Batcher, open_batcher
 from shared.cache.errors import translated_errors
 from shared.cache.key_reader import KeyReader, Keys, Values
 from shared.domain.errors import UnavailableError
+from shared.redis_connections import LivePool, connection_options
 from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -180,19 +179,15 @@ async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGener
     if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
         # Nothing is lost with a cache, so it needs no fail-over and speaks to one server.
         raise SettingsError("CACHE_REDIS_URL: must be set when the streams are behind Sentinel")
-    timeout = settings.cache_timeout.total_seconds()
-    pool = BlockingConnectionPool.from_url(
+    timeout = settings.cache_timeout
+    pool = LivePool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
-        timeout=timeout,
-        protocol=3,
-        legacy_responses=False,
-        socket_connect_timeout=timeout,
-        socket_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
+        timeout=timeout.total_seconds(),
+        **connection_options(connect=timeout, answer=timeout),
     )
     async with Redis.from_pool(pool) as client:
-        reader = KeyReader(url, timeout=settings.cache_timeout)
+        reader = KeyReader(url, timeout=timeout)
         try:
             async with open_batcher(reader.read, name="cache reads") as batcher:
                 yield LeadCache(client, batcher, settings)

@@ -7,14 +7,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
+from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.domain.errors import UnavailableError
+from shared.redis_connections import LivePool, connection_options
 from shared.reset_connections import as_reset_error
 from shared.settings import StreamsSettings
 
@@ -55,21 +52,8 @@ def translated_errors() -> Generator[None]:
         raise
 
 
-class LivePool(BlockingConnectionPool):
-    """Gives nobody a connection that died while it lay idle, to fail at for nothing.
-
-    The client's own check sees connections that were closed, but none that was reset.
-    """
-
-    async def ensure_connection(self, connection: AbstractConnection) -> None:
-        writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] (no other way to ask)
-        if writer is not None and writer.is_closing():
-            await connection.disconnect(nowait=True)
-        await super().ensure_connection(connection)
-
-
 class LiveSentinelPool(SentinelConnectionPool, LivePool):
-    """The same for connections to whichever server is the master."""
+    """A `LivePool` of connections to whichever server is the master."""
 
 
 @contextlib.asynccontextmanager
@@ -82,15 +66,10 @@ async def open_redis(
     client of their own (`block`: the longest wait), since they would starve other commands.
     """
     timeout = settings.redis_timeout.total_seconds()
-    options: dict[str, Any] = {
-        "protocol": 3,
-        "legacy_responses": False,
-        "socket_connect_timeout": timeout,
-        "socket_timeout": timeout if block is None else (block + READ_GRACE).total_seconds(),
-        "retry": Retry(NoBackoff(), 0),
-        # Redis Enterprise's notices. While they are on, a closed connection counts as good.
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-    }
+    options = connection_options(
+        connect=settings.redis_timeout,
+        answer=settings.redis_timeout if block is None else block + READ_GRACE,
+    )
     async with contextlib.AsyncExitStack() as stack:
         if settings.url.startswith(SENTINEL_SCHEME):
             sentinel, group = _sentinel(settings.url, options)

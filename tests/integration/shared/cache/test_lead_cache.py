@@ -3,17 +3,22 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from yarl import URL
 
 from shared.cache.lead_cache import PREFIX, LeadCache, open_cache
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
 from shared.settings import CacheSettings, SettingsError
+from tests.support.idle_connections import until_dead
+from tests.support.tcp_proxy import TcpProxy
+
+WRITERS = 4
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,26 @@ async def test_readers_and_writers_in_any_order_never_move_it_back(cache: LeadCa
         found = await cache.get(lead_id)
         assert found is not None, seed
         assert found.version == 7, seed
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_connections_that_died_idle_fail_no_write(
+    how: str, link: TcpProxy, redis_url: str, redis: Redis, cache_settings: CacheSettings
+) -> None:
+    address = str(URL(redis_url).with_port(link.port)) if how == "reset" else redis_url
+    leads = [Lead(new_id(), 1) for _ in range(WRITERS)]
+    async with open_cache(cache_settings, default_url=address) as cache:
+        await asyncio.gather(*(cache.put([lead]) for lead in leads))
+        assert await cache.get(leads[0].id) is not None
+        if how == "closed":
+            assert await redis.client_kill_filter(_type="normal", skipme=True) > WRITERS
+        else:
+            link.cut()
+        await until_dead(cache._client.connection_pool)  # pyright: ignore[reportPrivateUsage] (a white box)
+        await asyncio.gather(*(cache.put([replace(lead, version=2)]) for lead in leads))
+        found = await cache.get(leads[0].id)
+        assert found is not None
+        assert found.version == 2
 
 
 async def test_behind_sentinel_the_cache_wants_a_server_of_its_own() -> None:

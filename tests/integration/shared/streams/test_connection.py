@@ -1,7 +1,6 @@
 """Connections to Redis that die while nobody uses them fail nobody's command."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 from pydantic import SecretStr
@@ -10,17 +9,10 @@ from yarl import URL
 
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis, ping
+from tests.support.idle_connections import until_dead
 from tests.support.tcp_proxy import TcpProxy
 
 CALLERS = 4
-
-
-@pytest.fixture
-async def link(redis_url: str) -> AsyncGenerator[TcpProxy]:
-    port = URL(redis_url).port
-    assert port is not None
-    async with TcpProxy(port) as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
@@ -35,5 +27,5 @@ async def test_a_connection_that_died_idle_is_made_anew(
             assert await redis.client_kill_filter(_type="normal", skipme=True) >= CALLERS
         else:
             link.cut()
-        await asyncio.sleep(0.05)  # until this side has heard of it
+        await until_dead(client.connection_pool)
         await asyncio.gather(*(ping(client) for _ in range(CALLERS)))
