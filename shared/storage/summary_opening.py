@@ -184,6 +184,16 @@ RESUME = f"""
     WHERE event.id = $1
 """
 
+# Takes back that a replay ended the event `$1` for want of a model.
+TAKE_BACK = """
+    WITH refused AS (
+        DELETE FROM leads.event
+        WHERE id = $1 AND outcome = 'failed' AND detail ->> 'reason' = $2
+        RETURNING id
+    )
+    DELETE FROM leads.summary USING refused WHERE summary.id = refused.id
+"""
+
 # An event whose work went with its lead, or whose worker died before there was any.
 FORGET = """
     DELETE FROM leads.event

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from shared.batcher import Batcher, open_batcher
-from shared.domain.summary import SummaryFailure
+from shared.domain.summary import FailureReason, SummaryFailure
 from shared.storage import summary_ending as ending
 from shared.storage import summary_opening as opening
 from shared.storage.event_record import EventRecord
@@ -37,6 +37,7 @@ from shared.storage.summary_rows import (
     resumed,
     running,
     summarised,
+    was_replayed,
 )
 
 # Larger batches gain nothing, and keep their first from being answered.
@@ -80,7 +81,8 @@ class SummaryRepository:
     ) -> Running | Joined | Finished | None:
         """Return what became of a known event; None when it is to be opened anew.
 
-        `take_over` makes a running one the caller's; else it counts as joined.
+        `take_over` makes a running one the caller's, and one that a replay has ended without a
+        model is opened anew; else the former counts as joined, and the latter stays.
         """
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
@@ -90,6 +92,9 @@ class SummaryRepository:
                 return None
             if row["same"] and row["outcome"] == "accepted" and row["progress"] is None:
                 await connection.execute(opening.FORGET, event.id)
+                return None
+            if take_over and was_replayed(row):
+                await connection.execute(opening.TAKE_BACK, event.id, FailureReason.REPLAYED)
                 return None
         return resumed(event.id, row)
 

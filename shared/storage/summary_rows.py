@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from shared.domain.summary import SummaryFailure, SummaryText
+from shared.domain.summary import FailureReason, SummaryFailure, SummaryText
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.lead_document import LeadDocument
 from shared.storage.lead_repository import document
@@ -147,6 +147,13 @@ def resumed(event_id: UUID, row: asyncpg.Record) -> Running | Joined | Finished:
         return summarised(event_id, lead, reused=bool(row["reused"]), followers=followers)
     outcome = Outcome(OutcomeStatus(row["outcome"]), (row["detail"] or "{}").encode())
     return Finished(id=event_id, outcome=outcome, followers=followers)
+
+
+def was_replayed(row: asyncpg.Record) -> bool:
+    """Tell whether all that became of an event is that a replay had no model called for it."""
+    if not row["same"] or row["outcome"] != OutcomeStatus.FAILED:
+        return False
+    return bool(orjson.loads(row["detail"])["reason"] == FailureReason.REPLAYED)
 
 
 def _bytea(value: bytes) -> str:

@@ -105,10 +105,10 @@ class SummaryRequestedHandler:
         self._metrics.count_end(opened)
         if isinstance(opened, Joined):
             return ANSWERED_LATER
-        if event.replay_id is None:
-            await self._announce(opened)
-        elif opened.outcome.repeated:
+        if event.replay_id is not None and opened.outcome.repeated:
             opened = await self._restore(opened)
+        else:
+            await self._announce(opened)
         return opened.outcome
 
     async def _restore(self, finished: Finished) -> Finished:

@@ -413,6 +413,39 @@ async def test_replay_calls_no_model(database: Database, desk_of: OpenDesk) -> N
     assert provider.calls == 1
 
 
+@pytest.mark.parametrize("envelope", [{"replay_id": "replay-2", "with_model": True}, {}])
+async def test_what_a_replay_ended_without_a_model_is_done_when_one_may_be_called(
+    envelope: dict[str, Any], database: Database, redis: Redis, desk_of: OpenDesk
+) -> None:
+    lead_id = await stored_lead(database)
+    event = requested(lead_id, requested_by="somebody")
+    async with desk_of(provider := Says()) as desk:
+        for _ in range(2):
+            assert reason(await desk.ask(replace(event, replay_id="replay-1"))) == "replayed"
+        done = await desk.ask(replace(event, **envelope))
+        again = await desk.ask(replace(event, **envelope))
+        cached = await desk.cache.get(lead_id)
+    assert (done.status, done.repeated) == (OutcomeStatus.SUMMARISED, False)
+    assert (again, again.repeated, provider.calls) == (done, True, 1)
+    [row] = await rows(database, lead_id)
+    assert (row["state"], row["outcome"]) == ("succeeded", "summarised")
+    # The news gets about, as that of any summary.
+    assert cached is not None
+    assert cached.json == done.body
+    assert decode(entries_of(await redis.xrange("stream:changes"))[0].fields).subject == str(
+        lead_id
+    )
+
+
+async def test_another_failure_is_one_for_good(database: Database, desk_of: OpenDesk) -> None:
+    event = requested(await stored_lead(database))
+    async with desk_of(provider := Says(is_down())) as desk:
+        failed = await desk.ask(event)
+        replayed = await desk.ask(replace(event, replay_id="replay-1", with_model=True))
+    assert reason(failed) == reason(replayed) == FailureReason.PROVIDER_UNAVAILABLE
+    assert provider.calls == 1
+
+
 async def test_replay_gives_a_lead_that_was_lost_its_summary_back_without_a_call(
     database: Database, desk_of: OpenDesk
 ) -> None:
