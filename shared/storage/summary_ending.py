@@ -88,13 +88,17 @@ RESOLVE = """
             next_action = leader.next_action, reason = leader.reason, detail = leader.detail,
             finished_at = clock_timestamp()
         FROM leader WHERE summary.joined_id = leader.id AND summary.state = 'queued'
-        RETURNING summary.id, leader.id AS leader_id
+        RETURNING summary.id, summary.reply_to, leader.id AS leader_id
     ), closed AS (
         UPDATE leads.event SET outcome = led.outcome, detail = led.detail
         FROM resolved JOIN leads.event AS led ON led.id = resolved.leader_id
         WHERE event.id = resolved.id
     )
-    SELECT id, reply_to FROM leads.summary WHERE joined_id = ANY($1::uuid[])
+    -- The address as it was when the row was locked: it may have changed since the snapshot.
+    SELECT summary.id, CASE WHEN resolved.id IS NULL THEN summary.reply_to
+                            ELSE resolved.reply_to END AS reply_to
+    FROM leads.summary LEFT JOIN resolved ON resolved.id = summary.id
+    WHERE joined_id = ANY($1::uuid[])
 """
 
 # Ends what is long past its deadline. One that waits for a request that did end gets that

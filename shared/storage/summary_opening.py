@@ -160,7 +160,8 @@ REFUSE = f"""
 """
 
 # What became of the event `$1`, if its payload has the hash `$2`. `$5` is whether to take a
-# running request over from the worker that had it.
+# running request over from the worker that had it, `$6` where one that waits for another's work
+# is to be answered from now on: whoever asks again may do so through another process.
 RESUME = f"""
     WITH taken AS (
         UPDATE leads.summary SET fence = fence + 1, started_at = clock_timestamp()
@@ -168,15 +169,22 @@ RESUME = f"""
         WHERE summary.id = $1 AND summary.state = 'running' AND $5::boolean
           AND event.id = summary.id AND event.payload_hash = $2
         RETURNING summary.id, summary.fence
+    ), waiting AS (
+        UPDATE leads.summary SET reply_to = coalesce($6, reply_to)
+        FROM leads.event
+        WHERE summary.id = $1 AND summary.state = 'queued'
+          AND event.id = summary.id AND event.payload_hash = $2
+        RETURNING summary.id
     )
     SELECT event.outcome, event.payload_hash = $2 AS same, event.detail::text,
            summary.state AS progress, summary.lead_id, summary.deadline, summary.followers,
-           summary.reused, taken.fence, weighed.input,
+           summary.reused, taken.fence, waiting.id IS NOT NULL AS waits, weighed.input,
            sha256(convert_to($4 || weighed.input, 'UTF8')) AS input_hash,
            {DOCUMENT_COLUMNS}
     FROM leads.event
     LEFT JOIN leads.summary ON summary.id = event.id
     LEFT JOIN taken ON taken.id = event.id
+    LEFT JOIN waiting ON waiting.id = event.id
     LEFT JOIN leads.lead ON lead.id = summary.lead_id
     LEFT JOIN LATERAL (
         SELECT {summary_input(personal="$3::boolean")} AS input WHERE lead.id IS NOT NULL

@@ -12,7 +12,6 @@ from shared.batcher import Batcher, open_batcher
 from shared.domain.summary import FailureReason, SummaryFailure
 from shared.storage import summary_ending as ending
 from shared.storage import summary_opening as opening
-from shared.storage.event_record import EventRecord
 from shared.storage.lead_document import LeadDocument
 from shared.storage.lead_repository import document
 from shared.storage.pool import Connection, Database
@@ -30,6 +29,7 @@ from shared.storage.summary_records import (
 from shared.storage.summary_rows import (
     failure_body,
     finished,
+    has_ended_meanwhile,
     missing,
     refused,
     request_row,
@@ -77,18 +77,24 @@ class SummaryRepository:
         return await self._endings.submit(result)
 
     async def resume(
-        self, event: EventRecord, *, take_over: bool
+        self, request: SummaryRequest, *, take_over: bool
     ) -> Running | Joined | Finished | None:
-        """Return what became of a known event; None when it is to be opened anew.
+        """Return what became of a known event; None when it is to be opened once more.
 
         `take_over` makes a running one the caller's, and one that a replay has ended without a
         model is opened anew; else the former counts as joined, and the latter stays.
         """
+        event = request.event
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                opening.RESUME, event.id, event.payload_hash, *self._weighing, take_over
+                opening.RESUME,
+                event.id,
+                event.payload_hash,
+                *self._weighing,
+                take_over,
+                request.reply_to,
             )
-            if row is None:
+            if row is None or has_ended_meanwhile(row, take_over=take_over):
                 return None
             if row["same"] and row["outcome"] == "accepted" and row["progress"] is None:
                 await connection.execute(opening.FORGET, event.id)

@@ -149,6 +149,14 @@ def resumed(event_id: UUID, row: asyncpg.Record) -> Running | Joined | Finished:
     return Finished(id=event_id, outcome=outcome, followers=followers)
 
 
+def has_ended_meanwhile(row: asyncpg.Record, *, take_over: bool) -> bool:
+    """Tell whether a request that looks unfinished ended while it was looked at."""
+    if not row["same"] or row["outcome"] != "accepted":
+        return False
+    is_missed = row["progress"] == "queued" and not row["waits"]
+    return is_missed or (row["progress"] == "running" and take_over and row["fence"] is None)
+
+
 def was_replayed(row: asyncpg.Record) -> bool:
     """Tell whether all that became of an event is that a replay had no model called for it."""
     if not row["same"] or row["outcome"] != OutcomeStatus.FAILED:

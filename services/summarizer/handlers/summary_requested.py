@@ -1,7 +1,8 @@
 """summary-requested: write the lead's summary once, whoever else asks, and tell all of them."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Protocol, cast
 from uuid import UUID, uuid5
@@ -58,6 +59,14 @@ class Quota(Protocol):
     async def give_back(self, user: str, request: UUID, *, day: date) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A request under way in this process, and where its reply will go."""
+
+    reply_to: str | None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class SummaryRequestedHandler:
     """Applies requests. `patience` is how long one may take, from its first delivery on."""
 
@@ -81,7 +90,7 @@ class SummaryRequestedHandler:
         self._quota = quota
         self._metrics = metrics
         self._patience = patience
-        self._at_work: set[UUID] = set()
+        self._at_work: dict[UUID, _Work] = {}
 
     async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Apply each event; also those applied before, whose followers may not have heard."""
@@ -89,13 +98,18 @@ class SummaryRequestedHandler:
 
     async def _apply(self, event: Event) -> Outcome:
         _check(event)
-        if event.id in self._at_work:  # published twice, when the answer to the first was lost
-            return ANSWERED_LATER
-        self._at_work.add(event.id)
+        while (earlier := self._at_work.get(event.id)) is not None:
+            # Published twice, when the answer to the first was lost: one reply does.
+            if event.reply_to in {None, earlier.reply_to}:
+                return ANSWERED_LATER
+            # Asked again through another process, to which the first's reply does not go.
+            await earlier.ended.wait()
+        work = self._at_work[event.id] = _Work(event.reply_to)
         try:
             return await self._see_to(event)
         finally:
-            self._at_work.discard(event.id)
+            del self._at_work[event.id]
+            work.ended.set()
 
     async def _see_to(self, event: Event) -> Outcome:
         request = _request(event, patience=self._patience)
@@ -141,7 +155,7 @@ class SummaryRequestedHandler:
             opened = await self._summaries.open(request)
             if not isinstance(opened, Known):
                 return opened
-            resumed = await self._summaries.resume(request.event, take_over=take_over)
+            resumed = await self._summaries.resume(request, take_over=take_over)
             if isinstance(resumed, Finished):
                 return replace(resumed, outcome=replace(resumed.outcome, repeated=True))
             if resumed is not None:

@@ -18,6 +18,7 @@ from shared.storage.pool import Database
 from shared.streams.codec import decode
 from shared.streams.entries import entries_of
 from tests.integration.summarizer.conftest import OpenDesk
+from tests.support.eventually import eventually
 from tests.support.summaries import (
     Says,
     Waits,
@@ -53,6 +54,16 @@ async def change(database: Database, lead_id: UUID, city: str) -> None:
             " summary_stale = summary IS NOT NULL WHERE id = $1",
             lead_id,
             city,
+        )
+
+
+async def waits_for_a_lock(database: Database) -> bool:
+    async with database.connection() as connection:
+        return bool(
+            await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
         )
 
 
@@ -231,6 +242,91 @@ async def test_same_event_twice_at_once_is_answered_once(
         outcomes = await asyncio.gather(desk.ask(event), desk.ask(event))
     assert sorted(outcome.answered for outcome in outcomes) == [False, True]
     assert provider.calls == 1
+
+
+async def test_same_event_from_another_process_is_answered_there_too(
+    database: Database, desk_of: OpenDesk
+) -> None:
+    event = requested(await stored_lead(database), reply_to="reply:1")
+    provider = Waits()
+    async with desk_of(provider) as desk:
+        first = asyncio.create_task(desk.ask(event), name="first")
+        await provider.asked.wait()
+        second = asyncio.create_task(desk.ask(replace(event, reply_to="reply:2")), name="second")
+        await asyncio.sleep(0)  # in which it finds the first at work
+        provider.go.set()
+        outcomes = await asyncio.gather(first, second)
+    assert [outcome.answered for outcome in outcomes] == [True, True]
+    assert outcomes[0].body == outcomes[1].body
+    assert provider.calls == 1
+
+
+class TestRepeatedByAnotherProcess:
+    """A request that joined another one's work is asked for again, with another reply address."""
+
+    async def test_the_end_goes_to_the_latest_address(
+        self, database: Database, redis: Redis, desk_of: OpenDesk
+    ) -> None:
+        lead_id = await stored_lead(database)
+        joined = requested(lead_id, reply_to="reply:old")
+        async with desk_of(provider := Waits()) as desk:
+            leader = asyncio.create_task(desk.ask(requested(lead_id)), name="leader")
+            await provider.asked.wait()
+            for address in ("reply:old", "reply:new"):
+                outcome = await desk.ask(replace(joined, reply_to=address))
+                assert outcome.status is OutcomeStatus.JOINED
+            provider.go.set()
+            await leader
+        assert await redis.exists("reply:old") == 0
+        assert await redis.xlen("reply:new") == 1
+
+    async def test_also_when_the_end_comes_at_the_same_time(
+        self, database: Database, redis: Redis, desk_of: OpenDesk
+    ) -> None:
+        lead_id = await stored_lead(database)
+        joined = requested(lead_id, reply_to="reply:old")
+        async with desk_of(provider := Waits()) as desk, database.connection() as connection:
+            leader = asyncio.create_task(desk.ask(requested(lead_id)), name="leader")
+            await provider.asked.wait()
+            await desk.ask(joined)
+            async with connection.transaction():
+                await connection.execute(
+                    "UPDATE leads.summary SET reply_to = 'reply:new' WHERE id = $1", joined.id
+                )
+                provider.go.set()
+                await eventually(lambda: waits_for_a_lock(database))
+            await leader
+        assert await redis.exists("reply:old") == 0
+        assert await redis.xlen("reply:new") == 1
+
+    async def test_it_is_answered_at_once_when_the_end_came_first(
+        self, database: Database, desk_of: OpenDesk
+    ) -> None:
+        lead_id = await stored_lead(database)
+        joined = requested(lead_id, reply_to="reply:old")
+        async with desk_of(provider := Waits()) as desk, database.connection() as connection:
+            leader = asyncio.create_task(desk.ask(requested(lead_id)), name="leader")
+            await provider.asked.wait()
+            await desk.ask(joined)
+            async with connection.transaction():
+                await connection.execute(
+                    "UPDATE leads.summary SET state = 'failed', reason = 'expired', "
+                    "finished_at = now() WHERE id = $1",
+                    joined.id,
+                )
+                again = asyncio.create_task(
+                    desk.ask(replace(joined, reply_to="reply:new")), name="again"
+                )
+                await eventually(lambda: waits_for_a_lock(database))
+                # Not before: whoever records an event waits for a change of its row.
+                await connection.execute(
+                    "UPDATE leads.event SET outcome = 'failed', detail = $2 WHERE id = $1",
+                    joined.id,
+                    '{"reason": "expired"}',
+                )
+            assert reason(await again) == FailureReason.EXPIRED
+            provider.go.set()
+            await leader
 
 
 async def test_same_id_for_another_wish_is_refused(database: Database, desk_of: OpenDesk) -> None:
