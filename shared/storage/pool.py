@@ -109,6 +109,7 @@ async def open_database(
         timeout=seconds,
         command_timeout=seconds,
         statement_cache_size=0 if pooled else 100,
+        reset=_leave_as_it_is,
         server_settings={
             "application_name": "leads",
             "timezone": "UTC",
@@ -117,3 +118,11 @@ async def open_database(
     )
     async with pool:
         yield Database(pool, settings)
+
+
+async def _leave_as_it_is(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Nothing outlasts a transaction here, so the next user has nothing to be spared.
+
+    asyncpg would otherwise ask the server to reset the session each time a connection comes
+    back, which its user has to wait for.
+    """

@@ -91,15 +91,15 @@ class Replies:
         milliseconds = int(self._block / timedelta(milliseconds=1))
         with translated_errors():
             reply = await self._reader.xread({self.address: last_id}, block=milliseconds)
+            for entry in read_entries(reply):
+                last_id = entry.id
+                self._wake(entry.fields)
             async with self._reader.pipeline(transaction=False) as pipeline:
                 # What was read is somebody's personal data, and nobody's to read again.
                 pipeline.xtrim(self.address, minid=_behind(last_id), approximate=False)
                 # Keeps the stream while its reader lives, and only then.
                 pipeline.expire(self.address, TIME_TO_LIVE)
                 await pipeline.execute()
-        for entry in read_entries(reply):
-            last_id = entry.id
-            self._wake(entry.fields)
         return last_id
 
     def _wake(self, fields: Fields) -> None:

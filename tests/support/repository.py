@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("services", "shared", "ops", "devstack")
+PRODUCT = ("services", "shared", "ops", "devstack", "bench")
 
 # What a checkout holds that is not the repository's: git, environments, caches and data.
 _MADE = {"__pycache__", "node_modules"}

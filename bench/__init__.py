@@ -1,0 +1,1 @@
+"""How fast the system is, beside the least that could do the same: `make bench`."""

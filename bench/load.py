@@ -1,0 +1,103 @@
+"""Load by wrk: a closed loop of connections that each wait for their answer."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).with_name("load.lua")
+GRACE = timedelta(seconds=30)
+
+
+class NoLoadError(Exception):
+    """wrk is not there, or what it was answered is not what was to be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What to ask for, over and over: `paths` in turn, or the first with a numbered `body`.
+
+    `{n}` in the body is a number that no other request has. Every answer must have the
+    `status` and hold the text `holds`.
+    """
+
+    paths: Sequence[str]
+    method: str = "GET"
+    headers: Mapping[str, str]
+    body: str | None = None
+    status: int = 200
+    holds: str = ""
+    connections: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one round came to; latencies in milliseconds."""
+
+    answers: int
+    per_second: float
+    p50: float
+    p99: float
+
+
+async def run(url: str, load: Load, *, seconds: float, scratch: Path) -> Round:
+    """Ask for a while; raises `NoLoadError` for a single answer that is another one."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise NoLoadError("wrk is not installed: apt-get install wrk")
+    plan = scratch / "load.json.lua"
+    plan.write_text(_lua(load))
+    process = await asyncio.create_subprocess_exec(
+        *(program, "-t1", f"-c{load.connections}", f"-d{seconds:g}s", "--timeout", "30s"),
+        *("-s", str(SCRIPT), url, "--", str(plan)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(seconds + GRACE.total_seconds()):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return _round(output.decode())
+
+
+def _lua(load: Load) -> str:
+    """Return the load as the Lua table that the script reads."""
+    fields = {
+        "method": load.method,
+        "status": load.status,
+        "holds": load.holds,
+        "first_number": time.time_ns() // 1_000,
+        **({} if load.body is None else {"body": load.body}),
+    }
+    lines = [f"[{_quoted(name)}] = {_quoted(value)}," for name, value in fields.items()]
+    headers = [f"[{_quoted(name)}] = {_quoted(value)}," for name, value in load.headers.items()]
+    paths = [f"{_quoted(path)}," for path in load.paths]
+    return "\n".join(
+        ("return {", *lines, "headers = {", *headers, "},", "paths = {", *paths, "},", "}")
+    )
+
+
+def _quoted(value: Any) -> str:
+    return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
+
+
+def _round(output: str) -> Round:
+    told = [line for line in output.splitlines() if line.startswith("{")]
+    if not told:
+        raise NoLoadError(f"wrk ended early:\n{output}")
+    result = json.loads(told[-1])
+    if result["wrong"] or result["errors"] or not result["answers"]:
+        raise NoLoadError(f"Not the answers that were to be measured: {told[-1]}")
+    return Round(
+        answers=result["answers"],
+        per_second=result["answers"] / result["seconds"],
+        p50=result["p50"],
+        p99=result["p99"],
+    )

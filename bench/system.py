@@ -1,0 +1,115 @@
+"""The whole system, and one user who is logged in."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+
+import asyncpg
+import httpx
+
+from devstack.console import Console
+from devstack.environment import make_plan, read_environment
+from devstack.free_ports import LOOPBACK, free_port
+from devstack.process import LineSink, ignore_line
+from devstack.scratch import scratch_directory
+from devstack.service import Service, ServiceSpec, module
+from devstack.stack import READY_PATH, run_stack
+from shared.background import background
+
+START = timedelta(seconds=60)
+POLL = timedelta(milliseconds=50)
+# A millisecond apart, so that any order of them is a real one.
+INSERT = """
+    INSERT INTO leads.lead (
+        id, external_id, first_name, last_name, email, email_key, phone, city, state, country,
+        source, created_at, updated_at
+    )
+    SELECT gen_random_uuid(), gen_random_uuid(), 'Ada', 'Lovelace ' || number, email, email,
+           '+44 20 7946 0018', 'London', 'England', 'United Kingdom', 'manual', time, time
+    FROM generate_series(1, $1::integer) AS number,
+         LATERAL (SELECT 'ada.' || number || '@example.com' AS email,
+                         now() - number * interval '1 millisecond' AS time) AS made
+    RETURNING id
+"""
+ACCOUNT = {"email": "ada@example.com", "password": "analytical engine"}
+
+
+class Quiet(Console):
+    """Drops what the services log: they still pay for writing it."""
+
+    def sink(self, name: str) -> LineSink:  # noqa: ARG002 (the base's)
+        return ignore_line
+
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where a running system is, and the headers that every request needs."""
+
+    url: str
+    dsn: str
+    headers: Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def running_system(**environment: str) -> AsyncGenerator[System]:
+    """Run a system of its own for the length of the block, with nobody's limits in force."""
+    with scratch_directory() as data:
+        port = free_port()
+        given = {"DATA_DIR": str(data), "PORT": str(port), "RATE_LIMIT": "off"} | environment
+        plan = make_plan(given)
+        async with background(run_stack(plan, Quiet()), name="stack"):
+            url = f"http://{LOOPBACK}:{port}"
+            await _until_ready(url)
+            yield System(url, _dsn(data), {"Authorization": f"Bearer {await _log_in(url)}"})
+
+
+@contextlib.asynccontextmanager
+async def running_limit(name: str, *arguments: str) -> AsyncGenerator[str]:
+    """Run one of the servers of `bench.limits`; yields its URL."""
+    port = free_port()
+    program = (*module(f"bench.limits.{name}"), str(port), *arguments)
+    service = Service(ServiceSpec(name, program, {}, port, "/"), on_line=ignore_line)
+    await service.start()
+    try:
+        await service.ready()
+        yield f"http://{LOOPBACK}:{port}"
+    finally:
+        await service.kill()
+
+
+async def stored_leads(system: System, count: int) -> list[str]:
+    """Store made-up leads behind the API's back; returns their ids."""
+    connection = await asyncpg.connect(system.dsn)
+    try:
+        rows = await connection.fetch(INSERT, count)
+        await connection.execute("VACUUM (ANALYZE) leads.lead")
+    finally:
+        await connection.close()
+    return [str(row["id"]) for row in rows]
+
+
+async def _until_ready(url: str) -> None:
+    async with asyncio.timeout(START.total_seconds()), httpx.AsyncClient(base_url=url) as http:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await http.get(READY_PATH)).status_code == HTTPStatus.OK:
+                    return
+            await asyncio.sleep(POLL.total_seconds())
+
+
+async def _log_in(url: str) -> str:
+    async with httpx.AsyncClient(base_url=url) as http:
+        (await http.post("/authentication/signup", json=ACCOUNT)).raise_for_status()
+        answer = (await http.post("/authentication/login", json=ACCOUNT)).raise_for_status()
+    return str(answer.json()["access_token"])
+
+
+def _dsn(data: Path) -> str:
+    kept = read_environment({"ENV_FILE": str(data / "stack.env")})
+    return kept["SUPABASE_CONNECTION_STRING"]

@@ -1,0 +1,123 @@
+"""The works that have a budget, each beside the least that could do the same."""
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import orjson
+
+from bench.load import Load
+from bench.measurement import Bench, Measurement, Target
+from bench.system import System, running_limit, running_system, stored_leads
+
+MODEL_SECONDS = 0.05
+CALLERS = 32
+CROWD = 256
+
+BARE = "bare aiohttp"
+# `{n}` is another number in every request.
+NEW_LEAD = orjson.dumps(
+    {
+        "firstName": "Ada",
+        "lastName": "Lovelace",
+        "email": "ada.{n}@example.com",
+        "phone": "+44 20 7946 0018",
+        "city": "London",
+        "country": "United Kingdom",
+    }
+).decode()
+
+
+async def cached_reads(bench: Bench) -> AsyncIterator[Measurement]:
+    """GET of one lead, from the cache and with the lead's version known."""
+    async with running_system() as system, running_limit("bare") as bare:
+        paths = [f"/leads/{lead_id}" for lead_id in await stored_leads(system, 100)]
+        whole = Load(paths=paths, headers=system.headers, holds="Lovelace")
+        known = Load(paths=paths, headers={**system.headers, "If-None-Match": '"1"'}, status=304)
+        limit, *works = await bench.measure(
+            Target(bare, Load(paths=["/"], headers={}, holds="xxx")),
+            Target(system.url, whole),
+            Target(system.url, known),
+        )
+        names = ("GET /leads/{id}, cached", "GET /leads/{id}, not modified")
+        for name, rounds in zip(names, works, strict=True):
+            yield Measurement(name, BARE, rounds, limit, budget=0.75)
+
+
+async def creates(bench: Bench) -> AsyncIterator[Measurement]:
+    """POST of a lead, answered when it is committed."""
+    async with (
+        running_system() as system,
+        running_limit("bare") as bare,
+        running_limit("insert", system.dsn) as insert,
+    ):
+        headers = {**system.headers, "Content-Type": "application/json"}
+        new = Load(
+            method="POST",
+            paths=["/leads"],
+            headers=headers,
+            body=NEW_LEAD,
+            status=201,
+            holds="Lovelace",
+            connections=CROWD,
+        )
+        least, plain, rounds = await bench.measure(
+            Target(bare, Load(paths=["/"], headers={}, holds="xxx", connections=CROWD)),
+            Target(insert, new),
+            Target(system.url, new),
+        )
+        yield Measurement("POST /leads", BARE, rounds, least, budget=0.25)
+        yield Measurement("POST /leads", "one INSERT a request", rounds, plain, budget=1.5)
+
+
+async def pages(bench: Bench) -> AsyncIterator[Measurement]:
+    """A page of a hundred leads out of many: the first beside one far down."""
+    async with running_system() as system:
+        await stored_leads(system, bench.rows)
+        first = Load(paths=["/leads?limit=100"], headers=system.headers, holds="Lovelace")
+        far = Load(
+            paths=[await _far_page(system, rows=bench.rows)],
+            headers=system.headers,
+            holds="Lovelace",
+        )
+        limits, rounds = await bench.measure(Target(system.url, first), Target(system.url, far))
+        name = f"GET /leads, the last page but one of {bench.rows:,} leads"
+        yield Measurement(name, "the first page", rounds, limits, budget=1 / 1.2)
+
+
+async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
+    """POST of a summary, with a model that takes its time."""
+    async with (
+        running_limit("model", str(MODEL_SECONDS)) as model,
+        running_system(GROQ_API_KEY="bench", GROQ_BASE_URL=f"{model}/v1") as system,
+    ):
+        ids = await stored_leads(system, 2_000)
+        for callers, budget in ((CALLERS, 0.95), (2 * CALLERS, None), (CROWD, None)):
+            work = Load(
+                method="POST",
+                paths=[f"/leads/{lead_id}/summary?regenerate=true" for lead_id in ids],
+                headers=system.headers,
+                holds="Ada Lovelace",
+                connections=callers,
+            )
+            alone = Load(paths=["/"], headers={}, holds="choices", connections=callers)
+            limits, rounds = await bench.measure(Target(model, alone), Target(system.url, work))
+            name = f"POST /leads/{{id}}/summary, {callers} callers"
+            yield Measurement(name, "the model alone", rounds, limits, budget=budget)
+
+
+async def _far_page(system: System, *, rows: int) -> str:
+    """Return the path of the last page but one, found as a client finds it."""
+    path = "/leads?limit=500"
+    async with httpx.AsyncClient(base_url=system.url, headers=system.headers) as http:
+        for _ in range(rows // 500 - 1):
+            answer = (await http.get(path)).raise_for_status()
+            path = answer.links["next"]["url"]
+    return path.replace("limit=500", "limit=100")
+
+
+WORKS: dict[str, Callable[[Bench], AsyncIterator[Measurement]]] = {
+    "reads": cached_reads,
+    "creates": creates,
+    "pages": pages,
+    "summaries": summaries,
+}
