@@ -1,0 +1,43 @@
+"""The measurement itself: it runs, and a wrong answer fails it."""
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.load import Load, NoLoadError, run
+from bench.system import running_limit
+from tests.support.repository import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+
+async def test_works_are_measured() -> None:
+    works = ("reads", "creates", "pages", "summaries")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench", *works),
+        *("--rounds", "1", "--seconds", "0.3", "--rows", "2000"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    assert output.decode().count("/leads") == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Load(paths=["/"], headers={}, status=201), Load(paths=["/"], headers={}, holds="Ada")],
+    ids=["status", "body"],
+)
+async def test_a_wrong_answer_is_no_figure(tmp_path: Path, wrong: Load) -> None:
+    async with running_limit("bare") as url:
+        right = await run(
+            url, Load(paths=["/"], headers={}, holds="xxx"), seconds=0.2, scratch=tmp_path
+        )
+        assert right.answers > 0
+        with pytest.raises(NoLoadError, match="Not the answers"):
+            await run(url, wrong, seconds=0.2, scratch=tmp_path)
