@@ -126,6 +126,7 @@ async def _provider(
             base_url=str(groq.groq_base_url),
             model=groq.groq_model,
             max_tokens=groq.groq_max_tokens,
+            concurrency=settings.summary.summary_concurrency,
         ) as provider:
             yield provider
     else:

@@ -91,15 +91,22 @@ class GroqProvider:
 
 @contextlib.asynccontextmanager
 async def open_groq(
-    *, api_key: str, base_url: str, model: str, max_tokens: int
+    *, api_key: str, base_url: str, model: str, max_tokens: int, concurrency: int
 ) -> AsyncGenerator[GroqProvider]:
-    """Open a client for `base_url`: a host, or a host and the path of its OpenAI-like API."""
+    """Open a client for `base_url`: a host, or a host and the path of its OpenAI-like API.
+
+    It has a connection for each of `concurrency` calls.
+    """
     url = httpx.URL(base_url)
     if url.path == "/":
         url = url.copy_with(path=GROQ_PATH)
     async with (
-        # The key goes where it was sent, and no further.
-        groq.DefaultAioHttpClient(follow_redirects=False) as http_client,
+        groq.DefaultAioHttpClient(
+            # The key goes where it was sent, and no further.
+            follow_redirects=False,
+            # By default a hundred: further calls would wait for one, and time out over that.
+            limits=httpx.Limits(max_connections=concurrency),
+        ) as http_client,
         groq.AsyncGroq(
             api_key=api_key, base_url=url, max_retries=0, http_client=http_client
         ) as client,

@@ -31,7 +31,11 @@ Open = Callable[..., AbstractAsyncContextManager[GroqProvider]]
 
 def open_at(url: Any, *, model: str = "openai/gpt-oss-20b") -> Any:
     return open_groq(
-        api_key="gsk_tests", base_url=str(HttpUrl(str(url))), model=model, max_tokens=500
+        api_key="gsk_tests",
+        base_url=str(HttpUrl(str(url))),
+        model=model,
+        max_tokens=500,
+        concurrency=10,
     )
 
 
