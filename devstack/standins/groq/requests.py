@@ -71,6 +71,11 @@ class CompletionRequest(BaseModel):
         return "\n".join(message.text for message in self.messages)
 
     @property
+    def first_wish(self) -> str:
+        """What the user said first: what follows may only say what was wrong with an answer."""
+        return next((message.text for message in self.messages if message.role == "user"), "")
+
+    @property
     def prompt_tokens(self) -> int:
         return count_tokens(self.prompt)
 

@@ -29,7 +29,7 @@ _FIRST_ACTIONS = (
 
 def write(request: CompletionRequest) -> str:
     """Returns the content of the completion, in the response format that was asked for."""
-    lead = find_lead(request.messages[-1].text)
+    lead = find_lead(request.first_wish)
     response_format = request.response_format
     if response_format.type == "text":
         return f"{summary(lead)} {next_action(lead)}"

@@ -84,6 +84,20 @@ async def test_writes_a_summary_that_fits_the_schema(client: groq.AsyncGroq) -> 
     assert content(await ask(client, response_format=strict(SCHEMA))) == content(answer)
 
 
+async def test_writes_about_the_same_lead_when_asked_again(client: groq.AsyncGroq) -> None:
+    conversation: list[Any] = [
+        {
+            "role": "system",
+            "content": 'Summarise the lead as {"summary": "...", "next_action": ""}.',
+        },
+        {"role": "user", "content": f"<lead>{json.dumps(LEAD)}</lead>"},
+        {"role": "assistant", "content": '{"summary": 1}'},
+        {"role": "user", "content": "That was not what is needed. Write the JSON again."},
+    ]
+    answer = await client.chat.completions.create(model=STRICT_MODEL, messages=conversation)
+    assert content(answer).startswith("Vlatka Rajković lives in Topola, Bor, Serbia")
+
+
 async def test_answers_in_groqs_shape(client: groq.AsyncGroq) -> None:
     raw = await client.chat.completions.with_raw_response.create(
         model=OTHER_MODEL, messages=[{"role": "user", "content": "Hello"}]
