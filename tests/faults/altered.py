@@ -53,9 +53,12 @@ async def altered_syncer(settings: SyncerSettings, wrap: Wrap) -> AsyncGenerator
 
 @asynccontextmanager
 async def altered_summarizer(
-    settings: SummarizerSettings, wrap: Wrap, *, provider: Provider
+    settings: SummarizerSettings, wrap: Wrap, *, provider: Provider | None = None
 ) -> AsyncGenerator[None]:
-    """Run a summarizer with wrapped handlers for the length of the block."""
+    """Run a summarizer with wrapped handlers for the length of the block.
+
+    `provider` replaces the one that the settings name.
+    """
     async with open_summarizer(settings, provider=provider) as context:
         altered = replace(context, subscriptions=tuple(_wrapped(context.subscriptions, wrap)))
         async with until_stopped(

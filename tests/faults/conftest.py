@@ -6,12 +6,16 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
 from devstack.scratch import scratch_directory
+from shared.storage.pool import Database
+from tests.faults.database import Tables
 from tests.faults.form import FULL, SEED
 from tests.faults.house import House, open_house
+from tests.faults.office import Office, environment_of
 
 HERE = str(Path(__file__).parent.relative_to(Path(__file__).parents[2]))
 
@@ -31,6 +35,17 @@ async def house(standing_house: House) -> AsyncGenerator[House]:
     await standing_house.repair()
     yield standing_house
     assert standing_house.crashed == []
+
+
+@pytest.fixture
+def office(database: Database, redis: Redis, postgres_dsn: str, redis_url: str) -> Office:
+    """Return an office with an empty database and Redis."""
+    return Office(
+        database=database,
+        redis=redis,
+        tables=Tables(postgres_dsn),
+        environment=environment_of(postgres_dsn=postgres_dsn, redis_url=redis_url),
+    )
 
 
 @pytest.fixture

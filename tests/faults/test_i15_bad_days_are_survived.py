@@ -1,0 +1,133 @@
+"""I15: on a provider's bad day each request ends with a reason, and no call passes the budget."""
+
+import random
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+
+from shared.domain.summary import FailureReason
+from tests.faults.conftest import Figure
+from tests.faults.database import Tables
+from tests.faults.form import FULL
+from tests.faults.office import Office
+from tests.support.bad_day import BadDay
+
+PATIENCE = timedelta(minutes=10)
+# A budget is kept for each model: two summarizers with two models share none.
+ONE_MODEL = ("openai/gpt-oss-20b", "openai/gpt-oss-20b")
+TWO_MODELS = ("openai/gpt-oss-20b", "openai/gpt-oss-120b")
+
+# One request for each lead: how it ended, and what became of its event.
+_ENDS = """
+    SELECT summary.state, summary.reason, event.outcome, event.detail ->> 'reason'
+    FROM leads.event LEFT JOIN leads.summary USING (id) WHERE event.type = 'summary-requested'
+"""
+_WRONG = """
+    SELECT count(*) FROM leads.lead
+    LEFT JOIN leads.summary ON summary.lead_id = lead.id AND summary.state = 'succeeded'
+    WHERE (lead.summary, lead.next_action) IS DISTINCT FROM (summary.summary, summary.next_action)
+       OR (lead.summary IS NULL) <> (lead.next_action IS NULL)
+       OR NOT starts_with(lead.summary, lead.first_name || ' ' || lead.last_name || ' lives in ')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rush:
+    """So many requests, each to end by its deadline, and a budget that is too small for them.
+
+    `at_once` is how many each summarizer works on.
+    """
+
+    requests: int
+    at_once: int
+    deadline: timedelta
+    calls: int
+    tokens: int
+
+    async def work_off(self, office: Office, day: BadDay, models: tuple[str, ...]) -> None:
+        """Have a summarizer for each of the models work until nothing is left to do."""
+        settings = {
+            "GROQ_TIMEOUT": "1",
+            "GROQ_MAX_TOKENS": "128",
+            "GROQ_REQUESTS_PER_MINUTE": str(self.calls),
+            "GROQ_TOKENS_PER_MINUTE": str(self.tokens),
+            "SUMMARY_CONCURRENCY": str(self.at_once),
+            "SUMMARY_DEADLINE": str(self.deadline.total_seconds()),
+        }
+        async with AsyncExitStack() as stack:
+            url = await stack.enter_async_context(day.serving())
+            for model in models:
+                summarizer = office.summarizer(url, GROQ_MODEL=model, **settings)
+                await stack.enter_async_context(summarizer)
+            await office.ask(self.requests)
+            await office.is_done(within=PATIENCE)
+
+    def check_budget(self, day: BadDay) -> None:
+        """Fail if more came in any sixty seconds, by the clock of the server that got it.
+
+        A call's place is given by another clock, and calls do not take equally long to get
+        here: the second that the product's minute has on top of sixty is for that.
+        """
+        came = {"calls": (day.most_calls, self.calls), "tokens": (day.most_tokens, self.tokens)}
+        beyond = [
+            f"{most:,} {what} a minute for {allowed:,}"
+            for what, (most, allowed) in came.items()
+            if most > allowed
+        ]
+        assert not beyond, ", ".join(beyond)
+
+
+# Too few calls for all requests, or too few tokens. In the short form whatever finds no place in
+# the first minute fails; in the full one it waits for the next.
+FEW = {
+    "calls": Rush(300, 50, timedelta(seconds=4), calls=240, tokens=240_000),
+    "tokens": Rush(300, 50, timedelta(seconds=4), calls=2_400, tokens=60_000),
+}
+MANY = {
+    "calls": Rush(10_000, 500, timedelta(seconds=60), calls=5_000, tokens=5_000_000),
+    "tokens": Rush(10_000, 500, timedelta(seconds=60), calls=50_000, tokens=2_000_000),
+}
+RUSHES = MANY if FULL else FEW
+
+
+async def ends_of(tables: Tables) -> Counter[str]:
+    """Count how requests ended; fails for one that has no end, no reason, or two of them."""
+    ends: Counter[str] = Counter()
+    for state, reason, outcome, told in await tables.rows(_ENDS):
+        if state == "succeeded":
+            assert (reason, outcome, told) == (None, "summarised", None)
+        else:
+            assert (state, outcome, told) == ("failed", "failed", FailureReason(reason))
+        ends[state] += 1
+    return ends
+
+
+@pytest.mark.parametrize("scarce", list(RUSHES))
+async def test_each_request_ends_and_the_budget_holds(
+    scarce: str, office: Office, chance: random.Random, figure: Figure
+) -> None:
+    rush, day = RUSHES[scarce], BadDay(chance)
+    await rush.work_off(office, day, ONE_MODEL)
+    ends = await ends_of(office.tables)
+    assert ends.total() == rush.requests
+    assert await office.tables.value(_WRONG) == 0, "leads with half a summary, or another's"
+    rush.check_budget(day)
+    figure(
+        f"{rush.requests:,} requests, {len(day.calls):,} calls, {day.failures}: {ends['failed']:,} "
+        f"failed with a reason; at most {day.most_calls:,} calls and {day.most_tokens:,} tokens a "
+        "minute"
+    )
+
+
+async def test_control_budgets_that_are_not_shared_are_passed(
+    office: Office, chance: random.Random, figure: Figure
+) -> None:
+    rush = replace(FEW["tokens"], calls=FEW["calls"].calls)
+    day = BadDay(chance)
+    await rush.work_off(office, day, TWO_MODELS)
+    with pytest.raises(AssertionError, match=r"calls a minute .* tokens a minute") as failed:
+        rush.check_budget(day)
+    figure(f"a budget for each replica: {str(failed.value).splitlines()[0]}")
