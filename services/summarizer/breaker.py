@@ -25,6 +25,7 @@ class Breaker:
         self._pause = pause.total_seconds()
         self._clock = clock
         self._run = 0
+        self._answers = 0
         self._opened_at: float | None = None
         self._probing = False
 
@@ -36,12 +37,12 @@ class Breaker:
     @contextlib.contextmanager
     def watch(self) -> Generator[None]:
         """Run one call; raises `ProviderError` with reason `circuit-open` instead of trying it."""
-        probing = self._admit()
+        probing, answers = self._admit(), self._answers
         try:
             yield
         except ProviderError as error:
             if error.reason in _OUTAGES:
-                self._failed()
+                self._failed(error.reason, since=answers)
             elif error.reason is not FailureReason.RATE_LIMITED:
                 self._answered()
             raise
@@ -66,7 +67,11 @@ class Breaker:
         self._probing = True
         return True
 
-    def _failed(self) -> None:
+    def _failed(self, reason: FailureReason, *, since: int) -> None:
+        if reason is FailureReason.TIMEOUT and since < self._answers:
+            # Calls that began together time out together, which is a run of them. Where others
+            # were answered meanwhile it is no outage.
+            return
         self._run += 1
         if self._run >= self._most:
             if self._opened_at is None:
@@ -76,5 +81,6 @@ class Breaker:
     def _answered(self) -> None:
         if self._opened_at is not None:
             log.info("breaker.closed")
+        self._answers += 1
         self._run = 0
         self._opened_at = None

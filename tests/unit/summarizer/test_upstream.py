@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -148,6 +149,19 @@ def test_breaker_takes_an_answer_for_a_sign_of_life(reason: FailureReason) -> No
     for _ in range(10):
         attempt(breaker, is_down(reason))
     assert not breaker.is_open
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_breaker_minds_calls_that_hang_together_unless_others_are_answered(
+    *, answered: bool
+) -> None:
+    breaker = Breaker(failures=3, pause=PAUSE)
+    with suppress(ProviderError), ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(breaker.watch())
+        attempt(breaker, None if answered else is_down(FailureReason.RATE_LIMITED))
+        raise is_down(FailureReason.TIMEOUT)
+    assert breaker.is_open is not answered
 
 
 def test_breaker_says_when_to_come_back() -> None:
