@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from services.api.problems import validation_problem
 from shared.events.lead_changes import GivenLead, LeadChanges, NotClearable
 from shared.events.lead_fields import Email, LeadFields
+from shared.events.wording import message_of
 
 # bcrypt, which Supabase hashes with, reads no further.
 PASSWORD_MAX_BYTES = 72
@@ -19,21 +20,6 @@ LONGEST_NAME = 60
 
 # Rows in a batch.
 MOST_ROWS = 500
-
-# What pydantic says in its own terms, said in the client's.
-MESSAGES = {
-    "missing": "Is required",
-    "extra_forbidden": "Is not a field that can be set",
-    "string_type": "Must be a string",
-    "list_type": "Must be an array",
-    "model_type": "Must be an object",
-    "string_too_short": "Must have at least {min_length} characters",
-    "too_short": "Must have at least {min_length} characters",
-    "string_too_long": "Must have at most {max_length} characters",
-    "too_long": "Must have at most {max_length} characters",
-    "uuid_parsing": "Must be a UUID",
-    "uuid_type": "Must be a UUID",
-}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -139,18 +125,8 @@ def check_new_password(password: str, *, min_length: int) -> None:
 
 def _explain(error: ValidationError) -> dict[str, str]:
     details = error.errors(include_url=False, include_input=False)
-    return {_name(detail): _message(detail) for detail in details[:MOST_ERRORS]}
+    return {_name(detail): message_of(detail) for detail in details[:MOST_ERRORS]}
 
 
 def _name(detail: ErrorDetails) -> str:
     return ".".join(str(part)[:LONGEST_NAME] for part in detail["loc"]) or "body"
-
-
-def _message(detail: ErrorDetails) -> str:
-    context = detail.get("ctx", {})
-    if context.get("min_length") == 1:
-        return "Must not be empty"
-    if context.get("field_type") == "List":
-        return f"Must have at most {context['max_length']} items"
-    words = MESSAGES.get(detail["type"])
-    return detail["msg"] if words is None else words.format_map(context)
