@@ -14,6 +14,13 @@ class UnavailableError(TransientError):
     """
 
 
+class UnfinishedError(Exception):
+    """A part of the work is done and kept; the rest goes on with another delivery.
+
+    For work that takes long: each part is a delivery of its own, with all its attempts.
+    """
+
+
 class PermanentError(Exception):
     """No retry will help: the event is parked as a dead letter, or the request refused.
 

@@ -7,7 +7,12 @@ from datetime import timedelta
 
 import structlog
 
-from shared.domain.errors import PermanentError, TransientError, UnavailableError
+from shared.domain.errors import (
+    PermanentError,
+    TransientError,
+    UnavailableError,
+    UnfinishedError,
+)
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.observability.tracebacks import told
@@ -99,6 +104,10 @@ class Processor:
         return await self._patience.wait_out(call)
 
     async def _reject(self, entry: Entry, error: Exception) -> None:
+        if isinstance(error, UnfinishedError):
+            self._circuit.succeeded(entry.event_id)
+            await self._retries.schedule(entry, attempt=1, delay=timedelta(0))
+            return
         self._circuit.failed(entry.event_id)
         if self._circuit.is_open and entry.is_text:
             await self._retry(entry, error, attempt=entry.attempt, delay=CIRCUIT_DELAY)

@@ -27,6 +27,10 @@ log = structlog.get_logger(__name__)
 # How many are looked at per round; the rest waits for the next one.
 PAGE = 100
 
+# Deliveries of an event that is never worked on alone: whatever else kills the process is
+# parked long before.
+MOST_DELIVERIES_BESIDE_OTHERS = 10
+
 
 class Reclaimer:
     """Claims entries whose lease is over and runs each by itself."""
@@ -48,6 +52,8 @@ class Reclaimer:
         self._crowd = crowd
         self._lease = settings.stream_lease
         self._max_deliveries = settings.stream_max_deliveries
+        if subscription.waits_for_others:
+            self._max_deliveries = max(self._max_deliveries, MOST_DELIVERIES_BESIDE_OTHERS)
         self._places = Slots(subscription.concurrency)
 
     async def reclaim(self) -> int:

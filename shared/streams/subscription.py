@@ -12,8 +12,9 @@ Handler = Callable[[Sequence[Event]], Awaitable[Sequence[Outcome]]]
 """Applies events of one type, in order; gives one outcome for each.
 
 Raises `UnavailableError` when a dependency is down (the runtime waits and calls again),
-`TransientError` to be called again later, `PermanentError` to have the event parked. When
-a batch fails, each of its events is tried alone, so that one does not fail for another.
+`TransientError` to be called again later, `UnfinishedError` to be called for the rest,
+`PermanentError` to have the event parked. When a batch fails, each of its events is tried
+alone, so that one does not fail for another.
 """
 
 
@@ -25,6 +26,9 @@ class Subscription:
     calls run at once, each with up to `batch` events and no longer than `deadline`.
     `is_settled` tells whether an event's effect is complete already. `also_trims` names
     streams that no group consumes, which are trimmed along with this one.
+
+    Calls of a subscription that `waits_for_others` need what its process does on other streams.
+    So they go on beside all else, and it takes more deaths to tell that they are the cause.
     """
 
     stream: str
@@ -35,3 +39,4 @@ class Subscription:
     concurrency: int = 1
     deadline: timedelta = timedelta(seconds=30)
     also_trims: tuple[str, ...] = ()
+    waits_for_others: bool = False

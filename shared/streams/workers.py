@@ -60,7 +60,7 @@ async def open_workers(
                     subscription,
                     dead_letters=dead_letters,
                     housekeeping=housekeeping,
-                    crowd=crowd,
+                    crowd=Crowd() if subscription.waits_for_others else crowd,
                     settings=settings,
                     stop=stop,
                 )
