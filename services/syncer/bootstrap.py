@@ -95,6 +95,7 @@ async def bootstrap(
                     handlers={SyncRequested.type: on_sync_requested},
                     is_settled=runs.has_ended,
                     deadline=settings.sync.sync_timeout * 3,
+                    waits_for_others=True,
                 ),
             ),
             dead_letters=DeadLetterRepository(database),
