@@ -11,8 +11,9 @@ from ops.output import as_json, print_json
 from ops.progress import progress_bar
 from ops.running import run, settings
 from ops.selecting import selecting, selection
-from shared.administration.lead_files import FileFormat, csv_header, csv_line
+from shared.domain.lead_file import FileFormat
 from shared.events.selection import Selection
+from shared.lead_files.writing import csv_header, csv_line
 from shared.settings import PostgresSettings
 from shared.storage.archive_copy import ArchiveCopy
 from shared.storage.event_archive import EventArchive

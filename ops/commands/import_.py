@@ -4,24 +4,33 @@ import contextlib
 import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import BinaryIO, TextIO
 
 import click
-import orjson
 from pydantic import ValidationError
 
 from ops.files import read, written
 from ops.output import as_json, confirm, print_json, yes
-from ops.progress import progress_bar
-from ops.running import open_servers, operator, run, settings
-from shared.administration.lead_files import FileFormat, Row, read_rows
-from shared.administration.lead_import import ImportReport, LeadImport, check_rows
+from ops.progress import Bar, progress_bar
+from ops.running import Servers, open_servers, operator, run, settings
+from shared.domain.lead_file import FileFormat, ImportMode
+from shared.events.envelope import new_id
+from shared.lead_files.dry_run import DryRun
+from shared.lead_files.importing import ImportReport, RowProblem, WriteRows, import_rows
+from shared.lead_files.reading import Row, lines_of, read_rows
+from shared.lead_files.row_events import Import, RowEvents, row_event_id
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.archive_copy import ArchiveCopy, ArchivedEvent
+from shared.storage.event_store import EventStore
+from shared.storage.import_repository import ImportRepository
 from shared.storage.pool import open_database
+from shared.streams.import_jobs import ImportJobs
 
 EVENTS_BATCH = 500
+# How long a syncer may take to write a window of rows.
+PATIENCE = timedelta(seconds=60)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,18 +44,18 @@ class EventsReport:
 
 
 class Refuse:
-    """Tells of bad rows: on standard error, or in a file when there is one."""
+    """Tells of rows that were not written: on standard error, or in a file when there is one."""
 
     def __init__(self, file: BinaryIO | None) -> None:
         self._file = file
 
-    def __call__(self, row: Row) -> None:
-        """Tell of one row: its number and why it is none, not what it says."""
+    def __call__(self, problem: RowProblem) -> None:
+        """Tell of one row: its number and the reasons, not what it says."""
         if self._file is not None:
-            self._file.write(orjson.dumps({"row": row.number, "errors": dict(row.errors)}) + b"\n")
+            self._file.write(problem.line())
         else:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in row.errors.items())
-            click.echo(f"Row {row.number}: {reasons}", err=True)
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in problem.errors.items())
+            click.echo(f"Row {problem.row}: {reasons}", err=True)
 
 
 @click.group("import")
@@ -77,7 +86,7 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
     type=click.Choice([one.value for one in FileFormat]),
     help="Default: by the file's name.",
 )
-@click.option("--dry-run", is_flag=True, help="Only check every row.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would become of the rows.")
 @click.option("--errors", help="Write bad rows' numbers and reasons to this file, as NDJSON.")
 @yes
 @as_json
@@ -100,7 +109,7 @@ def import_leads(
         confirm(f"Create the leads in {path}?", yes=yes)
     with _refusing(errors) as refuse:
         report = run(_leads(path, chosen, refuse, dry_run=dry_run, quiet=as_json))
-    _end(report, good=not (report.invalid or report.unknown), as_json=as_json)
+    _end(report, good=not (report.invalid or report.refused or report.unknown), as_json=as_json)
 
 
 async def _events(path: str, *, quiet: bool) -> EventsReport:
@@ -140,22 +149,42 @@ async def _leads(
     path: str, file_format: FileFormat, refuse: Refuse, *, dry_run: bool, quiet: bool
 ) -> ImportReport:
     with read(path) as file, progress_bar("Importing", total=None, quiet=quiet) as bar:
-
-        def watch(report: ImportReport) -> None:
-            bar.show(report.rows, note=f"{report.invalid:,} bad")
-
-        rows = read_rows(file, file_format)
-        if dry_run:
-            return await check_rows(rows, refuse=refuse, watch=watch)
+        rows = read_rows(lines_of(file), file_format)
         async with open_servers() as servers:
+            if dry_run:
+                rehearsal = DryRun(ImportRepository(servers.database), ImportMode.CREATE)
+                return await _write(rows, rehearsal.write, refuse, bar)
             log = AdminLog(servers.database)
             async with log.recording(
                 "import leads", actor=operator(), detail={"file": path}
             ) as recording:
-                importing = LeadImport(servers.redis, servers.database, imported_by="operator")
-                report = await importing.run(rows, refuse=refuse, watch=watch)
+                report = await _write(rows, _row_events(servers).write, refuse, bar)
                 recording.affected = report.created
             return report
+
+
+async def _write(rows: Iterator[Row], write: WriteRows, refuse: Refuse, bar: Bar) -> ImportReport:
+    report = ImportReport()
+    async with contextlib.aclosing(import_rows(rows, write)) as steps:
+        async for step in steps:
+            report = step.report
+            for problem in step.problems:
+                refuse(problem)
+            bar.show(report.rows, note=f"{report.problems:,} bad")
+    return report
+
+
+def _row_events(servers: Servers) -> RowEvents:
+    import_id = row_event_id(new_id(), 0)
+    of = Import(
+        id=import_id,
+        mode=ImportMode.CREATE,
+        created_by="operator",
+        source="ops",
+        correlation_id=str(import_id),
+    )
+    events = EventStore(servers.database)
+    return RowEvents(ImportJobs(servers.redis), events, of, patience=PATIENCE)
 
 
 @contextlib.contextmanager

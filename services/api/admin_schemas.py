@@ -15,8 +15,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from services.api.lead_queries import Instant
-from services.api.paging import PageQuery, Query
+from services.api.paging import PageQuery
 from services.api.problems import validation_problem
+from services.api.query_parameters import Query
 from services.api.replay_runner import ACTOR
 from shared.events.catalog import STREAMS, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin

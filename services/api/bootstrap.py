@@ -27,6 +27,7 @@ from services.api.handlers.lead_batches import LeadBatchHandlers
 from services.api.handlers.lead_changes import LeadChangeHandlers
 from services.api.handlers.lead_export import LeadExportHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
+from services.api.handlers.lead_import import LeadImportHandlers
 from services.api.handlers.lead_list import LeadListHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
@@ -35,7 +36,7 @@ from services.api.idempotency import IdempotencyKeys
 from services.api.lead_lookup import LeadLookup
 from services.api.limits import CallLimits, LoginLimits
 from services.api.replay_runner import ReplayRunner
-from services.api.settings import ApiSettings
+from services.api.settings import ApiSettings, HttpSettings
 from services.api.summary_progress import SummaryProgress
 from shared.administration.dead_letters import DeadLetters
 from shared.administration.replays import Replays
@@ -55,6 +56,8 @@ from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.accepted import AcceptedEvents
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.connection import open_redis, ping
+from shared.streams.import_files import ImportFiles
+from shared.streams.import_jobs import ImportJobs
 from shared.streams.inspection import Inspector
 from shared.streams.keyed_requests import KeyedRequests
 from shared.streams.publisher import Publisher, open_publisher
@@ -155,6 +158,9 @@ def _join(
             exchange=exchange, keys=keyed, lookup=lookup, settings=http
         ),
         lead_batches=LeadBatchHandlers(exchange=exchange, keys=keyed, settings=http),
+        lead_imports=LeadImportHandlers(
+            exchange=exchange, keys=keyed, files=ImportFiles(clients.redis), settings=http
+        ),
         lists=LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
         exports=LeadExportHandlers(LeadExport(clients.database)),
         histories=LeadHistoryHandlers(
@@ -171,12 +177,21 @@ def _join(
             progress=SummaryProgress(exchange, summaries, patience=http.summary_timeout),
             summary_timeout=http.summary_timeout,
         ),
-        operations=OperationHandlers(
-            OperationRepository(clients.database), accepted, timeout=http.read_timeout
-        ),
+        operations=_join_operations(clients, accepted, http),
         health=_join_health(clients, verifier),
         documents=DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
         admin=_join_administration(settings, clients, exchange, accepted),
+    )
+
+
+def _join_operations(
+    clients: Clients, accepted: AcceptedEvents, http: HttpSettings
+) -> OperationHandlers:
+    return OperationHandlers(
+        OperationRepository(clients.database),
+        accepted,
+        ImportJobs(clients.redis),
+        timeout=http.read_timeout,
     )
 
 

@@ -15,6 +15,7 @@ from services.api.handlers.lead_batches import LeadBatchHandlers
 from services.api.handlers.lead_changes import LeadChangeHandlers
 from services.api.handlers.lead_export import LeadExportHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
+from services.api.handlers.lead_import import LeadImportHandlers
 from services.api.handlers.lead_list import LeadListHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
@@ -45,6 +46,7 @@ class ApiContext:
     leads: LeadHandlers
     lead_changes: LeadChangeHandlers
     lead_batches: LeadBatchHandlers
+    lead_imports: LeadImportHandlers
     lists: LeadListHandlers
     exports: LeadExportHandlers
     histories: LeadHistoryHandlers

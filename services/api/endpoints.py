@@ -11,6 +11,7 @@ from services.api.openapi import (
     changes,
     documents,
     health,
+    imports,
     lead_writes,
     leads,
     operations,
@@ -111,6 +112,13 @@ ENDPOINTS = (
         lead_writes.UPSERT,
     ),
     Endpoint("POST", "/leads/batch", lambda api: api.lead_batches.write, lead_writes.BATCH),
+    Endpoint(
+        "POST",
+        "/leads/import",
+        lambda api: api.lead_imports.begin,
+        imports.IMPORT,
+        is_bounded=True,
+    ),
     Endpoint("POST", "/leads/{id}/summary", lambda api: api.summaries.request, summaries.REQUEST),
     Endpoint(
         "GET", "/leads/{id}/summaries", lambda api: api.histories.list_summaries, summaries.LIST
@@ -118,6 +126,9 @@ ENDPOINTS = (
     Endpoint("GET", "/leads/{id}/history", lambda api: api.histories.list_events, leads.HISTORY),
     Endpoint("GET", "/changes", lambda api: api.changes.follow, changes.FOLLOW),
     Endpoint("GET", "/operations/{id}", lambda api: api.operations.read, operations.READ),
+    Endpoint(
+        "GET", "/operations/{id}/errors", lambda api: api.operations.errors, operations.ERRORS
+    ),
     Endpoint(
         "POST",
         "/authentication/signup",
@@ -161,7 +172,7 @@ def routes(context: ApiContext) -> Sequence[Route]:
             endpoint.access,
             endpoint.is_bounded,
             endpoint.is_limited,
-            None if endpoint.is_lenient else endpoint.description.query_names,
+            None if endpoint.is_lenient else endpoint.description.known_parameters,
         )
         for endpoint in ENDPOINTS
     ]

@@ -10,9 +10,10 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from services.api.paging import PageQuery, Query
-from shared.administration.lead_files import FileFormat
+from services.api.paging import PageQuery
+from services.api.query_parameters import Query
 from shared.domain.lead import LeadStatus, email_key
+from shared.domain.lead_file import FileFormat
 from shared.events.lead_fields import TEXT, Cleaned
 from shared.storage.lead_filters import MOST_WORDS, LeadFilters
 from shared.storage.lead_search import LeadSort

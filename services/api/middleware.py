@@ -136,7 +136,7 @@ class Gateway:
             self._check_operator(call.request)
         # Most addresses have no parameters, and then none are looked for.
         if route.parameters is not None and call.request.rel_url.raw_query_string:
-            refuse_unknown(call.request.query, known=route.parameters)
+            refuse_unknown(call.request.query, route.parameters)
         if route.is_bounded:
             return await route.handler(call)
         async with asyncio.timeout(self._request_seconds):

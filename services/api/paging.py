@@ -9,19 +9,17 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from aiohttp import web
-from multidict import MultiMapping
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from services.api.problems import Problem, validation_problem
+from services.api.problems import Problem
+from services.api.query_parameters import Query
 from services.api.responses import WholeResponse, json_response
-from services.api.schemas import parse
 from shared.storage.position import Position
 
 DEFAULT_LIMIT = 100
@@ -45,12 +43,6 @@ def _whole_number(value: Any) -> Any:
     raise PydanticCustomError("limit", "Must be a whole number from 1 to {most}", {"most": MOST})
 
 
-class Query(BaseModel):
-    """The parameters of an address, under their JSON names."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
-
-
 class PageQuery(Query):
     """Which page: how many to it, and behind which cursor."""
 
@@ -63,14 +55,6 @@ class PageQuery(Query):
         str | None,
         Field(description="Where the page begins: a cursor out of a `Link` header"),
     ] = None
-
-
-Model = TypeVar("Model", bound=Query)
-
-
-def parse_query(model: type[Model], query: MultiMapping[str]) -> Model:
-    """Read an address's parameters; raises `Problem` 400 that names every wrong one."""
-    return parse(model, dict(query))
 
 
 def page_response(

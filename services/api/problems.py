@@ -22,6 +22,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "not-found": (404, "There is nothing at this address"),
     "lead-not-found": (404, "There is no such lead"),
     "operation-not-found": (404, "There is no such operation"),
+    "errors-not-found": (404, "There is no error file"),
     "dead-letter-not-found": (404, "There is no such dead letter"),
     "replay-not-found": (404, "There is no such replay"),
     "sync-not-found": (404, "There is no such sync"),

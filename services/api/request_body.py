@@ -1,8 +1,9 @@
 """Reading a request's body: bounded, in time, and strictly JSON."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
 from datetime import timedelta
 from typing import Any, NoReturn, cast
 
@@ -55,6 +56,34 @@ def parse_json(body: bytes) -> object:
     return value
 
 
+async def read_chunks(
+    request: web.BaseRequest,
+    *,
+    size: int,
+    within: timedelta,
+    limit: int,
+    media_types: Collection[str],
+) -> AsyncGenerator[bytes]:
+    """Yield a body of `limit` bytes at most as it comes, `size` bytes at a time.
+
+    Each chunk may take as long as a whole body elsewhere. Raises like `read_json_object`.
+    """
+    _check_media_type(request, media_types)
+    await _begin(request, limit)
+    left = limit
+    while True:
+        with _arrival():
+            async with asyncio.timeout(within.total_seconds()):
+                chunk = await _read_chunk(request, size)
+        left -= len(chunk)
+        if left < 0:
+            raise _too_large(limit)
+        if chunk:
+            yield chunk
+        if len(chunk) < size:
+            return
+
+
 def _check_media_type(request: web.BaseRequest, media_types: Collection[str]) -> None:
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem("unsupported-media-type", "Send the body without a Content-Encoding")
@@ -65,16 +94,36 @@ def _check_media_type(request: web.BaseRequest, media_types: Collection[str]) ->
 
 
 async def _read(request: web.BaseRequest, *, within: timedelta, limit: int) -> bytes:
+    await _begin(request, limit)
+    with _arrival():
+        async with asyncio.timeout(within.total_seconds()):
+            return await _read_all(request, limit)
+
+
+async def _begin(request: web.BaseRequest, limit: int) -> None:
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     await _answer_expectation(request)
+
+
+@contextlib.contextmanager
+def _arrival() -> Generator[None]:
+    """Raise `Problem` for a body that does not arrive as it should."""
     try:
-        async with asyncio.timeout(within.total_seconds()):
-            return await _read_all(request, limit)
+        yield
     except web.RequestPayloadError as error:
         raise Problem("malformed-request", "The body is not framed as HTTP requires") from error
     except TimeoutError as error:
         raise Problem("body-timeout", "The body took too long to arrive") from error
+    except ConnectionError as error:
+        raise Problem("malformed-request", "The body broke off") from error
+
+
+async def _read_chunk(request: web.BaseRequest, size: int) -> bytes:
+    try:
+        return await request.content.readexactly(size)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
 
 
 async def _read_all(request: web.BaseRequest, limit: int) -> bytes:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from services.api.auth.identity import User
 from services.api.problems import Problem
+from services.api.query_parameters import KnownParameters
 
 
 class Access(Enum):
@@ -60,7 +61,7 @@ class Route:
     access: Access = Access.USER
     is_bounded: bool = False
     is_limited: bool = True
-    parameters: frozenset[str] | None = frozenset()
+    parameters: KnownParameters | None = KnownParameters()
 
 
 @dataclass(frozen=True, slots=True)

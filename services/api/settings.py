@@ -95,6 +95,7 @@ class HttpSettings(SettingsGroup):
     read_timeout: Duration = timedelta(seconds=1.8)
     body_timeout: Duration = timedelta(seconds=10)
     request_timeout: Duration = timedelta(seconds=45)
+    import_max_bytes: int = Field(default=64 << 20, ge=1)
     shutdown_deadline: Duration = timedelta(seconds=8)
 
     @property

@@ -30,6 +30,7 @@ class StreamedResponse(web.StreamResponse):
     ) -> None:
         super().__init__(headers=headers)
         self.on_end: Callable[[], None] | None = None
+        self.is_empty = not first
         self._first = first
         self._rest = rest
 

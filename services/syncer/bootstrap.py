@@ -8,6 +8,7 @@ import aiohttp
 from redis.asyncio import Redis
 
 from services.syncer.aftermath import Aftermath, erasing
+from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.handlers.lead_deleted import LeadDeletedHandler
 from services.syncer.handlers.lead_updated import LeadUpdatedHandler
@@ -18,6 +19,7 @@ from services.syncer.sources import LeadSource
 from services.syncer.sources.randomuser import RandomUserSource
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
+from shared.events.import_events import ImportRequested
 from shared.events.lead_events import (
     LeadCreated,
     LeadDeleted,
@@ -27,6 +29,7 @@ from shared.events.lead_events import (
 )
 from shared.storage.dead_letter_repository import DeadLetterRepository
 from shared.storage.event_store import EventStore
+from shared.storage.import_repository import ImportRepository
 from shared.storage.lead_creation import LeadCreationRepository
 from shared.storage.lead_deletion import LeadDeletionRepository
 from shared.storage.lead_update import LeadUpdateRepository
@@ -35,6 +38,8 @@ from shared.storage.pool import Database, open_database
 from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.connection import open_redis
 from shared.streams.erasure import StreamErasure
+from shared.streams.import_files import ImportFiles
+from shared.streams.import_jobs import ImportJobs
 from shared.streams.publish_once import OncePublisher
 from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.subscription import Handler, Subscription
@@ -97,10 +102,29 @@ async def bootstrap(
                     deadline=settings.sync.sync_timeout * 3,
                     waits_for_others=True,
                 ),
+                _imports(database, redis, events, max_bytes=settings.streams.stream_max_bytes),
             ),
             dead_letters=DeadLetterRepository(database),
             once=once,
         )
+
+
+def _imports(
+    database: Database, redis: Redis, events: EventStore, *, max_bytes: int
+) -> Subscription:
+    on_import_requested = ImportRequestedHandler(
+        ImportFiles(redis),
+        ImportJobs(redis, max_bytes=max_bytes),
+        ImportRepository(database),
+        events,
+    )
+    return Subscription(
+        stream=catalog.IMPORTS,
+        group=catalog.SYNCER,
+        handlers={ImportRequested.type: on_import_requested},
+        is_settled=events.is_applied,
+        waits_for_others=True,
+    )
 
 
 def _lead_handlers(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.events.data import EventData
+from shared.events.import_events import ImportRequested
 from shared.events.lead_events import (
     LeadChanged,
     LeadCreated,
@@ -17,6 +18,7 @@ from shared.events.summary_events import SummaryRequested
 LEADS = "stream:leads"
 SUMMARIES = "stream:summaries"
 SYNC = "stream:sync"
+IMPORTS = "stream:imports"
 CHANGES = "stream:changes"
 
 SYNCER = "syncer"
@@ -39,9 +41,10 @@ class Flow:
 FLOWS = (
     Flow(event=LeadCreated, stream=LEADS, producers=("api", "syncer", "ops"), groups=(SYNCER,)),
     Flow(event=LeadUpdated, stream=LEADS, producers=("api",), groups=(SYNCER,)),
-    Flow(event=LeadUpserted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
+    Flow(event=LeadUpserted, stream=LEADS, producers=("api", "syncer"), groups=(SYNCER,)),
     Flow(event=LeadDeleted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=SyncRequested, stream=SYNC, producers=("syncer", "api", "ops"), groups=(SYNCER,)),
+    Flow(event=ImportRequested, stream=IMPORTS, producers=("api",), groups=(SYNCER,)),
     Flow(event=SummaryRequested, stream=SUMMARIES, producers=("api", "ops"), groups=(SUMMARIZER,)),
     Flow(event=LeadChanged, stream=CHANGES, producers=("syncer", "summarizer"), groups=()),
 )

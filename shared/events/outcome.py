@@ -15,6 +15,7 @@ class OutcomeStatus(StrEnum):
     DUPLICATE = "duplicate"
     KEY_REUSED = "key-reused"
     SYNCED = "synced"
+    IMPORTED = "imported"
     SUMMARISED = "summarised"
     REUSED = "reused"
     NOT_FOUND = "not-found"

@@ -7,12 +7,13 @@ from uuid import UUID
 
 import orjson
 
+from shared.events.import_events import ImportRequested
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 
 # A summary's own row knows more than its event's: the model may still be at it.
 _SUMMARY = "SELECT lead_id, state, reason, detail FROM leads.summary WHERE id = $1"
-_EVENT = "SELECT subject, outcome, detail::text FROM leads.event WHERE id = $1"
+_EVENT = "SELECT type, subject, outcome, detail::text FROM leads.event WHERE id = $1"
 _DEAD_LETTER = "SELECT reason FROM leads.dead_letter WHERE event_id = $1::text"
 
 _SUCCESSES = frozenset(
@@ -36,12 +37,17 @@ class OperationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """An operation's state. `code` says why it failed; `details` are that failure's own."""
+    """An operation's state. `code` says why it failed; `details` are that failure's own.
+
+    `progress` is of an import: how many rows were seen to, and what became of them.
+    """
 
     status: OperationStatus
     lead_id: str | None = None
     code: str | None = None
     details: dict[str, Any] | None = None
+    progress: dict[str, int] | None = None
+    is_dry_run: bool = False
 
 
 class OperationRepository:
@@ -57,6 +63,8 @@ class OperationRepository:
             if row is not None:
                 return _summary(str(row["lead_id"]), row["state"], row["reason"], row["detail"])
             row = await connection.fetchrow(_EVENT, event_id)
+            if row is not None and row["type"] == ImportRequested.type:
+                return _import(row["outcome"], row["detail"])
             if row is not None:
                 return _applied(row["subject"], row["outcome"], row["detail"])
             reason = await connection.fetchval(_DEAD_LETTER, str(event_id))
@@ -78,6 +86,19 @@ def _summary(lead_id: str, state: str, reason: str | None, detail: str | None) -
             )
         case _:
             return Operation(status=OperationStatus.PENDING, lead_id=lead_id)
+
+
+def _import(outcome: str, detail: str | None) -> Operation:
+    told = orjson.loads(detail or b"{}")
+    progress, is_dry_run = told.pop("progress"), told.pop("dryRun")
+    is_done = outcome == OutcomeStatus.IMPORTED
+    return Operation(
+        status=OperationStatus.SUCCEEDED if is_done else OperationStatus.FAILED,
+        code=None if is_done else told.pop("code"),
+        details=told,
+        progress=progress,
+        is_dry_run=is_dry_run,
+    )
 
 
 def _applied(subject: str, outcome: str, detail: str | None) -> Operation:

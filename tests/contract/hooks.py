@@ -24,6 +24,12 @@ _picture: TypeAdapter[str] = TypeAdapter(Picture)
 _filter: TypeAdapter[LeadFilterQuery] = TypeAdapter(LeadFilterQuery)
 
 
+@schemathesis.serializer("text/csv", "application/x-ndjson")
+def as_it_is(_context: schemathesis.SerializationContext, value: object) -> bytes:
+    """Send a file's text, which is no JSON."""
+    return str(value).encode(errors="replace")
+
+
 @schemathesis.hook
 def filter_case(_context: schemathesis.HookContext, case: "schemathesis.Case[Any]") -> bool:
     """Leave out what is left to the API."""

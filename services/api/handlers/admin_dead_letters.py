@@ -7,8 +7,9 @@ from aiohttp import web
 
 from services.api.admin_schemas import LARGEST_ID, LetterConditions, LetterListQuery
 from services.api.json_bodies import json_body, json_value
-from services.api.paging import page_response, parse_query
+from services.api.paging import page_response
 from services.api.problems import Problem, validation_problem
+from services.api.query_parameters import parse_query
 from services.api.replay_runner import ACTOR
 from services.api.responses import empty_response, json_response
 from services.api.routing import Call

@@ -11,8 +11,8 @@ from aiohttp import web
 from pydantic import Field
 
 from services.api.event_stream import HEARTBEAT, event_stream, message
-from services.api.paging import Query, parse_query
 from services.api.problems import Problem, validation_problem
+from services.api.query_parameters import Query, parse_query
 from services.api.routing import Call
 from shared.streams.change_feed import ChangeFeed, Follower, order_of, parse_entry_id
 from shared.streams.entries import Entry

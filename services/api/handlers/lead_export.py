@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from aiohttp import web
 
 from services.api.lead_queries import LeadExportQuery
-from services.api.paging import parse_query
 from services.api.problems import Problem
+from services.api.query_parameters import parse_query
 from services.api.routing import Call
 from services.api.streaming import streamed
-from shared.administration.lead_files import FileFormat, csv_header, csv_line
+from shared.domain.lead_file import FileFormat
 from shared.events.envelope import now
+from shared.lead_files.writing import csv_header, csv_line
 from shared.storage.lead_export import LeadExport
 from shared.storage.lead_filters import LeadFilters
 

@@ -9,8 +9,9 @@ from aiohttp import web
 
 from services.api.ids import canonical_id
 from services.api.lead_lookup import LeadLookup
-from services.api.paging import PageQuery, decode_cursor, encode_cursor, page_response, parse_query
+from services.api.paging import PageQuery, decode_cursor, encode_cursor, page_response
 from services.api.problems import Problem
+from services.api.query_parameters import parse_query
 from services.api.routing import Call
 from shared.storage.lead_history import LeadHistory
 from shared.storage.position import Position

@@ -6,7 +6,8 @@ from datetime import timedelta
 from aiohttp import web
 
 from services.api.lead_queries import LeadListQuery
-from services.api.paging import decode_cursor, encode_cursor, page_response, parse_query
+from services.api.paging import decode_cursor, encode_cursor, page_response
+from services.api.query_parameters import parse_query
 from services.api.routing import Call
 from shared.storage.lead_search import LeadSearch
 

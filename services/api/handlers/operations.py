@@ -1,6 +1,7 @@
 """`/operations`: what became of a request that was answered 202."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,9 +13,11 @@ from services.api.ids import canonical_id
 from services.api.problems import Problem
 from services.api.responses import json_response
 from services.api.routing import Call
+from services.api.streaming import streamed
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.operation_repository import Operation, OperationRepository, OperationStatus
 from shared.streams.accepted import AcceptedEvents
+from shared.streams.import_jobs import ImportJobs
 
 RETRY_AFTER = timedelta(seconds=2)
 PENDING = Operation(status=OperationStatus.PENDING)
@@ -49,32 +52,64 @@ class OperationHandlers:
     """Reads operations."""
 
     def __init__(
-        self, operations: OperationRepository, accepted: AcceptedEvents, *, timeout: timedelta
+        self,
+        operations: OperationRepository,
+        accepted: AcceptedEvents,
+        imports: ImportJobs,
+        *,
+        timeout: timedelta,
     ) -> None:
         self._operations = operations
         self._accepted = accepted
+        self._imports = imports
         self._seconds = timeout.total_seconds()
 
     async def read(self, call: Call) -> web.StreamResponse:
         """GET /operations/{id}."""
         operation_id = UUID(canonical_id(call.param, missing="operation-not-found"))
+        operation = await self._existing(operation_id)
+        return json_response(orjson.dumps(_body(operation_id, operation)))
+
+    async def errors(self, call: Call) -> web.StreamResponse:
+        """GET /operations/{id}/errors: a line for each row that an import could not write."""
+        operation_id = UUID(canonical_id(call.param, missing="operation-not-found"))
+        response = await streamed(
+            self._imports.errors(operation_id),
+            content_type="application/x-ndjson",
+            headers={"Cache-Control": "no-store"},
+        )
+        if response.is_empty:
+            await self._existing(operation_id)
+            raise Problem("errors-not-found", "There were no errors, or they are not kept any more")
+        return response
+
+    async def _existing(self, operation_id: UUID) -> Operation:
         async with asyncio.timeout(self._seconds):
             operation = await self._find(operation_id)
         if operation is None:
             raise Problem("operation-not-found", "There is no operation with this id")
-        return json_response(orjson.dumps({"id": str(operation_id), **_body(operation)}))
+        return operation
 
     async def _find(self, operation_id: UUID) -> Operation | None:
         operation = await self._operations.find(operation_id)
-        if operation is None and await self._accepted.has(operation_id):
-            return PENDING
-        return operation
+        if operation is not None:
+            return operation
+        progress = await self._imports.progress(operation_id)
+        if progress is not None:
+            return replace(PENDING, progress=progress.counts)
+        return PENDING if await self._accepted.has(operation_id) else None
 
 
-def _body(operation: Operation) -> dict[str, Any]:
-    body: dict[str, Any] = {"status": operation.status}
+def _body(operation_id: UUID, operation: Operation) -> dict[str, Any]:
+    body: dict[str, Any] = {"id": str(operation_id), "status": operation.status}
     if operation.lead_id is not None:
         body["leadId"] = operation.lead_id
+    if operation.is_dry_run:
+        body["dryRun"] = True
+    if operation.progress is not None:
+        body["progress"] = operation.progress
+        if any(operation.progress[kind] for kind in ("duplicate", "invalid", "refused")):
+            body["errorFile"] = f"/operations/{operation_id}/errors"
     if operation.status is OperationStatus.FAILED:
         body["error"] = {"code": operation.code, **(operation.details or {})}
     return body

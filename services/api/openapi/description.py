@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
+from services.api.query_parameters import KnownParameters, Query
+
 JSON = "application/json"
 
 
@@ -96,19 +98,21 @@ class Description:
     summary: str
     explanation: str = ""
     parameters: tuple[Parameter, ...] = ()
-    query: type[BaseModel] | None = None
+    query: type[Query] | None = None
     body: Body | None = None
     answers: tuple[Answer, ...]
     problems: tuple[str, ...] = ()
     is_deprecated: bool = False
 
     @property
-    def query_names(self) -> frozenset[str]:
-        """The names of the parameters of the address."""
-        fields = {} if self.query is None else self.query.model_fields
-        return frozenset(
-            [info.alias or name for name, info in fields.items()]
-            + [parameter.name for parameter in self.parameters if parameter.place == "query"]
+    def known_parameters(self) -> KnownParameters:
+        """The parameters that the address may have."""
+        named = {parameter.name for parameter in self.parameters if parameter.place == "query"}
+        if self.query is None:
+            return KnownParameters(frozenset(named))
+        fields = self.query.model_fields.items()
+        return KnownParameters(
+            frozenset(named | {info.alias or name for name, info in fields}), self.query.repeatable
         )
 
     def alias(self, operation_id: str) -> "Description":

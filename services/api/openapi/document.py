@@ -66,9 +66,10 @@ OF_A_DEADLINE = ("timeout",)
 # An address may have parameters that nobody knows.
 OF_AN_ADDRESS = ("validation-failed",)
 OF_A_BODY = (
-    *("malformed-json", "validation-failed", "body-timeout", "body-too-large"),
+    *("validation-failed", "body-timeout", "body-too-large"),
     *("unsupported-media-type", "expectation-failed"),
 )
+OF_JSON = ("malformed-json",)
 OF_ACCESS = {
     Access.PUBLIC: (),
     Access.USER: ("unauthenticated", "invalid-token", "auth-unavailable"),
@@ -106,10 +107,15 @@ def problem_codes(endpoint: Endpoint) -> set[str]:
         *OF_ACCESS[endpoint.access],
         *(() if endpoint.is_lenient else OF_AN_ADDRESS),
         *(OF_A_BODY if description.body else ()),
+        *(OF_JSON if description.body and _is_json(description.body) else ()),
         *(OF_A_LIMIT if endpoint.is_limited else ()),
         *(() if endpoint.is_bounded else OF_A_DEADLINE),
         *description.problems,
     }
+
+
+def _is_json(body: Body) -> bool:
+    return any(media_type.endswith(("/json", "+json")) for media_type in body.content)
 
 
 def _operation(endpoint: Endpoint, components: Components) -> Json:

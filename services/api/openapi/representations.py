@@ -189,6 +189,24 @@ class OperationError(Representation):
     lead_id: Annotated[UUID | None, Field(description="Of a duplicate: the lead that has it")] = (
         None
     )
+    row: Annotated[int | None, Field(description="Of an import: the row that ended it")] = None
+
+
+class ImportProgress(Representation):
+    """How many rows of a file were seen to, and what became of them."""
+
+    model_config = with_example(
+        rows=12000, created=10800, updated=0, duplicate=600, invalid=600, refused=0
+    )
+
+    rows: int
+    created: int
+    updated: int
+    duplicate: Annotated[int, Field(description="Another lead has the e-mail or externalId")]
+    invalid: int
+    refused: Annotated[
+        int, Field(description="Of leads that were deleted, or that could not be stored")
+    ]
 
 
 class Operation(Representation):
@@ -202,6 +220,11 @@ class Operation(Representation):
     status: Literal["pending", "succeeded", "failed"]
     lead_id: UUID | None = None
     error: Annotated[OperationError | None, Field(description="When it failed")] = None
+    progress: Annotated[ImportProgress | None, Field(description="Of an import")] = None
+    dry_run: Annotated[bool | None, Field(description="Of an import that wrote nothing")] = None
+    error_file: Annotated[
+        str | None, Field(description="Where the rows are that an import could not write")
+    ] = None
 
 
 class Alive(Representation):

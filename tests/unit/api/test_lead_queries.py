@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from services.api.lead_queries import LeadListQuery
-from services.api.paging import parse_query
 from services.api.problems import Problem
+from services.api.query_parameters import parse_query
 from shared.storage.lead_filters import LeadFilters
 
 NAMES = [info.alias or name for name, info in LeadListQuery.model_fields.items()]

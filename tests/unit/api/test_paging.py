@@ -15,9 +15,9 @@ from services.api.paging import (
     PageQuery,
     decode_cursor,
     encode_cursor,
-    parse_query,
 )
 from services.api.problems import Problem
+from services.api.query_parameters import parse_query
 from shared.storage.position import Position
 
 TIMES = st.datetimes(

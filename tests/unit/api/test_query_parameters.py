@@ -4,8 +4,9 @@ import pytest
 from multidict import MultiDict
 
 from services.api.problems import Problem
-from services.api.query_parameters import refuse_unknown
+from services.api.query_parameters import KnownParameters, refuse_unknown
 
+KNOWN = KnownParameters(frozenset({"limit", "after", "map"}), repeatable=frozenset({"map"}))
 UNKNOWN, TWICE = "Is not a parameter of this address", "May be given once"
 
 
@@ -22,10 +23,12 @@ UNKNOWN, TWICE = "Is not a parameter of this address", "May be given once"
 )
 def test_nothing_is_quietly_ignored(query: list[tuple[str, str]], errors: dict[str, str]) -> None:
     with pytest.raises(Problem) as raised:
-        refuse_unknown(MultiDict(query), known=["limit", "after"])
+        refuse_unknown(MultiDict(query), KNOWN)
     assert raised.value.errors == errors
 
 
-@pytest.mark.parametrize("query", [[], [("limit", "1")], [("after", ""), ("limit", "1")]])
+@pytest.mark.parametrize(
+    "query", [[], [("limit", "1")], [("after", ""), ("limit", "1")], [("map", "a:"), ("map", "b:")]]
+)
 def test_what_is_known_may_come(query: list[tuple[str, str]]) -> None:
-    refuse_unknown(MultiDict(query), known=["limit", "after"])
+    refuse_unknown(MultiDict(query), KNOWN)

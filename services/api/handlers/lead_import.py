@@ -1,0 +1,156 @@
+"""POST `/leads/import`: a file of any length, taken in as it comes and written behind it."""
+
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
+from uuid import UUID
+
+from aiohttp import web
+
+from services.api.exchange import Exchange
+from services.api.handlers.operations import accepted_response
+from services.api.idempotency import IdempotencyKeys, event_id_of
+from services.api.import_query import LeadImportQuery
+from services.api.problems import Problem, validation_problem
+from services.api.query_parameters import parse_query
+from services.api.request_body import read_chunks
+from services.api.routing import Call
+from services.api.settings import HttpSettings
+from shared.domain.errors import PermanentError
+from shared.domain.lead_file import FileFormat
+from shared.events.envelope import Event
+from shared.events.import_events import ImportRequested
+from shared.lead_files.columns import HeaderError, fields_of, header_of
+from shared.lead_files.reading import LONGEST_LINE
+from shared.lead_files.row_events import row_event_id
+from shared.streams.import_files import ImportFiles, Upload
+
+IMPORT = "POST /leads/import"
+FORMATS = {"text/csv": FileFormat.CSV, "application/x-ndjson": FileFormat.NDJSON}
+CHUNK = 256 * 1024
+# Files under way in this process, and imports that have not ended: what they take up is bounded.
+MOST_UPLOADS = 4
+MOST_WAITING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    sha256: str
+    size: int
+
+
+class LeadImportHandlers:
+    """Takes files in. The syncer writes what is in them."""
+
+    def __init__(
+        self,
+        *,
+        exchange: Exchange,
+        keys: IdempotencyKeys,
+        files: ImportFiles,
+        settings: HttpSettings,
+    ) -> None:
+        self._exchange = exchange
+        self._keys = keys
+        self._files = files
+        self._settings = settings
+        self._under_way = 0
+
+    async def begin(self, call: Call) -> web.StreamResponse:
+        """POST /leads/import: 202 once the whole file is kept."""
+        query = parse_query(LeadImportQuery, call.request.query)
+        key = event_id_of(call.request, user=call.user, operation=IMPORT)
+        # Rows have ids of their own that differ from the import's in what is its row 0.
+        import_id = row_event_id(key, 0)
+        with self._turn():
+            if await self._files.waiting() >= MOST_WAITING:
+                raise _too_many("Too many imports wait for their turn")
+            async with self._files.uploading() as upload:
+                received = await self._receive(call.request, upload, query)
+                event = _requested(call, import_id, query, received)
+                await self._keys.check(call.request, import_id, event.data.intent())
+                await upload.keep_as(import_id)
+        await self._exchange.tell(event)
+        await self._files.keep(import_id)
+        return accepted_response(import_id)
+
+    async def _receive(
+        self, request: web.BaseRequest, upload: Upload, query: LeadImportQuery
+    ) -> _Received:
+        digest, size = hashlib.sha256(), 0
+        async with contextlib.aclosing(self._chunks(request)) as chunks:
+            async for chunk in chunks:
+                if not size:
+                    _check_beginning(chunk, FORMATS[request.content_type], query)
+                digest.update(chunk)
+                size += len(chunk)
+                await upload.append(chunk)
+        if not size:
+            raise _empty()
+        return _Received(digest.hexdigest(), size)
+
+    def _chunks(self, request: web.BaseRequest) -> AsyncGenerator[bytes]:
+        return read_chunks(
+            request,
+            size=CHUNK,
+            within=self._settings.body_timeout,
+            limit=self._settings.import_max_bytes,
+            media_types=FORMATS,
+        )
+
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[None]:
+        if self._under_way >= MOST_UPLOADS:
+            raise _too_many(f"Only {MOST_UPLOADS} files can be sent at a time")
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+
+def _check_beginning(chunk: bytes, file_format: FileFormat, query: LeadImportQuery) -> None:
+    """Raise `Problem` 400 for a file whose first line tells that its rows cannot be read."""
+    if not chunk.strip(b"\xef\xbb\xbf \t\r\n"):
+        raise _empty()
+    if chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise validation_problem({"body": "Is not UTF-8"})
+    if file_format is FileFormat.NDJSON:
+        if query.map:
+            raise validation_problem({"map": "Is for columns of CSV"})
+        return
+    # A header that does not end within so much is none.
+    text = chunk[:LONGEST_LINE].decode(errors="replace")
+    try:
+        fields_of(header_of(text), query.layout())
+    except HeaderError as error:
+        raise validation_problem(error.columns) from error
+    except PermanentError as error:
+        raise validation_problem({"body": str(error)}) from error
+
+
+def _requested(call: Call, import_id: UUID, query: LeadImportQuery, received: _Received) -> Event:
+    return Event(
+        id=import_id,
+        source="api",
+        subject="import",
+        correlation_id=call.id,
+        data=ImportRequested(
+            format=FORMATS[call.request.content_type],
+            mode=query.mode,
+            mapping=query.mapping(),
+            dry_run=query.dry_run,
+            sha256=received.sha256,
+            size=received.size,
+            requested_by=call.user.id,
+        ),
+    )
+
+
+def _empty() -> Problem:
+    return validation_problem({"body": "Is empty"})
+
+
+def _too_many(detail: str) -> Problem:
+    return Problem("rate-limited", detail, headers={"Retry-After": "10"})

@@ -1,0 +1,1 @@
+"""Leads as files: how they are written, read and imported."""

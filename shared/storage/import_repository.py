@@ -1,0 +1,52 @@
+"""Imports that came to an end, and what leads are in the way of rows."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from shared.domain.lead import email_key
+from shared.events.lead_fields import LeadFields
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.event_inbox import Ended, columns, recall, record
+from shared.storage.event_record import EventRecord
+from shared.storage.lead_insertion import CONFLICTS
+from shared.storage.pool import Database
+from shared.storage.races import outlasting_races
+
+
+class ImportRepository:
+    """Raises `UnavailableError` when PostgreSQL is down."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, event: EventRecord) -> Outcome | None:
+        """Return how an import ended, unless it is still to be done."""
+        async with self._database.connection() as connection:
+            known = await recall(connection, [event.id])
+        return known[event.id].repeated(event).outcome if known else None
+
+    async def end(
+        self, event: EventRecord, status: OutcomeStatus, detail: dict[str, Any]
+    ) -> Outcome:
+        """Keep an import's end: the first one, whoever else brings one."""
+        return await outlasting_races(lambda: self._end(event, status, orjson.dumps(detail)))
+
+    async def in_the_way(
+        self, leads: Sequence[tuple[UUID, LeadFields]]
+    ) -> dict[UUID, dict[str, str]]:
+        """Return what is in the way of leads that exist already: the detail of a duplicate."""
+        keys = [(key, lead.external_id, email_key(lead.email)) for key, lead in leads]
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(CONFLICTS, *columns(keys))
+        return {row["event_id"]: {"field": row["field"], "leadId": str(row["id"])} for row in rows}
+
+    async def _end(self, event: EventRecord, status: OutcomeStatus, detail: bytes) -> Outcome:
+        async with self._database.transaction() as connection:
+            known = await recall(connection, [event.id])
+            if known:
+                return known[event.id].repeated(event).outcome
+            await record(connection, [Ended(event, status, detail.decode())])
+        return Outcome(status, detail)

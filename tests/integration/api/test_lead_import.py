@@ -1,0 +1,437 @@
+"""POST /leads/import over HTTP, with the real syncer behind it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Any, cast
+
+import httpx
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from services.api.handlers.lead_import import CHUNK, MOST_UPLOADS, MOST_WAITING
+from shared.events.envelope import new_id
+from shared.streams.import_files import ImportFiles
+from tests.support.api import OpenApi, RunSyncer
+from tests.support.builders import lead_body
+from tests.support.eventually import eventually
+from tests.support.lead_csv import HEADER, csv_file, mixed_report, mixed_rows
+from tests.support.raw_http import send_raw
+
+IMPORT = "/leads/import"
+CSV = {"Content-Type": "text/csv"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+NO_ROWS = {"rows": 0, "created": 0, "updated": 0, "duplicate": 0, "invalid": 0, "refused": 0}
+
+
+def ndjson(*leads: Any) -> bytes:
+    return b"".join(orjson.dumps(lead) + b"\n" for lead in leads)
+
+
+async def begin(
+    client: httpx.AsyncClient, content: bytes, query: str = "", **headers: str
+) -> httpx.Response:
+    response = await client.post(
+        f"{IMPORT}?{query}", content=content, headers={**CSV, **headers}, timeout=60
+    )
+    assert response.status_code == 202, response.text
+    return response
+
+
+async def ended(
+    client: httpx.AsyncClient, accepted: httpx.Response, *, within: float = 30
+) -> dict[str, Any]:
+    async def operation() -> dict[str, Any] | None:
+        response = await client.get(accepted.headers["Location"])
+        body: dict[str, Any] = response.json()
+        return None if body["status"] == "pending" else body
+
+    return await eventually(operation, within=timedelta(seconds=within))
+
+
+async def imported(
+    client: httpx.AsyncClient, content: bytes, query: str = "", **headers: str
+) -> dict[str, Any]:
+    operation = await ended(client, await begin(client, content, query, **headers))
+    assert operation["status"] == "succeeded", operation
+    return operation
+
+
+async def errors_of(client: httpx.AsyncClient, operation: dict[str, Any]) -> list[dict[str, Any]]:
+    response = await client.get(operation["errorFile"])
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    return [orjson.loads(line) for line in response.content.splitlines()]
+
+
+async def leads_of(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    leads: list[dict[str, Any]] = (await client.get("/leads?sort=createdAt")).json()
+    return leads
+
+
+async def keys_of_files(redis: Redis) -> list[bytes]:
+    return cast("list[bytes]", await redis.keys("import*:file"))
+
+
+async def test_each_row_becomes_a_lead(client: httpx.AsyncClient, redis: Redis) -> None:
+    rows = [f"Ada,Lovelace {n},ada.{n}@example.com,London" for n in range(3)]
+    operation = await imported(client, csv_file(rows))
+    assert operation["progress"] == NO_ROWS | {"rows": 3, "created": 3}
+    assert "errorFile" not in operation
+    leads = await leads_of(client)
+    assert [lead["lastName"] for lead in leads] == [f"Lovelace {n}" for n in range(3)]
+    assert {lead["source"] for lead in leads} == {"import"}
+    assert {lead["createdBy"] for lead in leads} != {None}
+    assert await keys_of_files(redis) == []
+    missing = await client.get(f"/operations/{operation['id']}/errors")
+    assert (missing.status_code, missing.json()["code"]) == (404, "errors-not-found")
+
+
+async def test_ndjson_has_a_lead_to_a_line(client: httpx.AsyncClient) -> None:
+    ada, bob = lead_body(), lead_body(city=None)
+    operation = await imported(client, ndjson(ada, [], bob), **NDJSON)
+    assert operation["progress"] == NO_ROWS | {"rows": 3, "created": 2, "invalid": 1}
+    assert await errors_of(client, operation) == [
+        {"row": 2, "errors": {"row": "Is not a JSON object"}}
+    ]
+    assert {lead["externalId"] for lead in await leads_of(client)} == {
+        ada["externalId"],
+        bob["externalId"],
+    }
+
+
+async def test_an_export_can_be_imported_elsewhere(client: httpx.AsyncClient) -> None:
+    await imported(client, csv_file(["'=A,O'Neill,ada@example.com,"]))
+    for form, headers in (("csv", CSV), ("ndjson", NDJSON)):
+        exported = await client.get(f"/leads/export?format={form}")
+        operation = await imported(client, exported.content, **headers)
+        assert operation["progress"] == NO_ROWS | {"rows": 1, "duplicate": 1}
+    assert (await leads_of(client))[0]["firstName"] == "=A"
+
+
+async def test_bad_rows_are_told_in_order_and_the_good_ones_land(
+    client: httpx.AsyncClient,
+) -> None:
+    known = (await client.post("/leads", json=lead_body(email="known@example.com"))).json()
+    rows = [
+        "Ada,Lovelace,ada@example.com,London",
+        ",Hopper,grace@example," + "x" * 60,
+        "",
+        "Ada,Again,ADA@example.com,London",
+        "too,few",
+        "Known,Already,known@example.com,",
+        "Mary,Somerville,mary@example.com,Jedburgh",
+    ]
+    operation = await imported(client, csv_file(rows))
+    counts = {"rows": 6, "created": 2, "duplicate": 2, "invalid": 2}
+    assert operation["progress"] == NO_ROWS | counts
+    ada = next(lead for lead in await leads_of(client) if lead["email"] == "ada@example.com")
+    assert await errors_of(client, operation) == [
+        {
+            "row": 2,
+            "errors": {
+                "firstName": "Is required",
+                "email": "Email must be a valid email address",
+                "city": "Must have at most 50 characters",
+            },
+        },
+        {"row": 4, "errors": {"email": "Is taken"}, "existingLeadId": ada["id"]},
+        {"row": 5, "errors": {"row": "Has 2 cells, the header has 4"}},
+        {"row": 6, "errors": {"email": "Is taken"}, "existingLeadId": known["id"]},
+    ]
+
+
+async def test_an_upsert_changes_the_leads_that_are_known(client: httpx.AsyncClient) -> None:
+    known = (await client.post("/leads", json=lead_body(city="London"))).json()
+    new = lead_body()
+    rows = ndjson(
+        {**lead_body(), "externalId": known["externalId"], "city": "Paris"},
+        new,
+        lead_body(externalId=None),
+        {**new, "phone": None},
+    )
+    operation = await imported(client, rows, "mode=upsert", **NDJSON)
+    counts = {"rows": 4, "created": 1, "updated": 2, "invalid": 1}
+    assert operation["progress"] == NO_ROWS | counts
+    assert await errors_of(client, operation) == [
+        {"row": 3, "errors": {"externalId": "Is required"}}
+    ]
+    lead = (await client.get(f"/leads/{known['id']}")).json()
+    assert (lead["city"], lead["version"], lead["source"]) == ("Paris", 2, "manual")
+    assert (await client.get(f"/leads/{new['externalId']}")).json()["phone"] is None
+
+
+async def test_a_dry_run_tells_and_writes_nothing(client: httpx.AsyncClient) -> None:
+    known = (await client.post("/leads", json=lead_body())).json()
+    rows = ndjson(lead_body(), lead_body(email=known["email"]), {}, known)
+    operation = await imported(client, rows, "dryRun=true", **NDJSON)
+    assert operation["dryRun"] is True
+    counts = {"rows": 4, "created": 1, "duplicate": 2, "invalid": 1}
+    assert operation["progress"] == NO_ROWS | counts
+    errors = await errors_of(client, operation)
+    assert [error["row"] for error in errors] == [2, 3, 4]
+    assert errors[0]["existingLeadId"] == known["id"]
+    # The export's own row has no externalId that is asked for twice.
+    operation = await imported(client, ndjson(known), "mode=upsert&dryRun=true", **NDJSON)
+    assert operation["progress"] == NO_ROWS | {"rows": 1, "updated": 1}
+    assert [lead["version"] for lead in await leads_of(client)] == [1]
+
+
+async def test_columns_are_mapped(client: httpx.AsyncClient) -> None:
+    content = csv_file(["ada@example.com;Ada;Lovelace;secret"], header="E-Mail;Vorname;name;Notes")
+    query = "map=E-Mail:email&map=Vorname:firstName&map=name:lastName&map=Notes:"
+    operation = await imported(client, content, query)
+    assert operation["progress"] == NO_ROWS | {"rows": 1, "created": 1}
+    (lead,) = await leads_of(client)
+    assert (lead["firstName"], lead["lastName"]) == ("Ada", "Lovelace")
+
+
+async def test_a_deleted_person_does_not_come_back(client: httpx.AsyncClient) -> None:
+    lead = (await client.post("/leads", json=lead_body(email="gone@example.com"))).json()
+    assert (await client.delete(f"/leads/{lead['id']}")).status_code == 204
+    operation = await imported(client, csv_file(["Ada,King,gone@example.com,"]))
+    assert operation["progress"] == NO_ROWS | {"rows": 1, "refused": 1}
+    assert await errors_of(client, operation) == [
+        {"row": 1, "errors": {"email": "Belongs to a lead that was deleted"}}
+    ]
+    assert await leads_of(client) == []
+
+
+async def test_a_file_that_breaks_midway_ends_with_the_row_and_the_counts(
+    client: httpx.AsyncClient, redis: Redis
+) -> None:
+    rows = [*mixed_rows(600), 'Ada,"King" x,a@example.com,', *mixed_rows(5)]
+    operation = await ended(client, await begin(client, csv_file(rows)))
+    assert operation["status"] == "failed"
+    assert (operation["error"]["code"], operation["error"]["row"]) == ("not-csv", 601)
+    progress = operation["progress"]
+    assert progress["rows"] == 500
+    assert progress["rows"] == sum(progress.values()) - progress["rows"]
+    assert len(await errors_of(client, operation)) == progress["invalid"] + progress["duplicate"]
+    assert await keys_of_files(redis) == []
+
+
+async def test_a_key_makes_a_repetition_the_same_import(
+    client: httpx.AsyncClient, redis: Redis
+) -> None:
+    content = csv_file(mixed_rows(40))
+    key = {"Idempotency-Key": "once"}
+    first, again = await asyncio.gather(*(begin(client, content, **key) for _ in range(2)))
+    assert first.json()["id"] == again.json()["id"]
+    operation = await ended(client, first)
+    assert operation["progress"] == mixed_report(40)
+    later = await begin(client, content, **key)
+    assert await ended(client, later) == operation
+    for other, query in ((content + b"x\n", ""), (content, "dryRun=true")):
+        refused = await client.post(f"{IMPORT}?{query}", content=other, headers={**CSV, **key})
+        assert (refused.status_code, refused.json()["code"]) == (422, "key-reused")
+
+    async def nothing_is_kept() -> bool:
+        return await keys_of_files(redis) == []
+
+    await eventually(nothing_is_kept)
+    # Without a key it is another import, which meets the leads of the first.
+    anew = await imported(client, content)
+    assert anew["progress"]["duplicate"] == 40 - operation["progress"]["invalid"]
+
+
+@pytest.mark.parametrize(
+    ("content", "query", "headers", "status", "code", "names"),
+    [
+        (b"", "", CSV, 400, "validation-failed", {"body"}),
+        (b"\xef\xbb\xbf\r\n\r\n", "", CSV, 400, "validation-failed", {"body"}),
+        (b"\n \n", "", NDJSON, 400, "validation-failed", {"body"}),
+        (
+            "firstName,lastName,email\n".encode("utf-16"),
+            "",
+            CSV,
+            400,
+            "validation-failed",
+            {"body"},
+        ),
+        (csv_file([], header="email,shoe size"), "", CSV, 400, "validation-failed", {"shoe size"}),
+        (csv_file([], header="Pr\xe9nom,email"), "", CSV, 400, "validation-failed", {"Pr\xe9nom"}),
+        (
+            csv_file([], header="email"),
+            "",
+            CSV,
+            400,
+            "validation-failed",
+            {"firstName", "lastName"},
+        ),
+        (csv_file([]), "mode=upsert", CSV, 400, "validation-failed", {"externalId"}),
+        (csv_file([]), "map=Mail:email", CSV, 400, "validation-failed", {"Mail"}),
+        (csv_file([]), "map=email:mail", CSV, 400, "validation-failed", {"map.0"}),
+        (b"{}", "map=Mail:email", NDJSON, 400, "validation-failed", {"map"}),
+        (csv_file([]), "mode=replace&dryRun=1&x=1", CSV, 400, "validation-failed", {"x"}),
+        (csv_file([]), "mode=replace&dryRun=1", CSV, 400, "validation-failed", {"mode", "dryRun"}),
+        (csv_file([]), "mode=create&mode=create", CSV, 400, "validation-failed", {"mode"}),
+        (csv_file([]), "", {"Content-Type": "text/plain"}, 415, "unsupported-media-type", None),
+        (csv_file([]), "", {}, 415, "unsupported-media-type", None),
+        (
+            csv_file([]),
+            "",
+            {"Content-Type": "text/csv; charset=latin-1"},
+            415,
+            "unsupported-media-type",
+            None,
+        ),
+        (
+            csv_file([]),
+            "",
+            {**CSV, "Content-Encoding": "gzip"},
+            415,
+            "unsupported-media-type",
+            None,
+        ),
+    ],
+)
+async def test_what_cannot_be_imported_is_refused_before_it_is_kept(
+    content: bytes,
+    query: str,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+    names: set[str] | None,
+    api: httpx.AsyncClient,
+    redis: Redis,
+) -> None:
+    response = await api.post(f"{IMPORT}?{query}", content=content, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert names is None or response.json()["errors"].keys() == names
+    assert await keys_of_files(redis) == []
+
+
+async def chunks(number: int) -> AsyncGenerator[bytes]:
+    yield f"{HEADER}\n".encode()
+    for _ in range(number):
+        yield b"Ada,King,ada@example.com,\n" * 2_000
+
+
+@pytest.mark.parametrize("hides_its_length", [True, False])
+async def test_a_file_that_is_too_large_is_cut_off_and_forgotten(
+    hides_its_length: bool,  # noqa: FBT001 (a parameter of the table)
+    open_api: OpenApi,
+    redis: Redis,
+) -> None:
+    content: Any = chunks(30)
+    if not hides_its_length:
+        content = b"".join([chunk async for chunk in content])
+    async with open_api(import_max_bytes=3 * CHUNK) as api:
+        response = await api.post(IMPORT, content=content, headers=CSV)
+    assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
+    assert await keys_of_files(redis) == []
+
+
+async def test_a_slow_sender_has_time_for_each_part_and_none_to_do_nothing(
+    open_api: OpenApi, redis: Redis
+) -> None:
+    async def slowly(pause: float, *, parts: int = 30) -> AsyncGenerator[bytes]:
+        async for chunk in chunks(parts):
+            yield chunk
+            await asyncio.sleep(pause)
+
+    limits = {"body_timeout": timedelta(seconds=1), "request_timeout": timedelta(seconds=1)}
+    async with open_api(**limits) as api:
+        # Three times as long as any other request may take.
+        accepted = await api.post(IMPORT, content=slowly(0.1), headers=CSV)
+        assert accepted.status_code == 202
+        kept = await keys_of_files(redis)
+        refused = await api.post(IMPORT, content=slowly(1.5, parts=0), headers=CSV)
+        assert (refused.status_code, refused.json()["code"]) == (408, "body-timeout")
+    assert await keys_of_files(redis) == kept
+
+
+async def test_a_client_that_goes_away_leaves_nothing(api: httpx.AsyncClient, redis: Redis) -> None:
+    head = (
+        f"POST {IMPORT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+        f"Authorization: {api.headers['Authorization']}\r\nContent-Length: 10000000\r\n\r\n"
+    )
+    port = api.base_url.port
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode() + csv_file(["Ada,King,ada@example.com,"] * 40_000))
+    await writer.drain()
+
+    async def is_kept() -> bool:
+        return bool(await keys_of_files(redis))
+
+    await eventually(is_kept)
+    writer.close()
+
+    async def is_gone() -> bool:
+        return not await is_kept()
+
+    await eventually(is_gone)
+    assert not await redis.exists("stream:imports")
+
+
+async def test_only_so_many_files_come_at_a_time(api: httpx.AsyncClient, redis: Redis) -> None:
+    files = ImportFiles(redis)
+    for _ in range(MOST_WAITING):
+        await files.keep(new_id())
+    response = await api.post(IMPORT, content=csv_file([]), headers=CSV)
+    assert (response.status_code, response.json()["code"]) == (429, "rate-limited")
+    await redis.flushall()
+    head = (
+        f"POST {IMPORT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+        f"Authorization: {api.headers['Authorization']}\r\nContent-Length: 9\r\n\r\n"
+    )
+    writers: list[asyncio.StreamWriter] = []
+    for _ in range(MOST_UPLOADS):
+        _, writer = await asyncio.open_connection("127.0.0.1", api.base_url.port)
+        writer.write(head.encode())
+        writers.append(writer)
+
+    async def is_refused() -> bool:
+        answer = await send_raw(api, head.encode() + b"email,x\nx")
+        return answer.status == 429
+
+    await eventually(is_refused)
+    for writer in writers:
+        writer.close()
+
+    async def is_read() -> bool:
+        answer = await send_raw(api, head.encode() + b"email,x\nx")
+        return answer.status == 400
+
+    await eventually(is_read)
+
+
+async def test_a_large_file_is_imported_to_the_row_and_is_seen_to_advance(
+    client: httpx.AsyncClient,
+) -> None:
+    accepted = await begin(client, csv_file(mixed_rows(5_000)))
+    seen: list[int] = []
+
+    async def operation() -> dict[str, Any] | None:
+        body: dict[str, Any] = (await client.get(accepted.headers["Location"])).json()
+        if "progress" in body:
+            progress = body["progress"]
+            assert progress["rows"] == sum(progress.values()) - progress["rows"]
+            seen.append(progress["rows"])
+        return None if body["status"] == "pending" else body
+
+    ended = await eventually(operation, within=timedelta(seconds=60))
+    assert ended["progress"] == mixed_report(5_000)
+    assert seen == sorted(seen)
+    assert len(set(seen)) >= 3, seen
+    errors = await errors_of(client, ended)
+    assert [error["row"] for error in errors] == [
+        n + 1 for n in range(5_000) if n % 10 == 3 or n % 20 == 12
+    ]
+    response = await client.get("/leads?source=import&count=exact&limit=1")
+    assert int(response.headers["X-Total-Count"]) == mixed_report(5_000)["created"]
+
+
+async def test_an_import_waits_for_a_syncer(api: httpx.AsyncClient, run_syncer: RunSyncer) -> None:
+    accepted = await begin(api, csv_file(mixed_rows(20)))
+    pending = (await api.get(accepted.headers["Location"])).json()
+    assert pending == {"id": accepted.json()["id"], "status": "pending"}
+    async with run_syncer():
+        assert (await ended(api, accepted))["progress"] == mixed_report(20)
+
+
+async def test_operations_that_are_none_have_no_errors(api: httpx.AsyncClient) -> None:
+    for name in (str(new_id()), "7"):
+        response = await api.get(f"/operations/{name}/errors")
+        assert (response.status_code, response.json()["code"]) == (404, "operation-not-found")
