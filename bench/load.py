@@ -45,7 +45,7 @@ class Round:
     p99: float
 
 
-async def run(url: str, load: Load, *, seconds: float, scratch: Path) -> Round:
+async def run(url: str, load: Load, *, seconds: int, scratch: Path) -> Round:
     """Ask for a while; raises `NoLoadError` for a single answer that is another one."""
     program = shutil.which("wrk")
     if program is None:
@@ -53,7 +53,7 @@ async def run(url: str, load: Load, *, seconds: float, scratch: Path) -> Round:
     plan = scratch / "load.json.lua"
     plan.write_text(_lua(load))
     process = await asyncio.create_subprocess_exec(
-        *(program, "-t1", f"-c{load.connections}", f"-d{seconds:g}s", "--timeout", "30s"),
+        *(program, "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "30s"),
         *("-s", str(SCRIPT), url, "--", str(plan)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

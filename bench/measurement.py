@@ -57,7 +57,7 @@ class Bench:
     """Measures `rounds` rounds of `seconds` each; large tables have `rows` rows."""
 
     rounds: int
-    seconds: float
+    seconds: int
     rows: int
     scratch: Path
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from services.api.problems import Problem
+from services.api.problems import Problem, validation_problem
 from services.api.query_parameters import Query
 from services.api.responses import WholeResponse, json_response
 from shared.storage.position import Position

@@ -28,6 +28,8 @@ class KnownParameters:
     repeatable: frozenset[str] = frozenset()
 
 
+NO_PARAMETERS = KnownParameters()
+
 Model = TypeVar("Model", bound=Query)
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from services.api.auth.identity import User
 from services.api.problems import Problem
-from services.api.query_parameters import KnownParameters
+from services.api.query_parameters import NO_PARAMETERS, KnownParameters
 
 
 class Access(Enum):
@@ -61,7 +61,7 @@ class Route:
     access: Access = Access.USER
     is_bounded: bool = False
     is_limited: bool = True
-    parameters: KnownParameters | None = KnownParameters()
+    parameters: KnownParameters | None = NO_PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,16 @@ pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not 
 
 
 async def test_works_are_measured() -> None:
-    works = ("reads", "creates", "pages", "summaries")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", *works),
-        *("--rounds", "1", "--seconds", "0.3", "--rows", "2000"),
+        *(sys.executable, "-m", "bench", "creates", "pages"),
+        *("--rounds", "1", "--seconds", "1", "--rows", "2000"),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert output.decode().count("/leads") == 8
+    assert output.decode().count("/leads") == 3
 
 
 @pytest.mark.parametrize(
@@ -36,8 +35,8 @@ async def test_works_are_measured() -> None:
 async def test_a_wrong_answer_is_no_figure(tmp_path: Path, wrong: Load) -> None:
     async with running_limit("bare") as url:
         right = await run(
-            url, Load(paths=["/"], headers={}, holds="xxx"), seconds=0.2, scratch=tmp_path
+            url, Load(paths=["/"], headers={}, holds="xxx"), seconds=1, scratch=tmp_path
         )
         assert right.answers > 0
         with pytest.raises(NoLoadError, match="Not the answers"):
-            await run(url, wrong, seconds=0.2, scratch=tmp_path)
+            await run(url, wrong, seconds=1, scratch=tmp_path)
