@@ -49,6 +49,7 @@ def _told(one: Measurement) -> dict[str, object]:
         "ratio": round(one.ratio, 3),
         "budget": one.budget,
         "p50": round(one.p50, 2),
+        "p95": round(one.p95, 2),
         "p99": round(one.p99, 2),
     }
 
@@ -56,7 +57,15 @@ def _told(one: Measurement) -> dict[str, object]:
 def _table(measurements: Iterable[Measurement]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("work")
-    for column in ("per second", "p50 ms", "p99 ms", "limit per second", "ratio", "budget"):
+    for column in (
+        "per second",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "limit per second",
+        "ratio",
+        "budget",
+    ):
         table.add_column(column, justify="right")
     table.add_column("limit")
     for one in measurements:
@@ -64,6 +73,7 @@ def _table(measurements: Iterable[Measurement]) -> Table:
             one.work.replace("[", "\\["),
             f"{one.per_second:,.0f}",
             f"{one.p50:.1f}",
+            f"{one.p95:.1f}",
             f"{one.p99:.1f}",
             f"{one.limit_per_second:,.0f}",
             f"{one.ratio:.2f}",

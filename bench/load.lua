@@ -55,8 +55,8 @@ function done(summary, latency, _requests)
    end
    local e = summary.errors
    io.write(string.format(
-      '{"answers": %d, "seconds": %f, "wrong": %d, "errors": %d, "p50": %f, "p99": %f, "example": %s}\n',
+      '{"answers": %d, "seconds": %f, "wrong": %d, "errors": %d, "p50": %f, "p95": %f, "p99": %f, "example": %s}\n',
       summary.requests, summary.duration / 1e6, wrong,
       e.connect + e.read + e.write + e.timeout,
-      latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, quoted(example)))
+      latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3, quoted(example)))
 end

@@ -42,6 +42,7 @@ class Round:
     answers: int
     per_second: float
     p50: float
+    p95: float
     p99: float
 
 
@@ -99,5 +100,6 @@ def _round(output: str) -> Round:
         answers=result["answers"],
         per_second=result["answers"] / result["seconds"],
         p50=result["p50"],
+        p95=result["p95"],
         p99=result["p99"],
     )

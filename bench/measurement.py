@@ -47,6 +47,11 @@ class Measurement:
         return median(one.p50 for one in self.rounds)
 
     @property
+    def p95(self) -> float:
+        """The latency in milliseconds that one answer in twenty exceeds."""
+        return median(one.p95 for one in self.rounds)
+
+    @property
     def p99(self) -> float:
         """The latency in milliseconds that one answer in a hundred exceeds."""
         return median(one.p99 for one in self.rounds)

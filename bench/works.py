@@ -1,6 +1,6 @@
 """The works that have a budget, each beside the least that could do the same."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import orjson
@@ -14,6 +14,7 @@ CALLERS = 32
 CROWD = 256
 
 BARE = "bare aiohttp"
+FIRST_PAGE = "the first page"
 # `{n}` is another number in every request.
 NEW_LEAD = orjson.dumps(
     {
@@ -70,18 +71,24 @@ async def creates(bench: Bench) -> AsyncIterator[Measurement]:
 
 
 async def pages(bench: Bench) -> AsyncIterator[Measurement]:
-    """A page of a hundred leads out of many: the first beside one far down."""
+    """A page of a hundred leads out of many: the first beside one far down, and searches."""
     async with running_system() as system:
         await stored_leads(system, bench.rows)
-        first = Load(paths=["/leads?limit=100"], headers=system.headers, holds="Lovelace")
-        far = Load(
-            paths=[await _far_page(system, rows=bench.rows)],
-            headers=system.headers,
-            holds="Lovelace",
+        far = await _far_page(system, rows=bench.rows)
+        first, last, search = (
+            Target(system.url, Load(paths=paths, headers=system.headers, holds=holds))
+            for paths, holds in (
+                (["/leads?limit=100"], "Lovelace"),
+                ([far], "Lovelace"),
+                (list(_searches(rows=bench.rows)), "["),
+            )
         )
-        limits, rounds = await bench.measure(Target(system.url, first), Target(system.url, far))
-        name = f"GET /leads, the last page but one of {bench.rows:,} leads"
-        yield Measurement(name, "the first page", rounds, limits, budget=1 / 1.2)
+        limits, rounds, found = await bench.measure(first, last, search)
+        many = f"of {bench.rows:,} leads"
+        yield Measurement(
+            f"GET /leads, the last page but one {many}", FIRST_PAGE, rounds, limits, 1 / 1.2
+        )
+        yield Measurement(f"GET /leads?q=, {many}", FIRST_PAGE, found, limits)
 
 
 async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
@@ -113,6 +120,16 @@ async def _far_page(system: System, *, rows: int) -> str:
             answer = (await http.get(path)).raise_for_status()
             path = answer.links["next"]["url"]
     return path.replace("limit=500", "limit=100")
+
+
+def _searches(*, rows: int) -> Iterator[str]:
+    """Yield the paths of searches that find one lead, some, all or none."""
+    step = max(1, rows // 50)
+    for number in range(1, rows, step):
+        yield f"/leads?limit=100&q=ada.{number}%40example"
+        yield f"/leads?limit=100&q=Lovelace%20{number}"
+    yield "/leads?limit=100&q=london"
+    yield "/leads?limit=100&q=nobody"
 
 
 WORKS: dict[str, Callable[[Bench], AsyncIterator[Measurement]]] = {

@@ -24,7 +24,7 @@ async def test_works_are_measured() -> None:
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert output.decode().count("/leads") == 3
+    assert output.decode().count("/leads") == 4
 
 
 @pytest.mark.parametrize(
