@@ -1,11 +1,13 @@
-"""A kept file as text, for a thread to read line by line: no more of it is held than a chunk."""
+"""A kept file: checked to be whole, then read line by line. No more of it is held than a chunk."""
 
 import asyncio
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+from shared.domain.errors import PermanentError
 from shared.lead_files.reading import lines_of
 from shared.streams.import_files import ImportFiles
 
@@ -33,11 +35,24 @@ class _Chunks(io.RawIOBase):
         return size
 
 
+async def check_file(files: ImportFiles, import_id: UUID, *, sha256: str) -> None:
+    """Raise `PermanentError` unless an import's file is there as it was sent.
+
+    Its code is `file-gone`, or `file-damaged` when a part is missing or another one.
+    """
+    digest, number = hashlib.sha256(), 0
+    while chunk := await files.chunk(import_id, number):
+        digest.update(chunk)
+        number += 1
+    if digest.hexdigest() != sha256:
+        raise PermanentError("The file is not as it was sent", code="file-damaged")
+
+
 def kept_lines(files: ImportFiles, import_id: UUID) -> Iterator[str]:
     """Return the lines of an import's file, to be read in another thread than this one.
 
-    Reading raises `UnavailableError`, or `PermanentError` with code `file-gone`. What is no
-    UTF-8 becomes surrogates, which no lead has.
+    Reading raises what `ImportFiles.chunk` does. What is no UTF-8 becomes surrogates, which no
+    lead has.
     """
     loop = asyncio.get_running_loop()
 

@@ -98,7 +98,8 @@ class ImportFiles:
     async def chunk(self, import_id: UUID, number: int) -> bytes:
         """Return a part of a file, empty behind the last one.
 
-        Raises `PermanentError` with code `file-gone` when there is no file any more.
+        Raises `PermanentError`, with code `file-gone` when there is no file any more, or
+        `file-damaged` when the part is not what was kept.
         """
         with translated_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -107,7 +108,12 @@ class ImportFiles:
                 exists, chunk = await pipeline.execute()
         if not exists:
             raise PermanentError("The file is not there any more", code="file-gone")
-        return b"" if chunk is None else zlib.decompress(cast("bytes", chunk))
+        if chunk is None:
+            return b""
+        try:
+            return zlib.decompress(cast("bytes", chunk))
+        except zlib.error as error:
+            raise PermanentError("A part of the file is damaged", code="file-damaged") from error
 
     async def forget(self, import_id: UUID) -> None:
         """Remove the file of an import that has ended."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import structlog
 
-from services.syncer.import_file import kept_lines
+from services.syncer.import_file import check_file, kept_lines
 from shared.domain.errors import PermanentError, UnfinishedError
 from shared.events.envelope import Event
 from shared.events.import_events import ImportRequested
@@ -71,6 +71,8 @@ class ImportRequestedHandler:
         progress = await self._jobs.progress(event.id) or ImportProgress()
         await self._files.keep(event.id)
         try:
+            # Each time: a file that lost its end meanwhile would pass for one that is done.
+            await check_file(self._files, event.id, sha256=_data(event).sha256)
             async with contextlib.aclosing(self._steps(event, progress)) as steps:
                 async for step in steps:
                     progress = await self._advance(event, step, after=progress.position)

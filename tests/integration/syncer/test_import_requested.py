@@ -1,26 +1,39 @@
 """import-requested in the syncer: what the file's rows cannot tell."""
 
-from typing import Any
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, cast
 
 import orjson
+import pytest
 from redis.asyncio import Redis
 
+from services.syncer.handlers.import_requested import ImportRequestedHandler
+from shared.domain.errors import UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.envelope import Event, new_id
 from shared.events.import_events import ImportRequested
+from shared.events.outcome import Outcome
 from shared.lead_files.row_events import row_event_id
 from shared.storage.event_store import EventStore
+from shared.storage.import_repository import ImportRepository
 from shared.storage.pool import Database
-from shared.streams.import_files import ImportFiles
+from shared.streams.import_files import ImportFiles, file_key
+from shared.streams.import_jobs import ImportJobs
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import StartSyncer, rows
 from tests.support.eventually import eventually
-from tests.support.lead_csv import csv_file
+from tests.support.lead_csv import csv_file, mixed_rows
 
 DETAIL = "SELECT outcome, detail::text FROM leads.event WHERE id = $1"
+LEADS_STORED = "SELECT FROM leads.lead"
+
+Damage = Callable[[Redis, str], Awaitable[Any]]
 
 
-def requested() -> Event:
+def requested(content: bytes = b"") -> Event:
     return Event(
         id=row_event_id(new_id(), 0),
         source="tests",
@@ -30,11 +43,41 @@ def requested() -> Event:
             mode=ImportMode.CREATE,
             mapping={},
             dry_run=False,
-            sha256="",
-            size=0,
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
             requested_by="somebody",
         ),
     )
+
+
+async def keep(redis: Redis, event: Event, *chunks: bytes) -> None:
+    """Keep the import's file in these parts."""
+    async with ImportFiles(redis).uploading() as upload:
+        for chunk in chunks:
+            await upload.append(chunk)
+        await upload.keep_as(event.id)
+
+
+def halves(content: bytes) -> tuple[bytes, bytes]:
+    """Return a file in two parts, cut between two lines."""
+    middle = content.index(b"\n", len(content) // 2) + 1
+    return content[:middle], content[middle:]
+
+
+def handler_of(redis: Redis, database: Database) -> ImportRequestedHandler:
+    """Return a handler to be called by hand. Each delivery sees to one window."""
+    jobs, imports = ImportJobs(redis), ImportRepository(database)
+    return ImportRequestedHandler(
+        ImportFiles(redis), jobs, imports, EventStore(database), part=timedelta(0)
+    )
+
+
+async def deliver(handler: ImportRequestedHandler, event: Event) -> Outcome | None:
+    """Deliver the event, and return the import's end if it has come to that."""
+    with contextlib.suppress(UnfinishedError):
+        [outcome] = await handler([event])
+        return outcome
+    return None
 
 
 async def end_of(database: Database, event: Event) -> tuple[str, dict[str, Any]]:
@@ -42,6 +85,10 @@ async def end_of(database: Database, event: Event) -> tuple[str, dict[str, Any]]
     await eventually(lambda: store.is_applied(event.id))
     [row] = await rows(database, DETAIL, event.id)
     return row["outcome"], orjson.loads(row["detail"])
+
+
+async def is_forgotten(redis: Redis) -> bool:
+    return not await redis.keys("import:*:file") and not await ImportFiles(redis).waiting()
 
 
 async def test_without_its_file_an_import_fails(
@@ -54,21 +101,66 @@ async def test_without_its_file_an_import_fails(
     assert (outcome, detail["code"], detail["progress"]["rows"]) == ("failed", "file-gone", 0)
 
 
+async def lose_the_end(redis: Redis, key: str) -> None:
+    await cast("Awaitable[Any]", redis.rpop(key))
+
+
+async def cut_the_end_short(redis: Redis, key: str) -> None:
+    chunk = await cast("Awaitable[bytes]", redis.lindex(key, -1))
+    await cast("Awaitable[Any]", redis.lset(key, -1, cast("str", chunk[:-10])))
+
+
+async def repeat_the_beginning(redis: Redis, key: str) -> None:
+    chunk = await cast("Awaitable[bytes]", redis.lindex(key, 0))
+    await cast("Awaitable[Any]", redis.lset(key, -1, cast("str", chunk)))
+
+
+@pytest.mark.parametrize("damage", [lose_the_end, cut_the_end_short, repeat_the_beginning])
+async def test_of_a_damaged_file_no_row_is_written(
+    damage: Damage, start_syncer: StartSyncer, redis: Redis, database: Database
+) -> None:
+    content = csv_file(mixed_rows(40))
+    event = requested(content)
+    await keep(redis, event, *halves(content))
+    await damage(redis, file_key(event.id))
+    async with start_syncer():
+        await add_events(redis, [event])
+        outcome, detail = await end_of(database, event)
+        await eventually(lambda: is_forgotten(redis))
+    assert (outcome, detail["code"], detail["progress"]["rows"]) == ("failed", "file-damaged", 0)
+    assert await rows(database, LEADS_STORED) == []
+
+
+async def test_a_file_that_is_damaged_midway_is_not_counted_as_whole(
+    start_syncer: StartSyncer, redis: Redis, database: Database
+) -> None:
+    content = csv_file(mixed_rows(1_200))
+    event, handler, jobs = requested(content), handler_of(redis, database), ImportJobs(redis)
+    await keep(redis, event, *halves(content))
+    async with start_syncer():
+
+        async def has_begun() -> bool:
+            assert await deliver(handler, event) is None
+            return await jobs.progress(event.id) is not None
+
+        await eventually(has_begun)
+        await lose_the_end(redis, file_key(event.id))
+        [outcome] = await handler([event])
+    detail = orjson.loads(outcome.body)
+    assert (outcome.status, detail["code"]) == ("failed", "file-damaged")
+    assert detail["progress"]["rows"] == 500
+
+
 async def test_an_import_that_comes_again_changes_nothing(
     start_syncer: StartSyncer, redis: Redis, database: Database
 ) -> None:
-    event, files = requested(), ImportFiles(redis)
+    content = csv_file(["Ada,King,ada@example.com,"])
+    event = requested(content)
     async with start_syncer():
         for _ in range(2):
-            async with files.uploading() as upload:
-                await upload.append(csv_file(["Ada,King,ada@example.com,"]))
-                await upload.keep_as(event.id)
+            await keep(redis, event, content)
             await add_events(redis, [event])
             outcome, detail = await end_of(database, event)
             assert (outcome, detail["progress"]["created"]) == ("imported", 1)
-
-            async def is_forgotten() -> bool:
-                return not await redis.keys("import:*:file") and not await files.waiting()
-
-            await eventually(is_forgotten)
-    assert len(await rows(database, "SELECT FROM leads.lead")) == 1
+            await eventually(lambda: is_forgotten(redis))
+    assert len(await rows(database, LEADS_STORED)) == 1
