@@ -49,12 +49,16 @@ class ImportProgress:
 class ImportJobs:
     """Every method raises `UnavailableError` when Redis is down.
 
-    With `max_bytes` no events are added to a stream that has grown so large.
+    With `max_bytes` no events are added to a stream that has grown so large. Events that have
+    not been applied `lost` after they were published may be published again.
     """
 
-    def __init__(self, redis: Redis, *, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, redis: Redis, *, max_bytes: int | None = None, lost: timedelta = LOST
+    ) -> None:
         self._redis = redis
         self._max_bytes = max_bytes
+        self._lost = lost
         self._advance = redis.register_script(_ADVANCE)
 
     async def progress(self, import_id: UUID) -> ImportProgress | None:
@@ -80,7 +84,7 @@ class ImportJobs:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for event in events:
                     pipeline.xadd(stream_of(event.data), encode(event))
-                pipeline.set(mark, last_row, px=milliseconds(LOST))
+                pipeline.set(mark, last_row, px=milliseconds(self._lost))
                 await pipeline.execute()
 
     async def advance(

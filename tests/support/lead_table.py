@@ -44,3 +44,11 @@ async def insert_lead(database: Database, **changes: Any) -> UUID:
         await connection.execute(_INSERT, *(row[column] for column in columns))
     lead_id: UUID = row["id"]
     return lead_id
+
+
+async def refuse_defects(database: Database) -> None:
+    """Have PostgreSQL refuse leads with the last name Defect, in words that hold the whole row."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "ALTER TABLE leads.lead ADD CONSTRAINT no_more CHECK (last_name <> 'Defect') NOT VALID"
+        )

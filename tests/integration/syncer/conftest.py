@@ -162,12 +162,15 @@ def start_syncer(
         url: str = "http://127.0.0.1:9/",
         cron: str = "0 0 1 1 *",
         results: int = 10,
+        max_attempts: int = 5,
         cache: CacheSettings = cache_settings,
     ) -> AsyncGenerator[SyncerContext]:
         settings = SyncerSettings(
             postgres=postgres_settings,
             streams=streams_settings,
-            consumer=ConsumerSettings(stream_block=timedelta(milliseconds=100)),
+            consumer=ConsumerSettings(
+                stream_block=timedelta(milliseconds=100), stream_max_attempts=max_attempts
+            ),
             cache=cache,
             sync=SyncSettings(
                 sync_cron=cron,

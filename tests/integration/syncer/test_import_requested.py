@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from shared.domain.errors import UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
+from shared.events.catalog import LEADS
 from shared.events.envelope import Event, new_id
 from shared.events.import_events import ImportRequested
 from shared.events.outcome import Outcome
@@ -21,14 +22,16 @@ from shared.storage.event_store import EventStore
 from shared.storage.import_repository import ImportRepository
 from shared.storage.pool import Database
 from shared.streams.import_files import ImportFiles, file_key
-from shared.streams.import_jobs import ImportJobs
+from shared.streams.import_jobs import LOST, ImportJobs
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import StartSyncer, rows
 from tests.support.eventually import eventually
-from tests.support.lead_csv import csv_file, mixed_rows
+from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
+from tests.support.lead_table import refuse_defects
 
 DETAIL = "SELECT outcome, detail::text FROM leads.event WHERE id = $1"
 LEADS_STORED = "SELECT FROM leads.lead"
+PARKED = "SELECT event_id FROM leads.dead_letter"
 
 Damage = Callable[[Redis, str], Awaitable[Any]]
 
@@ -64,11 +67,13 @@ def halves(content: bytes) -> tuple[bytes, bytes]:
     return content[:middle], content[middle:]
 
 
-def handler_of(redis: Redis, database: Database) -> ImportRequestedHandler:
-    """Return a handler to be called by hand. Each delivery sees to one window."""
-    jobs, imports = ImportJobs(redis), ImportRepository(database)
+def handler_of(
+    redis: Redis, database: Database, *, part: timedelta = timedelta(0), lost: timedelta = LOST
+) -> ImportRequestedHandler:
+    """Return a handler to be called by hand. Its deliveries see to one window, or wait for it."""
+    jobs, imports = ImportJobs(redis, lost=lost), ImportRepository(database)
     return ImportRequestedHandler(
-        ImportFiles(redis), jobs, imports, EventStore(database), part=timedelta(0)
+        ImportFiles(redis), jobs, imports, EventStore(database), part=part
     )
 
 
@@ -164,3 +169,39 @@ async def test_an_import_that_comes_again_changes_nothing(
             assert (outcome, detail["progress"]["created"]) == ("imported", 1)
             await eventually(lambda: is_forgotten(redis))
     assert len(await rows(database, LEADS_STORED)) == 1
+
+
+async def test_a_row_whose_event_was_parked_is_refused_and_told(
+    start_syncer: StartSyncer, redis: Redis, database: Database
+) -> None:
+    await refuse_defects(database)
+    names = ("King", "Defect", "Byron")
+    content = csv_file(f"Ada,{name},{name}@example.com," for name in names)
+    event = requested(content)
+    await keep(redis, event, content)
+    async with start_syncer(max_attempts=1):
+        await add_events(redis, [event])
+        outcome, detail = await end_of(database, event)
+    counts = {"rows": 3, "created": 2, "refused": 1}
+    assert (outcome, detail["progress"]) == ("imported", mixed_report(0) | counts)
+    assert await rows(database, PARKED) == [{"event_id": str(row_event_id(event.id, 2))}]
+    told = b"".join([lines async for lines in ImportJobs(redis).errors(event.id)])
+    assert orjson.loads(told) == {"row": 2, "errors": {"row": "Could not be written"}}
+
+
+async def test_row_events_that_were_lost_with_redis_are_published_again(
+    start_syncer: StartSyncer, redis: Redis, database: Database
+) -> None:
+    content = csv_file(mixed_rows(40))
+    event = requested(content)
+    await keep(redis, event, content)
+    part, lost = timedelta(milliseconds=50), timedelta(seconds=1)
+    handler = handler_of(redis, database, part=part, lost=lost)
+    assert await deliver(handler, event) is None
+    published = cast("list[tuple[bytes, Any]]", await redis.xrange(LEADS))
+    assert len(published) == 40 - mixed_report(40)["invalid"]
+    await redis.xdel(LEADS, *(entry_id for entry_id, _ in published[::2]))
+    async with start_syncer():
+        outcome = await eventually(lambda: deliver(handler, event))
+    assert orjson.loads(outcome.body)["progress"] == mixed_report(40)
+    assert len(await rows(database, LEADS_STORED)) == mixed_report(40)["created"]
