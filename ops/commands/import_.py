@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import BinaryIO, TextIO
@@ -16,6 +16,7 @@ from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run, settings
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.envelope import new_id
+from shared.lead_files.columns import Layout, mapped
 from shared.lead_files.dry_run import DryRun
 from shared.lead_files.importing import ImportReport, RowProblem, WriteRows, import_rows
 from shared.lead_files.reading import Row, lines_of, read_rows
@@ -58,6 +59,15 @@ class Refuse:
             click.echo(f"Row {problem.row}: {reasons}", err=True)
 
 
+def _mapping(
+    _context: click.Context, _option: click.Parameter, columns: Sequence[str]
+) -> dict[str, str]:
+    try:
+        return dict(map(mapped, columns))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.group("import")
 def command() -> None:
     """Read events or leads from a file."""
@@ -86,6 +96,21 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
     type=click.Choice([one.value for one in FileFormat]),
     help="Default: by the file's name.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice([one.value for one in ImportMode]),
+    default=ImportMode.CREATE.value,
+    show_default=True,
+    help="create leaves leads that are known alone; upsert changes those with a row's externalId.",
+)
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="TITLE:FIELD",
+    callback=_mapping,
+    help="A column of CSV whose title is no field's; TITLE: passes it over. Repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would become of the rows.")
 @click.option("--errors", help="Write bad rows' numbers and reasons to this file, as NDJSON.")
 @yes
@@ -94,21 +119,27 @@ def import_leads(
     *,
     path: str,
     file_format: str | None,
+    mode: str,
+    mapping: dict[str, str],
     dry_run: bool,
     errors: str | None,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Create a lead for each row of PATH, through a running syncer.
+    """Write the leads in PATH, a row each, through a running syncer.
 
-    Leads that exist already, by e-mail or externalId, are counted and left alone. Good rows
-    land whatever the others are like.
+    Rows that meet another lead, by e-mail or externalId, are counted and left alone; an upsert
+    changes the lead that has a row's externalId. Good rows land whatever the others are like.
     """
     chosen = FileFormat(file_format or ("csv" if path.lower().endswith(".csv") else "ndjson"))
+    layout = Layout(mapping=mapping, mode=ImportMode(mode))
+    if mapping and chosen is FileFormat.NDJSON:
+        raise click.UsageError("--map is for columns of CSV")
     if not dry_run:
-        confirm(f"Create the leads in {path}?", yes=yes)
+        verb = "Create" if layout.mode is ImportMode.CREATE else "Create or change"
+        confirm(f"{verb} the leads in {path}?", yes=yes)
     with _refusing(errors) as refuse:
-        report = run(_leads(path, chosen, refuse, dry_run=dry_run, quiet=as_json))
+        report = run(_leads(path, chosen, layout, refuse, dry_run=dry_run, quiet=as_json))
     _end(report, good=not (report.invalid or report.refused or report.unknown), as_json=as_json)
 
 
@@ -146,20 +177,27 @@ def _good_events(file: TextIO, report: EventsReport) -> Iterator[ArchivedEvent]:
 
 
 async def _leads(
-    path: str, file_format: FileFormat, refuse: Refuse, *, dry_run: bool, quiet: bool
+    path: str,
+    file_format: FileFormat,
+    layout: Layout,
+    refuse: Refuse,
+    *,
+    dry_run: bool,
+    quiet: bool,
 ) -> ImportReport:
     with read(path) as file, progress_bar("Importing", total=None, quiet=quiet) as bar:
-        rows = read_rows(lines_of(file), file_format)
+        rows = read_rows(lines_of(file), file_format, layout)
         async with open_servers() as servers:
             if dry_run:
-                rehearsal = DryRun(ImportRepository(servers.database), ImportMode.CREATE)
+                rehearsal = DryRun(ImportRepository(servers.database), layout.mode)
                 return await _write(rows, rehearsal.write, refuse, bar)
             log = AdminLog(servers.database)
             async with log.recording(
-                "import leads", actor=operator(), detail={"file": path}
+                "import leads", actor=operator(), detail={"file": path, "mode": layout.mode}
             ) as recording:
-                report = await _write(rows, _row_events(servers).write, refuse, bar)
-                recording.affected = report.created
+                events = _row_events(servers, layout.mode)
+                report = await _write(rows, events.write, refuse, bar)
+                recording.affected = report.created + report.updated
             return report
 
 
@@ -174,11 +212,11 @@ async def _write(rows: Iterator[Row], write: WriteRows, refuse: Refuse, bar: Bar
     return report
 
 
-def _row_events(servers: Servers) -> RowEvents:
+def _row_events(servers: Servers, mode: ImportMode) -> RowEvents:
     import_id = row_event_id(new_id(), 0)
     of = Import(
         id=import_id,
-        mode=ImportMode.CREATE,
+        mode=mode,
         created_by="operator",
         source="ops",
         correlation_id=str(import_id),

@@ -8,26 +8,22 @@ from pydantic_core import PydanticCustomError
 from services.api.lead_queries import Flag
 from services.api.query_parameters import Query
 from shared.domain.lead_file import ImportMode
-from shared.lead_files.columns import FIELDS, IGNORED, Layout
+from shared.lead_files.columns import FIELDS, SEPARATOR, Layout, mapped
 
 MOST_MAPPED = 100
 LONGEST_TITLE = 200
-SEPARATOR = ":"
 
 
 def _check_mapping(value: str) -> str:
-    title, separator, name = value.rpartition(SEPARATOR)
-    if not separator or not title.strip() or name not in {*FIELDS.values(), IGNORED}:
-        known = ", ".join(FIELDS.values())
-        raise PydanticCustomError(
-            "mapping", "Must be a title and one of these: {known}; or nothing", {"known": known}
-        )
+    try:
+        mapped(value)
+    except ValueError as error:
+        raise PydanticCustomError("mapping", "{reason}", {"reason": str(error)}) from error
     return value
 
 
 Mapping = Annotated[
     str,
-    # A title may hold the separator, a field may not.
     Field(
         max_length=LONGEST_TITLE,
         json_schema_extra={"pattern": rf"\S.*{SEPARATOR}({'|'.join(FIELDS.values())})?$"},
@@ -61,8 +57,7 @@ class LeadImportQuery(Query):
 
     def mapping(self) -> dict[str, str]:
         """Return the fields of columns by their titles."""
-        pairs = (one.rpartition(SEPARATOR) for one in self.map)
-        return {title.strip(): name for title, _, name in pairs}
+        return dict(map(mapped, self.map))
 
     def layout(self) -> Layout:
         """Return the same in the terms of files' readers."""

@@ -45,6 +45,9 @@ DELIMITERS = ",;\t"
 # What a column is called in a mapping that passes it over.
 IGNORED = ""
 
+# What stands between the two in a mapping of one column.
+SEPARATOR = ":"
+
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -71,6 +74,18 @@ class Layout:
     def required(self) -> set[str]:
         """The fields that every row must have."""
         return REQUIRED | ({"externalId"} if self.mode is ImportMode.UPSERT else set())
+
+
+def mapped(text: str) -> tuple[str, str]:
+    """Return a column's title and field, given as `title:field`, or `title:` to pass it over.
+
+    A title may hold colons, a field has none. Raises `ValueError` for anything else.
+    """
+    title, separator, name = text.rpartition(SEPARATOR)
+    if not separator or not title.strip() or name not in {*FIELDS.values(), IGNORED}:
+        known = ", ".join(FIELDS.values())
+        raise ValueError(f"Must be a title and one of these: {known}; or nothing")
+    return title.strip(), name
 
 
 def delimiter_of(header: str) -> str:

@@ -5,15 +5,21 @@ import os
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
+from uuid import UUID
 
 import orjson
+import pytest
 from redis.asyncio import Redis
 
 from shared.events.catalog import LEADS
+from shared.events.envelope import Event, new_id
+from shared.events.lead_events import LeadCreated
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, rows
 from tests.support.builders import lead_created
+from tests.support.lead_csv import csv_file
 
 Leads = Callable[[], Awaitable[Table]]
 EVENTS = "SELECT * FROM leads.event ORDER BY id"
@@ -101,6 +107,53 @@ async def test_bad_rows_are_told_by_number_and_the_good_ones_land(
     assert len(await leads()) == 2
 
 
+async def test_columns_are_mapped_and_leads_that_are_known_changed(
+    ops: Ops, syncer: StartSyncer, create: Apply, leads: Leads, database: Database, tmp_path: Path
+) -> None:
+    file, external_id = tmp_path / "leads.csv", new_id()
+    async with syncer():
+        [known] = await create(1)
+        file.write_text(
+            "Key;Vorname;Name: last;Town;Notes\n"
+            f"{_external_id(known)};Ada;King;Paris;x\n"
+            f"{external_id};Mary;Somerville;Jedburgh;y\n"
+        )
+        mapping = ("Key:externalId", "Vorname:firstName", "Name: last:lastName", "Town:city")
+        options = [argument for one in (*mapping, "Notes:") for argument in ("--map", one)]
+        arguments = ("import", "leads", str(file), "--mode", "upsert", *options, "--json")
+        checked = (await ops(*arguments, "--dry-run")).json
+        assert len(await leads()) == 1
+        ended = await ops(*arguments, "--yes")
+    expected = {"rows": 2, "created": 1, "updated": 1}
+    assert ended.code == 0
+    assert ended.json == checked == dict.fromkeys(ended.json, 0) | expected
+    query = "SELECT external_id, first_name, last_name, city FROM leads.lead"
+    assert set(await rows(database, query)) == {
+        (_external_id(known), "Ada", "King", "Paris"),
+        (external_id, "Mary", "Somerville", "Jedburgh"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--map", "Mail:mail"), 2, "Must be a title and one of these: externalId,"),
+        (("--map", "Mail:email"), 1, "Mail: Is mapped, and not in the file"),
+        (("--map", "Mail:email", "--format", "ndjson"), 2, "--map is for columns of CSV"),
+        (("--mode", "upsert"), 1, "externalId: Is missing"),
+        (("--mode", "replace"), 2, "'replace' is not one of 'create', 'upsert'"),
+    ],
+)
+async def test_what_a_file_cannot_be_read_by_is_refused(
+    arguments: tuple[str, ...], code: int, told: str, ops: Ops, leads: Leads, tmp_path: Path
+) -> None:
+    file = tmp_path / "leads.csv"
+    file.write_bytes(csv_file(["Ada,King,ada@example.com,"]))
+    ended = await ops("import", "leads", str(file), *arguments, "--yes")
+    assert (ended.code, told in ended.stderr) == (code, True), ended.stderr
+    assert await leads() == []
+
+
 async def test_lines_that_are_no_events_are_told_and_the_others_added(
     ops: Ops, syncer: StartSyncer, create: Apply, database: Database, tmp_path: Path
 ) -> None:
@@ -137,3 +190,9 @@ async def _as_given(database: Database) -> Table:
         "SELECT external_id, first_name, last_name, email, phone, cell, dob, city, state, "
         "country, picture FROM leads.lead ORDER BY external_id",
     )
+
+
+def _external_id(created: Event) -> UUID:
+    external_id = cast("LeadCreated", created.data).lead.external_id
+    assert external_id is not None
+    return external_id

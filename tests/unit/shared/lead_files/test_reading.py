@@ -11,7 +11,7 @@ from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.lead_changes import GivenLead
 from shared.events.lead_fields import LeadFields
-from shared.lead_files.columns import COLUMNS, HeaderError, Layout, fields_of, header_of
+from shared.lead_files.columns import COLUMNS, HeaderError, Layout, fields_of, header_of, mapped
 from shared.lead_files.reading import LONGEST_LINE, Row, lines_of, read_rows
 from shared.lead_files.writing import csv_header, csv_line
 from tests.support.builders import lead_fields
@@ -79,6 +79,17 @@ def test_columns_that_cannot_be_read_by_are_named() -> None:
         "Mail": "Is mapped, and not in the file"
     }
     assert problems("\n").keys() == {"email", "firstName", "lastName"}
+
+
+def test_a_mapping_is_of_a_title_and_a_field_or_nothing() -> None:
+    assert mapped("E-Mail: work:email") == ("E-Mail: work", "email")
+    assert mapped(" Notes :") == ("Notes", "")
+
+
+@pytest.mark.parametrize("text", ["", "Mail", ":email", " :email", "Mail:mail", "Mail:email "])
+def test_a_mapping_of_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Must be a title and one of these: externalId, firstName"):
+        mapped(text)
 
 
 def test_columns_are_called_what_the_mapping_says() -> None:
