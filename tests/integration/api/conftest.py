@@ -14,17 +14,15 @@ from redis.asyncio import Redis
 from devstack.free_ports import free_port
 from devstack.valkey import EmbeddedValkey
 from services.api.settings import ApiSettings, AuthSettings, HttpSettings, LimitSettings
-from shared.settings import (
-    CacheSettings,
-    ObservabilitySettings,
-    PostgresSettings,
-    StreamsSettings,
-)
+from shared.settings import CacheSettings, ObservabilitySettings, PostgresSettings, StreamsSettings
 from tests.support.api import ORIGIN, OpenApi, RunSyncer, running_api
 from tests.support.auth_server import AuthServer
+from tests.support.builders import lead_body
 from tests.support.responder import Responder
 from tests.support.silent_server import SilentServer
 from tests.support.syncer import running_syncer
+
+Lead = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -139,3 +137,15 @@ async def summarizer(redis: Redis) -> AsyncGenerator[Responder]:
 async def silent_server() -> AsyncGenerator[SilentServer]:
     async with SilentServer() as server:
         yield server
+
+
+@pytest.fixture
+async def lead(client: httpx.AsyncClient) -> Lead:
+    return await create(client)
+
+
+async def create(client: httpx.AsyncClient, **changes: object) -> Lead:
+    response = await client.post("/leads", json=lead_body(**changes))
+    assert response.status_code == 201, response.text
+    lead: Lead = response.json()
+    return lead

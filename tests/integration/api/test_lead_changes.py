@@ -7,24 +7,12 @@ import httpx
 import pytest
 
 from services.api.request_body import MERGE_PATCH
+from tests.integration.api.conftest import Lead, create
 from tests.support.api import RunSyncer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 
-Lead = dict[str, str]
 TYPED = {"Content-Type": MERGE_PATCH}
-
-
-@pytest.fixture
-async def lead(client: httpx.AsyncClient) -> Lead:
-    return await create(client)
-
-
-async def create(client: httpx.AsyncClient, **changes: object) -> Lead:
-    response = await client.post("/leads", json=lead_body(**changes))
-    assert response.status_code == 201, response.text
-    lead: Lead = response.json()
-    return lead
 
 
 def code(response: httpx.Response) -> tuple[int, str]:

@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+import orjson
 import pytest
 from pydantic import HttpUrl
 from redis.asyncio import Redis
@@ -32,6 +34,7 @@ from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
 from shared.streams.subscription import Handler
+from tests.support.builders import lead_created, lead_fields
 
 StartSyncer = Callable[..., contextlib.AbstractAsyncContextManager[SyncerContext]]
 
@@ -189,3 +192,14 @@ def start_syncer(
                 stop.set()
 
     return start
+
+
+def body(outcome: Outcome) -> dict[str, Any]:
+    decoded: dict[str, Any] = orjson.loads(outcome.body)
+    return decoded
+
+
+async def created(handlers: Handlers, **fields: Any) -> UUID:
+    """Create a lead and return its id."""
+    outcome = await handlers.one(lead_created(lead_fields(**fields)))
+    return UUID(body(outcome)["id"])

@@ -1,10 +1,8 @@
-"""lead-deleted events end leads: nothing is kept of the person, and nobody brings them back."""
+"""lead-deleted events end leads, and nobody brings them back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
 from uuid import UUID, uuid4
 
 import orjson
@@ -15,153 +13,18 @@ from redis.asyncio import Redis
 from shared.cache.lead_cache import LeadCache
 from shared.domain.errors import TransientError, UnavailableError
 from shared.events import catalog
-from shared.events.dead_letter import DeadLetter
-from shared.events.envelope import Event, new_id, now
+from shared.events.envelope import new_id, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import CacheSettings, StreamsSettings
-from shared.storage.dead_letter_repository import DeadLetterRepository
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database
-from shared.streams.codec import encode
-from shared.streams.entries import Entry, entries_of
+from shared.streams.entries import entries_of
 from shared.streams.publisher import add_events
-from shared.streams.retry import RetryQueue
-from tests.integration.syncer.conftest import (
-    Asker,
-    Handlers,
-    OpenHandlers,
-    StartSyncer,
-    leads_table,
-    rows,
-)
-from tests.support.builders import (
-    lead_created,
-    lead_deleted,
-    lead_fields,
-    lead_updated,
-    lead_upserted,
-)
+from tests.integration.syncer.conftest import Handlers, OpenHandlers, leads_table, rows
+from tests.support.builders import lead_created, lead_deleted, lead_updated, lead_upserted
 from tests.support.eventually import eventually
 from tests.support.summaries import Says, open_desk, requested
-
-CANARY = "canary"
-TABLES = ("lead", "event", "summary", "dead_letter", "tombstone", "sync_run", "admin_action")
-
-
-def someone(**changes: Any) -> Any:
-    """Return the fields of a lead that can be found wherever they are kept."""
-    return lead_fields(
-        first_name=f"{CANARY}-name", email=f"{CANARY}@example.com", city=f"{CANARY}-city", **changes
-    )
-
-
-async def kept_in_postgres(database: Database) -> list[str]:
-    """Return the tables that tell of the canary."""
-    return [
-        table
-        for table in TABLES
-        if await rows(
-            database,
-            f"SELECT 1 FROM leads.{table} AS kept WHERE kept::text LIKE $1",  # noqa: S608 (constants)
-            f"%{CANARY}%",
-        )
-    ]
-
-
-async def kept_in_redis(redis: Redis) -> list[str]:
-    """Return the keys whose value tells of the canary."""
-    readers: dict[str, Callable[[bytes], Awaitable[Any]]] = {
-        "string": redis.get,
-        "stream": redis.xrange,
-        "hash": lambda key: cast("Awaitable[Any]", redis.hgetall(key)),
-        "zset": lambda key: redis.zrange(key, 0, -1),
-    }
-    keys = cast("list[bytes]", await redis.keys("*"))
-    kinds = [cast("bytes", await redis.type(key)).decode() for key in keys]
-    values = [await readers[kind](key) for key, kind in zip(keys, kinds, strict=True)]
-    return [key.decode() for key, value in zip(keys, values, strict=True) if CANARY in str(value)]
-
-
-async def test_nothing_is_kept_of_a_person(
-    start_syncer: StartSyncer,
-    asker: Asker,
-    database: Database,
-    redis: Redis,
-    streams_settings: StreamsSettings,
-) -> None:
-    made = lead_created(someone())
-    lead_id = UUID(made.subject)
-    async with start_syncer():
-        await asker.ask([made])
-        await asker.ask([lead_updated(lead_id, phone=f"{CANARY}-phone")])
-        offered_again = lead_created(someone(external_id=None), by="randomuser")
-        [duplicate] = await asker.ask([offered_again])
-        assert duplicate.status is OutcomeStatus.DUPLICATE
-        async with open_desk(database, redis, streams_settings, Says(_about_canary())) as desk:
-            await desk.ask(requested(lead_id))
-        await DeadLetterRepository(database).add(_letter(made))
-        assert await kept_in_postgres(database) == ["lead", "event", "summary", "dead_letter"]
-        assert await kept_in_redis(redis) != []
-
-        [outcome] = await asker.ask([lead_deleted(lead_id)])
-        assert outcome == Outcome(OutcomeStatus.DELETED, b'{"version":4}')
-        assert await kept_in_postgres(database) == []
-        await eventually(lambda: _forgotten(redis))
-        # Nor when a source goes on to offer them.
-        again = lead_created(someone(), by="randomuser")
-        [refused] = await asker.ask([again])
-        assert refused == Outcome(OutcomeStatus.ERASED, b'{"field":"email"}')
-        assert await kept_in_postgres(database) == []
-        await eventually(lambda: _forgotten(redis))
-    history = await rows(database, "SELECT type, outcome FROM leads.event ORDER BY recorded_at")
-    assert [(row["type"], row["outcome"]) for row in history] == [
-        ("lead-created", "created"),
-        ("lead-updated", "updated"),
-        ("lead-created", "duplicate"),
-        ("summary-requested", "summarised"),
-        ("lead-deleted", "deleted"),
-        ("lead-created", "erased"),
-    ]
-
-
-async def test_the_streams_keep_what_is_about_others(
-    start_syncer: StartSyncer, asker: Asker, redis: Redis
-) -> None:
-    others = [lead_created() for _ in range(30)]
-    made = lead_created(someone())
-    async with start_syncer():
-        await asker.ask([*others[:15], made, *others[15:]])
-        await asker.ask([lead_deleted(made.subject)])
-        kept = entries_of(await redis.xrange(catalog.LEADS))
-    assert {entry.event_id for entry in kept} >= {str(event.id) for event in others}
-    assert str(made.id) not in {entry.event_id for entry in kept}
-    # A deletion ahead of the group would have left Redis unable to tell its lag.
-    [group] = await redis.xinfo_groups(catalog.LEADS)
-    assert group["lag"] == 0
-
-
-async def test_what_waits_for_a_retry_ends_and_goes(
-    start_syncer: StartSyncer, asker: Asker, redis: Redis
-) -> None:
-    made = lead_created(someone())
-    queue = RetryQueue(redis, stream=catalog.LEADS, group=catalog.SYNCER)
-    async with start_syncer():
-        await asker.ask([made])
-        [waiting, other] = [
-            lead_updated(made.subject, city=f"{CANARY}-city"),
-            lead_updated(new_id(), city="Rome"),
-        ]
-        for event in (waiting, other):
-            fields = {
-                str(name).encode(): str(value).encode() for name, value in encode(event).items()
-            }
-            await queue.schedule(Entry("0-1", fields), attempt=2, delay=timedelta(minutes=5))
-        await asker.ask([lead_deleted(made.subject)])
-
-        async def gone() -> bool:
-            return await kept_in_redis(redis) == [] and await queue.waiting() == 1
-
-        await eventually(gone)
+from tests.support.traces import kept_in_postgres, kept_in_redis, someone
 
 
 async def test_readers_are_told_and_an_older_version_is_not_cached_any_more(
@@ -330,11 +193,6 @@ async def _some_are_asked(says: Says) -> bool:
     return says.calls > 0
 
 
-async def _forgotten(redis: Redis) -> bool:
-    """Tell whether Redis has nothing left: read replies go with the next look for others."""
-    return await kept_in_redis(redis) == []
-
-
 async def _somebody_waits(database: Database) -> bool:
     return bool(
         await rows(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'transactionid'")
@@ -350,22 +208,4 @@ async def _document(cache: LeadCache, lead_id: str) -> LeadDocument:
         version=cached.version,
         created_at=now(),
         json=cached.json,
-    )
-
-
-def _about_canary() -> str:
-    return orjson.dumps({"summary": f"About {CANARY}", "next_action": f"Call {CANARY}"}).decode()
-
-
-def _letter(event: Event) -> DeadLetter:
-    return DeadLetter(
-        group=catalog.SYNCER,
-        event_id=str(new_id()),
-        stream=catalog.LEADS,
-        entry_id="1-1",
-        type=event.type,
-        reason="attempts",
-        error="",
-        attempts=5,
-        fields={str(name): str(value) for name, value in encode(event).items()},
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,11 +11,15 @@ from redis.asyncio import Redis
 
 from shared.events import catalog
 from shared.events.dead_letter import DeadLetter
+from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
+from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.subscription import Handler, Subscription
 from shared.streams.worker import Worker
 from shared.streams.workers import open_workers
+
+DONE = Outcome(OutcomeStatus.CREATED)
 
 
 class KeepsLetters:
@@ -95,3 +99,18 @@ class Bench:
 @pytest.fixture
 def bench(redis: Redis, streams_settings: StreamsSettings) -> Bench:
     return Bench(redis, streams_settings)
+
+
+class Recorder:
+    """A handler that notes the batches it gets."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Event]] = []
+
+    async def __call__(self, events: Sequence[Event]) -> list[Outcome]:
+        self.batches.append(list(events))
+        return [DONE for _ in events]
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch]

@@ -1,51 +1,23 @@
-"""Supabase Auth, driven by Supabase's own client library."""
+"""Supabase Auth's accounts and tokens, driven by Supabase's own client library."""
 
 import asyncio
-import json
-import stat
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import supabase
 from joserfc import jwt
-from joserfc.jwk import KeySet, OctKey
-from pydantic import SecretStr, ValidationError
-from supabase_auth.errors import (
-    AuthApiError,
-    AuthError,
-    AuthInvalidJwtError,
-    AuthRetryableError,
-    AuthWeakPasswordError,
-)
-from supabase_auth.types import AuthResponse, Session
+from joserfc.jwk import KeySet
+from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
 from devstack.standins.supabase_auth import SupabaseAuthSettings
 from tests.integration.standins.conftest import OpenProject, Project
-
-EMAIL, PASSWORD = "ada@example.com", "correct horse"
-
-
-async def sign_up(project: Project) -> Session:
-    answer = await project.client().sign_up({"email": EMAIL, "password": PASSWORD})
-    assert answer.session is not None
-    return answer.session
-
-
-async def log_in(project: Project, password: str = PASSWORD) -> AuthResponse:
-    return await project.client().sign_in_with_password({"email": EMAIL, "password": password})
-
-
-async def refresh(project: Project, token: str) -> Session:
-    answer = await project.client().refresh_session(token)
-    assert answer.session is not None
-    return answer.session
-
-
-def code_of(caught: pytest.ExceptionInfo[AuthError]) -> tuple[int, str | None]:
-    assert isinstance(caught.value, AuthApiError)
-    return caught.value.status, caught.value.code
+from tests.integration.standins.supabase_auth.conftest import (
+    EMAIL,
+    PASSWORD,
+    code_of,
+    log_in,
+    sign_up,
+)
 
 
 async def test_signs_up_and_logs_in(project: Project) -> None:
@@ -241,112 +213,6 @@ async def test_a_request_without_one_of_the_projects_keys_is_turned_away(
     assert (answer.status_code, answer.json()["message"]) == (401, message)
 
 
-async def test_a_refresh_rotates_the_token(project: Project) -> None:
-    first = await sign_up(project)
-    second = await refresh(project, first.refresh_token)
-    assert second.refresh_token != first.refresh_token
-    # The answer may have been lost: the same token is good for the same successor.
-    assert (await refresh(project, first.refresh_token)).refresh_token == second.refresh_token
-    third = await refresh(project, second.refresh_token)
-    assert third.refresh_token not in {first.refresh_token, second.refresh_token}
-
-
-async def test_a_refresh_token_used_twice_ends_the_session_after_the_reuse_interval(
-    open_project: OpenProject, tmp_path: Path
-) -> None:
-    settings = SupabaseAuthSettings(
-        data_dir=tmp_path, refresh_token_reuse_interval=timedelta(microseconds=1)
-    )
-    async with open_project(settings) as project:
-        first = await sign_up(project)
-        second = await refresh(project, first.refresh_token)
-        third = await refresh(project, second.refresh_token)
-        for stolen in (first, third):
-            with pytest.raises(AuthApiError) as caught:
-                await refresh(project, stolen.refresh_token)
-            assert code_of(caught) == (400, "refresh_token_already_used")
-
-
-async def test_an_unknown_refresh_token_is_refused(project: Project) -> None:
-    with pytest.raises(AuthApiError) as caught:
-        await refresh(project, "abcdefghijkl")
-    assert code_of(caught) == (400, "refresh_token_not_found")
-
-
-@pytest.mark.parametrize(
-    ("scope", "survivors"), [("global", set[str]()), ("local", {"other"}), ("others", {"this"})]
-)
-async def test_logging_out_ends_the_sessions_in_its_scope(
-    project: Project, scope: Any, survivors: set[str]
-) -> None:
-    other, this = await sign_up(project), (await log_in(project)).session
-    assert this is not None
-    await project.client().admin.sign_out(this.access_token, scope)
-
-    for name, session in (("other", other), ("this", this)):
-        if name in survivors:
-            assert await project.client().get_user(session.access_token) is not None
-            continue
-        with pytest.raises(AuthApiError) as caught:
-            await project.client().get_user(session.access_token)
-        assert code_of(caught) == (403, "session_not_found")
-
-
-async def test_forged_and_expired_tokens_are_refused(
-    open_project: OpenProject, tmp_path: Path
-) -> None:
-    settings = SupabaseAuthSettings(data_dir=tmp_path, jwt_exp=timedelta(microseconds=1))
-    async with open_project(settings) as project:
-        expired = (await sign_up(project)).access_token
-        forged = jwt.encode({"alg": "HS256"}, {"sub": "x"}, OctKey.generate_key(256))
-        for token in (expired, forged, expired[:-3] + "AAA", "a.b.c"):
-            with pytest.raises(AuthApiError) as caught:
-                await project.client().get_user(token)
-            assert code_of(caught) == (403, "bad_jwt")
-
-
-async def test_a_legacy_project_signs_with_its_secret_and_publishes_no_keys(
-    open_project: OpenProject, tmp_path: Path
-) -> None:
-    secret = "a secret of at least thirty-two characters"
-    settings = SupabaseAuthSettings(data_dir=tmp_path, jwt_secret=SecretStr(secret))
-    async with open_project(settings) as project:
-        session = await sign_up(project)
-        key = OctKey.import_key(secret)
-        assert jwt.decode(session.access_token, key).header["alg"] == "HS256"
-        assert jwt.decode(project.service_key, key).claims["role"] == "service_role"
-        assert len(await project.admin().admin.list_users()) == 1
-        assert (await project.client().get_user(session.access_token)) is not None
-        published = await project.http.get(f"{project.url}/auth/v1/.well-known/jwks.json")
-        assert published.json() == {"keys": []}
-        with pytest.raises(AuthInvalidJwtError):
-            await project.client().get_claims(_with_kid_of_another_algorithm(session))
-
-
-def _with_kid_of_another_algorithm(session: Session) -> str:
-    """Makes the library look at the published keys, of which there are none."""
-    _, payload, signature = session.access_token.split(".")
-    return f"eyJhbGciOiJFUzI1NiIsImtpZCI6IngifQ.{payload}.{signature}"
-
-
-async def test_accounts_sessions_and_keys_outlive_a_restart(
-    open_project: OpenProject, tmp_path: Path
-) -> None:
-    settings = SupabaseAuthSettings(data_dir=tmp_path)
-    async with open_project(settings) as project:
-        session = await sign_up(project)
-        keys = (project.service_key, project.anon_key)
-    async with open_project(settings) as project:
-        assert (project.service_key, project.anon_key) == keys
-        assert keys[0].startswith("sb_secret_")
-        assert keys[1].startswith("sb_publishable_")
-        assert (await log_in(project)).session is not None
-        assert (await project.client().get_user(session.access_token)) is not None
-        assert (await refresh(project, session.refresh_token)).user.id == session.user.id
-    secrets = [tmp_path / name for name in ("service_key", "signing_key.json", "accounts.sqlite3")]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
-
-
 async def test_of_racing_sign_ups_one_wins(project: Project) -> None:
     answers = await asyncio.gather(*(sign_up(project) for _ in range(5)), return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, AuthApiError)]
@@ -372,38 +238,3 @@ async def test_malformed_sign_ups_are_refused(project: Project, body: bytes, cod
     )
     assert answer.status_code in {400, 422}
     assert answer.json()["error_code"] == code
-
-
-@pytest.mark.parametrize(
-    ("faults", "error", "code"),
-    [
-        ({"status": 429}, AuthApiError, "over_request_rate_limit"),
-        ({"status": 500}, AuthApiError, "unexpected_failure"),
-        ({"status": 503}, AuthRetryableError, None),
-        ({"status": 504}, AuthRetryableError, None),
-        ({"error_rate": 1}, AuthApiError, "unexpected_failure"),
-    ],
-)
-async def test_faults_reach_the_library_as_its_errors(
-    project: Project, faults: dict[str, object], error: type[AuthError], code: str | None
-) -> None:
-    await project.http.post(f"{project.url}/_control", json=faults)
-    with pytest.raises(error) as caught:
-        await log_in(project)
-    assert caught.value.code == code
-    await project.http.delete(f"{project.url}/_control")
-    assert (await sign_up(project)).user.email == EMAIL
-
-
-async def test_a_fault_can_be_kept_to_one_path(project: Project) -> None:
-    faults = {"status": 503, "path_prefix": "/auth/v1/token"}
-    await project.http.post(f"{project.url}/_control", content=json.dumps(faults))
-    await sign_up(project)
-    with pytest.raises(AuthRetryableError):
-        await log_in(project)
-
-
-async def test_garbage_breaks_the_library(project: Project) -> None:
-    await project.http.post(f"{project.url}/_control", json={"garbage": True})
-    with pytest.raises(ValidationError):
-        await log_in(project)

@@ -1,0 +1,64 @@
+"""Who may operate the system, the streams that they see, and the record of what they do."""
+
+from dataclasses import replace
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from services.api.settings import ApiSettings
+from shared.events import catalog
+from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.streams.publisher import add_events
+from tests.integration.api.admin.conftest import KEY, keep
+from tests.support.api import OpenApi, running_api
+from tests.support.builders import lead_created
+from tests.support.silent_server import SilentServer
+
+
+class TestKey:
+    @pytest.mark.parametrize("key", ["", " ", "api-key", "changeme", "your-api-key"])
+    async def test_a_placeholder_opens_nothing_even_to_itself(
+        self, key: str, open_api: OpenApi
+    ) -> None:
+        async with open_api(api_key=SecretStr(key)) as api:
+            for sent in ({}, {"X-API-Key": key.strip() or "x"}):
+                answer = await api.get("/admin/streams", headers=sent)
+                assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+    @pytest.mark.parametrize("key", [KEY[:-1], KEY + "x", KEY.upper(), "", f"{KEY},{KEY}"])
+    async def test_only_the_whole_key_opens(self, key: str, operator: httpx.AsyncClient) -> None:
+        answer = await operator.get("/admin/dead-letters", headers={"X-API-Key": key})
+        assert answer.status_code == 401
+
+    async def test_it_is_no_key_to_anything_else(self, operator: httpx.AsyncClient) -> None:
+        assert (await operator.get("/leads")).status_code == 401
+
+
+async def test_streams_are_shown_with_their_groups(
+    operator: httpx.AsyncClient, redis: Redis
+) -> None:
+    await add_events(redis, [lead_created() for _ in range(3)])
+    await redis.xgroup_create(catalog.LEADS, catalog.SYNCER, id="0")
+    answer = await operator.get("/admin/streams")
+    assert answer.status_code == 200
+    shown = {stream["name"]: stream for stream in answer.json()}
+    assert shown.keys() == {*catalog.STREAMS, "stream:dead-letters"}
+    leads = shown[catalog.LEADS]
+    assert (leads["exists"], leads["length"], leads["perSecond"]) == (True, 3, 0.0)
+    [group] = leads["groups"]
+    assert (group["name"], group["undelivered"], group["pending"]) == ("syncer", 3, 0)
+
+
+async def test_nothing_is_done_that_cannot_be_recorded(
+    settings: ApiSettings, letters: DeadLetterRepository, silent_server: SilentServer, redis: Redis
+) -> None:
+    await keep(letters, [lead_created()])
+    nowhere = SecretStr(f"postgresql://postgres:x@127.0.0.1:{silent_server.port}/leads")
+    postgres = settings.postgres.model_copy(update={"supabase_connection_string": nowhere})
+    async with running_api(replace(settings, postgres=postgres)) as client:
+        client.headers["X-API-Key"] = KEY
+        answer = await client.post("/admin/dead-letters/retry?reason=attempts")
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert await redis.xlen(catalog.LEADS) == 0

@@ -1,0 +1,103 @@
+"""`/admin/sync`: leads fetched now."""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from services.api.settings import ApiSettings
+from services.syncer.sources import Fetched
+from shared.events import catalog
+from shared.events.envelope import Event
+from shared.events.lead_events import SyncRequested
+from shared.events.lead_fields import LeadFields
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.pool import Database
+from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
+from tests.integration.api.admin.conftest import KEY
+from tests.support.api import running_api
+from tests.support.builders import lead_fields
+from tests.support.eventually import eventually
+from tests.support.responder import Responder
+from tests.support.syncer import running_syncer
+
+
+class Offer:
+    """A source that always offers the same."""
+
+    name = "randomuser"
+
+    def __init__(self, leads: Sequence[LeadFields]) -> None:
+        self._leads = leads
+
+    async def fetch(self, count: int) -> Fetched:
+        return Fetched(self._leads[:count], [])
+
+
+class TestSync:
+    @pytest.fixture
+    async def responder(self, redis: Redis) -> AsyncGenerator[Responder]:
+        async with Responder(redis, stream=catalog.SYNC).running() as responder:
+            yield responder
+
+    async def test_the_report_is_answered(
+        self, operator: httpx.AsyncClient, responder: Responder, database: Database
+    ) -> None:
+        """As the syncer: a row for the run, then the reply."""
+        runs = SyncRunRepository(database)
+
+        async def run() -> None:
+            async def asked() -> Event | None:
+                return responder.events[0] if responder.events else None
+
+            event = await eventually(asked)
+            await runs.begin(event.id, requested_by="operator")
+            await runs.finish(event.id, SyncReport(fetched=10, created=9, duplicate=1))
+
+        begun = await operator.post("/admin/sync", headers={"Prefer": "respond-async"})
+        assert begun.status_code == 202
+        address = begun.headers["Location"]
+        assert (await operator.get(address)).json()["state"] == "pending"
+        await run()
+        report = (await operator.get(address)).json()
+        assert (report["state"], report["created"], report["duplicate"]) == ("succeeded", 9, 1)
+        [event] = responder.events
+        assert isinstance(event.data, SyncRequested)
+        assert event.data.requested_by == "operator"
+        assert event.expires is not None
+
+    async def test_whoever_waits_is_answered_with_the_report(
+        self, operator: httpx.AsyncClient, settings: ApiSettings
+    ) -> None:
+        source = Offer([lead_fields() for _ in range(3)])
+        async with running_syncer(
+            settings.postgres, settings.streams, settings.cache, source=source
+        ):
+            answers = [await operator.post("/admin/sync") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        reports = [answer.json() for answer in answers]
+        assert [report["state"] for report in reports] == ["succeeded"] * 2
+        figures = [(one["fetched"], one["created"], one["duplicate"]) for one in reports]
+        assert figures == [(3, 3, 0), (3, 0, 3)]
+
+    async def test_a_sync_that_nobody_carries_out_goes_on_as_accepted(
+        self, settings: ApiSettings
+    ) -> None:
+        async with running_api(settings, summary_timeout=timedelta(milliseconds=100)) as client:
+            client.headers["X-API-Key"] = KEY
+            answer = await client.post("/admin/sync")
+            assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+
+    async def test_one_that_was_parked_is_a_failure(
+        self, operator: httpx.AsyncClient, responder: Responder
+    ) -> None:
+        responder.outcome = Outcome(OutcomeStatus.DEAD, b'{"reason": "error"}')
+        answer = await operator.post("/admin/sync")
+        assert (answer.status_code, answer.json()["code"]) == (500, "operation-failed")
+
+    async def test_an_unknown_sync_is_not_found(self, operator: httpx.AsyncClient) -> None:
+        answer = await operator.get(f"/admin/sync/{uuid4()}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "sync-not-found")
