@@ -24,6 +24,9 @@ from tests.support.api_process import environment_of
 from tests.support.auth_project import running_project
 from tests.support.builders import lead_body, lead_created, lead_fields
 from tests.support.eventually import eventually
+from tests.support.lead_csv import csv_file
+from tests.support.lead_imports import CSV, IMPORT, NDJSON, begin, ended, keys_of_files
+from tests.support.lead_table import refuse_defects
 from tests.support.service_process import ServiceProcess, running_service
 from tests.support.standin_control import StandInControl
 
@@ -36,6 +39,31 @@ LEAD = {
     "city": "Canaria",
 }
 KEY = "canary-operators-key"
+# Columns that an import passes over: one by its mapping, one since only an export has it.
+CSV_FILE = csv_file(
+    [
+        "Canary,Row,canary.row@example.com,Canaria,canary note,canary",
+        "Canary,Invalid,canary@nowhere,Canaria" + "x" * 60 + ",canary note,canary",
+        "Canary,Again,CANARY.row@example.com,Canaria,canary note,canary",
+        "Canary,Known,canary.lead@example.com,Canaria,canary note,canary",
+        "Canary,Defect,canary.defect@example.com,Canaria,canary note,canary",
+        "Canary,canary.short@example.com",
+    ],
+    header="First Name,Last Name,Email,City,Notes,summary",
+)
+NDJSON_FILE = b"".join(
+    line + b"\n"
+    for line in (
+        orjson.dumps(lead_body(**LEAD, externalId=None) | {"email": "canary.line@example.com"}),
+        orjson.dumps(lead_body(**LEAD | {"email": "canary@nowhere", "city": ["Canaria"]})),
+        orjson.dumps(lead_body(**LEAD | {"email": "canary.line@example.com"})),
+        orjson.dumps(lead_body(**LEAD) | {"shoeSize": "canary"}),
+        b'{"email": "canary.cut@example.com"',
+    )
+)
+BROKEN_FILE = csv_file(['Canary,"Broken" canary,canary.broken@example.com,Canaria'])
+KINDS = ("rows", "created", "duplicate", "invalid", "refused")
+ARCHIVED = "SELECT event::text FROM leads.event WHERE type = 'import-requested'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +140,37 @@ async def lead_of(client: httpx.AsyncClient) -> str:
     return str(address)
 
 
-async def break_the_database(database: Database) -> None:
-    """Have PostgreSQL refuse leads, in words that hold the whole row."""
+async def walk_through_imports(house: House, database: Database, redis: Redis) -> None:
+    """Import good rows and rows of every bad kind: nothing that is told or kept says whose."""
+    client = house.client
+    accepted = (
+        (CSV_FILE, "map=Notes:&dryRun=true", CSV),
+        (CSV_FILE, "map=Notes:", CSV),
+        (NDJSON_FILE, "", NDJSON),
+        (BROKEN_FILE, "", CSV),
+    )
+    operations = [
+        await ended(client, await begin(client, content, query, **headers))
+        for content, query, headers in accepted
+    ]
+    counts = [tuple(one["progress"][kind] for kind in KINDS) for one in operations]
+    assert counts == [(6, 3, 1, 2, 0), (6, 1, 2, 2, 1), (5, 1, 1, 3, 0), (0, 0, 0, 0, 0)]
+    errors = [await client.get(one["errorFile"]) for one in operations[:3]]
+    assert [len(one.content.splitlines()) for one in errors] == [3, 5, 4]
     async with database.connection() as connection:
-        await connection.execute(
-            "ALTER TABLE leads.lead ADD CONSTRAINT no_more CHECK (last_name <> 'Defect') NOT VALID"
-        )
+        archived = await connection.fetch(ARCHIVED)
+    assert len(archived) == len(operations)
+    told = [*map(str, operations), *(one.text for one in errors), *map(str, archived)]
+    assert [text for text in told if CANARY in text.lower()] == []
+    # Whose names have no header above them is told that, and not the log.
+    headless = b"\n".join(CSV_FILE.splitlines()[1:])
+    refused = await client.post(IMPORT, content=headless, headers=CSV)
+    assert (refused.status_code, CANARY in refused.text.lower()) == (400, True)
+
+    async def nothing_is_kept() -> bool:
+        return await keys_of_files(redis) == []
+
+    await eventually(nothing_is_kept)
 
 
 async def park_letters(redis: Redis) -> None:
@@ -147,7 +200,8 @@ async def test_no_log_line_holds_anything_of_anybody(
     for faults in ({}, {"garbage": True}, {"status": 401}):
         async with house.groq.misbehaving(**faults):
             await client.post(f"{address}/summary?regenerate=true")
-    await break_the_database(database)
+    await refuse_defects(database)
+    await walk_through_imports(house, database, redis)
     broken = await client.post(
         "/leads", json=lead_body(**LEAD | {"email": "canary.2@example.com", "lastName": "Defect"})
     )
@@ -179,7 +233,13 @@ async def test_no_log_line_holds_anything_of_anybody(
 
     logged = [orjson.loads(line) for _, line in house.lines()]
     kinds = {line["event"] for line in logged}
-    assert kinds >= {"http.request", "http.defect", "entry.retried", "entry.parked"}, kinds
+    assert kinds >= {
+        "http.request",
+        "http.defect",
+        "entry.retried",
+        "entry.parked",
+        "import.ended",
+    }, kinds
     tracebacks = [line["traceback"] for line in logged if "traceback" in line]
     assert any("CheckViolationError" in one for one in tracebacks)
     assert any("UndefinedColumnError" in one for one in tracebacks)
