@@ -30,6 +30,8 @@ from shared.storage.pool import open_database
 from shared.streams.import_jobs import ImportJobs
 
 EVENTS_BATCH = 500
+FORMATS = [one.value for one in FileFormat]
+_VERBS = {ImportMode.CREATE.value: "Create", ImportMode.UPSERT.value: "Create or change"}
 # How long a syncer may take to write a window of rows.
 PATIENCE = timedelta(seconds=60)
 
@@ -91,14 +93,11 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
 @command.command("leads")
 @click.argument("path")
 @click.option(
-    "--format",
-    "file_format",
-    type=click.Choice([one.value for one in FileFormat]),
-    help="Default: by the file's name.",
+    "--format", "file_format", type=click.Choice(FORMATS), help="Default: by the file's name."
 )
 @click.option(
     "--mode",
-    type=click.Choice([one.value for one in ImportMode]),
+    type=click.Choice(list(_VERBS)),
     default=ImportMode.CREATE.value,
     show_default=True,
     help="create leaves leads that are known alone; upsert changes those with a row's externalId.",
@@ -131,16 +130,19 @@ def import_leads(
     Rows that meet another lead, by e-mail or externalId, are counted and left alone; an upsert
     changes the lead that has a row's externalId. Good rows land whatever the others are like.
     """
-    chosen = FileFormat(file_format or ("csv" if path.lower().endswith(".csv") else "ndjson"))
+    chosen = _format(path, file_format)
     layout = Layout(mapping=mapping, mode=ImportMode(mode))
     if mapping and chosen is FileFormat.NDJSON:
         raise click.UsageError("--map is for columns of CSV")
     if not dry_run:
-        verb = "Create" if layout.mode is ImportMode.CREATE else "Create or change"
-        confirm(f"{verb} the leads in {path}?", yes=yes)
+        confirm(f"{_VERBS[layout.mode]} the leads in {path}?", yes=yes)
     with _refusing(errors) as refuse:
         report = run(_leads(path, chosen, layout, refuse, dry_run=dry_run, quiet=as_json))
     _end(report, good=not (report.invalid or report.refused or report.unknown), as_json=as_json)
+
+
+def _format(path: str, given: str | None) -> FileFormat:
+    return FileFormat(given or ("csv" if path.lower().endswith(".csv") else "ndjson"))
 
 
 async def _events(path: str, *, quiet: bool) -> EventsReport:

@@ -114,9 +114,9 @@ async def test_columns_are_mapped_and_leads_that_are_known_changed(
     async with syncer():
         [known] = await create(1)
         file.write_text(
-            "Key;Vorname;Name: last;Town;Notes\n"
-            f"{_external_id(known)};Ada;King;Paris;x\n"
-            f"{external_id};Mary;Somerville;Jedburgh;y\n"
+            "Key;Vorname;Name: last;Email;Town;Notes\n"
+            f"{_external_id(known)};Ada;King;ada.king@example.org;Paris;x\n"
+            f"{external_id};Mary;Somerville;mary@example.org;Jedburgh;y\n"
         )
         mapping = ("Key:externalId", "Vorname:firstName", "Name: last:lastName", "Town:city")
         options = [argument for one in (*mapping, "Notes:") for argument in ("--map", one)]
