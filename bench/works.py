@@ -10,6 +10,7 @@ from bench.measurement import Bench, Measurement, Target
 from bench.system import System, running_limit, running_system, stored_leads
 
 MODEL_SECONDS = 0.05
+ALONE = 1
 CALLERS = 32
 CROWD = 256
 
@@ -75,20 +76,24 @@ async def pages(bench: Bench) -> AsyncIterator[Measurement]:
     async with running_system() as system:
         await stored_leads(system, bench.rows)
         far = await _far_page(system, rows=bench.rows)
-        first, last, search = (
-            Target(system.url, Load(paths=paths, headers=system.headers, holds=holds))
-            for paths, holds in (
-                (["/leads?limit=100"], "Lovelace"),
-                ([far], "Lovelace"),
-                (list(_searches(rows=bench.rows)), "["),
+        first, last, search, alone = (
+            Target(
+                system.url,
+                Load(paths=paths, headers=system.headers, holds="[", connections=connections),
+            )
+            for paths, connections in (
+                (["/leads?limit=100"], CALLERS),
+                ([far], CALLERS),
+                (list(_searches(rows=bench.rows)), ALONE),
+                (["/leads?limit=100"], ALONE),
             )
         )
-        limits, rounds, found = await bench.measure(first, last, search)
+        limits, rounds, found, alone_limits = await bench.measure(first, last, search, alone)
         many = f"of {bench.rows:,} leads"
         yield Measurement(
             f"GET /leads, the last page but one {many}", FIRST_PAGE, rounds, limits, 1 / 1.2
         )
-        yield Measurement(f"GET /leads?q=, {many}", FIRST_PAGE, found, limits)
+        yield Measurement(f"GET /leads?q=, {many}, one caller", FIRST_PAGE, found, alone_limits)
 
 
 async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
