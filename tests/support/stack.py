@@ -19,6 +19,8 @@ from tests.support.repository import ROOT
 
 START = timedelta(seconds=40)  # a busy machine
 STOP = timedelta(seconds=10)  # what the supervisor promises
+# After some deaths in a row the supervisor waits up to 10 s before it starts a component anew.
+BACK = timedelta(seconds=20)
 LONGEST_LINE = 1 << 20
 
 # How each component's command line tells it from the others.
@@ -74,7 +76,7 @@ class Stack:
         async def is_back() -> bool:
             return self.pid_of(component) not in {None, than}
 
-        await eventually(is_back)
+        await eventually(is_back, within=BACK)
 
     @asynccontextmanager
     async def paused(self, component: str) -> AsyncGenerator[None]:
