@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from shared.events.envelope import now
-from shared.events.selection import Selection
+from shared.events.replay import Selection
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO = re.compile(r"(\d+)([smhdw])")

@@ -8,9 +8,8 @@ from shared.administration import diagnosis
 from shared.administration.diagnosis import Finding, Severity
 from shared.domain.errors import TransientError
 from shared.storage.dead_letter_repository import DeadLetterRepository, LetterSelection
-from shared.storage.server_facts import postgres_facts
-from shared.streams.inspection import Inspector
-from shared.streams.server_facts import redis_facts
+from shared.storage.migrations import postgres_facts
+from shared.streams.inspection import Inspector, redis_facts
 
 
 @click.command("doctor")

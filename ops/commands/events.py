@@ -8,7 +8,7 @@ import orjson
 from ops.output import as_json, print_json, print_table
 from ops.running import run, settings
 from ops.selecting import selecting, selection
-from shared.events.selection import Selection
+from shared.events.replay import Selection
 from shared.settings import PostgresSettings
 from shared.storage.event_archive import AppliedEvent, EventArchive
 from shared.storage.pool import open_database

@@ -12,11 +12,10 @@ from ops.progress import progress_bar
 from ops.running import run, settings
 from ops.selecting import selecting, selection
 from shared.domain.lead_file import FileFormat
-from shared.events.selection import Selection
+from shared.events.replay import Selection
 from shared.lead_files.writing import csv_header, csv_line
 from shared.settings import PostgresSettings
-from shared.storage.archive_copy import ArchiveCopy
-from shared.storage.event_archive import EventArchive
+from shared.storage.event_archive import ArchiveCopy, EventArchive
 from shared.storage.lead_export import LeadExport
 from shared.storage.pool import open_database
 

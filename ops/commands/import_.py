@@ -23,11 +23,11 @@ from shared.lead_files.reading import Row, lines_of, read_rows
 from shared.lead_files.row_events import Import, RowEvents, row_event_id
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
-from shared.storage.archive_copy import ArchiveCopy, ArchivedEvent
-from shared.storage.event_store import EventStore
+from shared.storage.event_archive import ArchiveCopy, ArchivedEvent
 from shared.storage.import_repository import ImportRepository
+from shared.storage.inbox import EventStore
 from shared.storage.pool import open_database
-from shared.streams.import_jobs import ImportJobs
+from shared.streams.imports import ImportJobs
 
 EVENTS_BATCH = 500
 FORMATS = [one.value for one in FileFormat]

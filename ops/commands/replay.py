@@ -16,8 +16,8 @@ from shared.events.catalog import LEADS, STREAMS, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin
 from shared.lifecycle import stop_signal
 from shared.storage.admin_log import AdminLog
-from shared.streams.replay_jobs import ReplayProgress, ReplayState
-from shared.streams.replay_tally import ReplayResult
+from shared.streams.replays.jobs import ReplayProgress, ReplayState
+from shared.streams.replays.tally import ReplayResult
 
 INTERRUPTED = 130
 

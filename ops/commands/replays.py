@@ -9,7 +9,7 @@ from ops.running import run, settings
 from shared.events.replay import ReplayOrder
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
-from shared.streams.replay_jobs import ReplayJobs, ReplayProgress
+from shared.streams.replays.jobs import ReplayJobs, ReplayProgress
 
 
 @dataclass(frozen=True, slots=True)

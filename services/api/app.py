@@ -6,11 +6,11 @@ import structlog
 
 from services.api.bootstrap import bootstrap
 from services.api.context import ApiContext
-from services.api.cors import Cors
 from services.api.endpoints import routes
-from services.api.middleware import Gateway
-from services.api.routing import Router
-from services.api.server import serving
+from services.api.server.cors import Cors
+from services.api.server.gateway import Gateway
+from services.api.server.routing import Router
+from services.api.server.server import serving
 from services.api.settings import ApiSettings
 from shared.lifecycle import stop_signal
 from shared.observability.logging import configure_logging

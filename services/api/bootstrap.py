@@ -11,33 +11,35 @@ from redis.asyncio import Redis
 
 from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
-from services.api.auth.token_cache import TokenCache
-from services.api.auth.verifier import TokenVerifier
+from services.api.auth.verifier import TokenCache, TokenVerifier
 from services.api.context import Administration, ApiContext
 from services.api.documents import asyncapi_json, openapi_json
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.admin import StreamHandlers, SyncHandlers
-from services.api.handlers.admin_dead_letters import DeadLetterHandlers
-from services.api.handlers.admin_replays import ReplayHandlers
 from services.api.handlers.changes import ChangeHandlers
+from services.api.handlers.dead_letters import DeadLetterHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
 from services.api.handlers.lead_batches import LeadBatchHandlers
 from services.api.handlers.lead_changes import LeadChangeHandlers
-from services.api.handlers.lead_export import LeadExportHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
 from services.api.handlers.lead_import import LeadImportHandlers
-from services.api.handlers.lead_list import LeadListHandlers
+from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
 from services.api.handlers.leads import LeadHandlers
+from services.api.handlers.lookup import LeadLookup
 from services.api.handlers.operations import OperationHandlers
-from services.api.handlers.summaries import SummaryHandlers
-from services.api.idempotency import IdempotencyKeys
-from services.api.lead_lookup import LeadLookup
-from services.api.limits import CallLimits, LoginLimits
-from services.api.replay_runner import ReplayRunner
+from services.api.handlers.replay_runner import ReplayRunner
+from services.api.handlers.replays import ReplayHandlers
+from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
+from services.api.server.limits import CallLimits, LoginLimits
 from services.api.settings import ApiSettings, HttpSettings
-from services.api.summary_progress import SummaryProgress
+from services.api.storage.history import LeadHistory, SummaryHistory
+from services.api.storage.lead_search import LeadSearch
+from services.api.storage.operations import OperationRepository
+from services.api.storage.rate_limits import RateLimits
+from services.api.storage.requests import AcceptedEvents, KeyedRequests, SignOuts
+from services.api.web.headers import IdempotencyKeys
 from shared.administration.dead_letters import DeadLetters
 from shared.administration.replays import Replays
 from shared.background import background
@@ -45,25 +47,16 @@ from shared.cache.lead_cache import LeadCache, open_cache
 from shared.lifecycle import instance_name
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
+from shared.storage.lead_document import LeadRepository
 from shared.storage.lead_export import LeadExport
-from shared.storage.lead_history import LeadHistory
-from shared.storage.lead_repository import LeadRepository
-from shared.storage.lead_search import LeadSearch
-from shared.storage.operation_repository import OperationRepository
 from shared.storage.pool import Database, open_database
-from shared.storage.summary_history import SummaryHistory
 from shared.storage.sync_run_repository import SyncRunRepository
-from shared.streams.accepted import AcceptedEvents
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.connection import open_redis, ping
-from shared.streams.import_files import ImportFiles
-from shared.streams.import_jobs import ImportJobs
+from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.inspection import Inspector
-from shared.streams.keyed_requests import KeyedRequests
 from shared.streams.publisher import Publisher, open_publisher
-from shared.streams.rate_limits import RateLimits
 from shared.streams.replies import Replies
-from shared.streams.sign_outs import SignOuts
 
 REPLY_BLOCK = timedelta(seconds=2)
 # What guards a request may hold it up so long, and then lets it pass.

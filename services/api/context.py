@@ -6,21 +6,20 @@ from services.api.auth.verifier import TokenVerifier
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.admin import StreamHandlers, SyncHandlers
-from services.api.handlers.admin_dead_letters import DeadLetterHandlers
-from services.api.handlers.admin_replays import ReplayHandlers
 from services.api.handlers.changes import ChangeHandlers
+from services.api.handlers.dead_letters import DeadLetterHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
 from services.api.handlers.lead_batches import LeadBatchHandlers
 from services.api.handlers.lead_changes import LeadChangeHandlers
-from services.api.handlers.lead_export import LeadExportHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
 from services.api.handlers.lead_import import LeadImportHandlers
-from services.api.handlers.lead_list import LeadListHandlers
+from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
+from services.api.handlers.replays import ReplayHandlers
 from services.api.handlers.summaries import SummaryHandlers
-from services.api.limits import CallLimits
+from services.api.server.limits import CallLimits
 from shared.streams.change_feed import ChangeFeed
 
 

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from services.api.asyncapi import asyncapi_document
 from services.api.endpoints import ENDPOINTS
+from services.api.openapi.asyncapi import asyncapi_document
 from services.api.openapi.document import openapi_document
 from services.api.openapi.postman import postman_collection
 

@@ -18,7 +18,7 @@ from services.api.openapi import (
     summaries,
 )
 from services.api.openapi.description import Description
-from services.api.routing import Access, Handler, Route
+from services.api.server.routing import Access, Handler, Route
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import structlog
 
+from services.api.storage.requests import AcceptedEvents
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.streams.accepted import AcceptedEvents
 from shared.streams.publisher import Publisher
 from shared.streams.replies import Replies
 

@@ -12,8 +12,7 @@ from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
-from shared.streams.worker import Worker
-from shared.streams.workers import open_workers
+from shared.streams.consuming.worker import Worker, open_workers
 
 log = structlog.get_logger(__name__)
 

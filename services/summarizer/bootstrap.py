@@ -19,6 +19,9 @@ from services.summarizer.providers import Provider
 from services.summarizer.providers.groq import open_groq
 from services.summarizer.providers.offline import OfflineProvider
 from services.summarizer.settings import SummarizerSettings
+from services.summarizer.storage.budget import DailyQuota, MinuteBudget
+from services.summarizer.storage.records import SummarySource
+from services.summarizer.storage.repository import SummaryRepository, open_summaries
 from services.summarizer.sweeper import Sweeper
 from services.summarizer.upstream import Upstream
 from services.summarizer.writer import SummaryWriter
@@ -28,13 +31,10 @@ from shared.events.lead_events import LeadChanged
 from shared.events.summary_events import SummaryRequested
 from shared.storage.dead_letter_repository import DeadLetterRepository
 from shared.storage.pool import Database, open_database
-from shared.storage.summary_records import SummarySource
-from shared.storage.summary_repository import SummaryRepository, open_summaries
-from shared.streams.budget import DailyQuota, MinuteBudget
 from shared.streams.connection import open_redis
-from shared.streams.late_replies import LateReplies
+from shared.streams.consuming.subscription import Subscription
 from shared.streams.publisher import Publisher, open_publisher
-from shared.streams.subscription import Subscription
+from shared.streams.replies import LateReplies
 
 # The group that summarises new leads has a place of its own in their stream, and few at a time:
 # what it does not take is there for requests that somebody waits for.

@@ -3,10 +3,10 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.summarizer.breaker import Breaker
+from services.summarizer.storage.records import Finished, Joined
 from services.summarizer.writer import Written
 from shared.domain.summary import SummaryFailure
 from shared.events.outcome import OutcomeStatus
-from shared.storage.summary_records import Finished, Joined
 
 # From a rule's millisecond to a request's whole deadline.
 SECONDS = (0.005, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

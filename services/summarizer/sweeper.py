@@ -5,13 +5,12 @@ from datetime import timedelta
 
 import structlog
 
+from services.summarizer.storage.records import failure_body
+from services.summarizer.storage.repository import SummaryRepository
 from shared.domain.errors import TransientError
 from shared.domain.summary import FailureReason, SummaryFailure
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.summary_repository import SummaryRepository
-from shared.storage.summary_rows import failure_body
-from shared.streams.late_replies import LateReplies
-from shared.streams.replies import Reply
+from shared.streams.replies import LateReplies, Reply
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import aiohttp
 from redis.asyncio import Redis
 
-from services.syncer.aftermath import Aftermath, erasing
+from services.syncer.after_commit import Aftermath, erasing
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.handlers.lead_deleted import LeadDeletedHandler
@@ -17,6 +17,11 @@ from services.syncer.handlers.sync_requested import SyncRequestedHandler
 from services.syncer.settings import SyncerSettings
 from services.syncer.sources import LeadSource
 from services.syncer.sources.randomuser import RandomUserSource
+from services.syncer.storage.creation import LeadCreationRepository
+from services.syncer.storage.deletion import LeadDeletionRepository
+from services.syncer.storage.erasure import StreamErasure
+from services.syncer.storage.update import LeadUpdateRepository
+from services.syncer.storage.upsert import LeadUpsertRepository
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
 from shared.events.import_events import ImportRequested
@@ -28,21 +33,14 @@ from shared.events.lead_events import (
     SyncRequested,
 )
 from shared.storage.dead_letter_repository import DeadLetterRepository
-from shared.storage.event_store import EventStore
 from shared.storage.import_repository import ImportRepository
-from shared.storage.lead_creation import LeadCreationRepository
-from shared.storage.lead_deletion import LeadDeletionRepository
-from shared.storage.lead_update import LeadUpdateRepository
-from shared.storage.lead_upsert import LeadUpsertRepository
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.connection import open_redis
-from shared.streams.erasure import StreamErasure
-from shared.streams.import_files import ImportFiles
-from shared.streams.import_jobs import ImportJobs
-from shared.streams.publish_once import OncePublisher
-from shared.streams.publisher import Publisher, open_publisher
-from shared.streams.subscription import Handler, Subscription
+from shared.streams.consuming.subscription import Handler, Subscription
+from shared.streams.imports import ImportFiles, ImportJobs
+from shared.streams.publisher import OncePublisher, Publisher, open_publisher
 
 # The most events in one transaction: larger ones gain little and make others wait longer.
 BATCH = 200

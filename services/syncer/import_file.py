@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.domain.errors import PermanentError
 from shared.lead_files.reading import lines_of
-from shared.streams.import_files import ImportFiles
+from shared.streams.imports import ImportFiles
 
 
 class _Chunks(io.RawIOBase):

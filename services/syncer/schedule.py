@@ -11,7 +11,7 @@ from cronsim import CronSim
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event
 from shared.events.lead_events import SyncRequested
-from shared.streams.publish_once import OncePublisher
+from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)
 

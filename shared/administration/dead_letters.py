@@ -11,7 +11,7 @@ from shared.storage.dead_letter_repository import (
     LetterSelection,
 )
 from shared.storage.pool import Database
-from shared.streams.requeue import add_letters
+from shared.streams.consuming.retry import add_letters
 
 PAGE = 200
 

@@ -8,9 +8,8 @@ from enum import StrEnum
 from shared.domain.errors import TransientError
 from shared.events.catalog import STREAMS, groups_of
 from shared.storage.dead_letter_repository import LetterCount
-from shared.storage.server_facts import PostgresFacts
-from shared.streams.inspection import COUNTED, GroupState, StreamState
-from shared.streams.server_facts import RedisFacts
+from shared.storage.migrations import PostgresFacts
+from shared.streams.inspection import COUNTED, GroupState, RedisFacts, StreamState
 
 SKEW = timedelta(seconds=1)
 BEHIND = 10_000

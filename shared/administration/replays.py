@@ -9,15 +9,14 @@ from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError
 from shared.events.catalog import FLOWS
-from shared.events.replay import ReplayOrder, ReplayOrigin, ReplaySource
-from shared.events.selection import Selection
+from shared.events.replay import ReplayOrder, ReplayOrigin, ReplaySource, Selection
 from shared.storage.event_archive import ArchiveSource, EventArchive
 from shared.storage.pool import Database
 from shared.streams.connection import translated_errors
-from shared.streams.group_progress import entry_id, groups_info, last_id
-from shared.streams.replay_jobs import ReplayJobs
-from shared.streams.replayer import Replayer, Watcher
-from shared.streams.stream_source import StreamSource, oldest_time
+from shared.streams.consuming.group import entry_id, groups_info, last_id
+from shared.streams.replays.jobs import ReplayJobs
+from shared.streams.replays.replayer import Replayer, Watcher
+from shared.streams.replays.stream_source import StreamSource, oldest_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from shared.events.data import EventData
-from shared.events.lead_changes import GivenLead, LeadChanges
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 
 
 class LeadCreated(EventData):

@@ -6,21 +6,59 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 from yarl import URL
 
+from shared.domain.lead import LeadStatus
 from shared.events.data import WireModel
 
-# Unicode's category Cc, and surrogates without their other half.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# A lead's fields as somebody gives some of them: those left out are told from those cleared.
 
-# The same for readers of a schema.
-TEXT: JsonDict = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 
-PICTURE_MAX_LENGTH = 255
-EMAIL_MAX_LENGTH = 100
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError("not_clearable", "Cannot be cleared")
+    return value
+
+
+class _WithoutNull:
+    """Says in a schema what is said of the values: null is none of them."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        value, _null = schema.pop("anyOf")
+        return {**value, **schema}
+
+
+# Of an optional field: it may be left out, which is None in Python, and never be null.
+NotClearable = BeforeValidator(_refuse_null), _WithoutNull()
+
+
+class GivenFields(WireModel):
+    """Only what was given is on the wire; null is given too, and clears the field."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the given fields by their names in Python."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    @model_serializer(mode="wrap")
+    def _without_the_rest(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        names = self.model_fields_set.union(fields[name].alias for name in self.model_fields_set)
+        everything: dict[str, Any] = serialize(self)
+        return {key: everything[key] for key in everything if key in names}
 
 
 def _clean_text(value: Any) -> Any:
@@ -32,11 +70,31 @@ def _clean_text(value: Any) -> Any:
     return (value if value.isascii() else unicodedata.normalize("NFC", value)).strip()
 
 
+Cleaned = BeforeValidator(_clean_text)
+
+# The same for readers of a schema.
+TEXT: JsonDict = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
+DateOfBirth = Annotated[str, Cleaned, Field(min_length=4, max_length=50, json_schema_extra=TEXT)]
+EMAIL_MAX_LENGTH = 100
+
+
 def _check_email(value: str) -> str:
     try:
         return validate_email(value, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError as error:
         raise PydanticCustomError("email", "Email must be a valid email address") from error
+
+
+Email = Annotated[
+    str,
+    Cleaned,
+    Field(min_length=3, max_length=EMAIL_MAX_LENGTH, json_schema_extra={"format": "email"}),
+    AfterValidator(_check_email),
+]
+Name = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
+Phone = Annotated[str, Cleaned, Field(min_length=7, max_length=20, json_schema_extra=TEXT)]
+
+PICTURE_MAX_LENGTH = 255
 
 
 def _check_picture(value: str) -> str:
@@ -51,17 +109,6 @@ def _check_picture(value: str) -> str:
     return value
 
 
-Cleaned = BeforeValidator(_clean_text)
-Name = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
-Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
-Phone = Annotated[str, Cleaned, Field(min_length=7, max_length=20, json_schema_extra=TEXT)]
-DateOfBirth = Annotated[str, Cleaned, Field(min_length=4, max_length=50, json_schema_extra=TEXT)]
-Email = Annotated[
-    str,
-    Cleaned,
-    Field(min_length=3, max_length=EMAIL_MAX_LENGTH, json_schema_extra={"format": "email"}),
-    AfterValidator(_check_email),
-]
 Picture = Annotated[
     str,
     Cleaned,
@@ -72,6 +119,24 @@ Picture = Annotated[
     ),
     AfterValidator(_check_picture),
 ]
+Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
+
+
+class LeadChanges(GivenFields):
+    """What is to become of a lead's fields. Those that every lead has cannot be cleared."""
+
+    external_id: UUID | None = None
+    first_name: Annotated[Name | None, *NotClearable] = None
+    last_name: Annotated[Name | None, *NotClearable] = None
+    email: Annotated[Email | None, *NotClearable] = None
+    phone: Phone | None = None
+    cell: Phone | None = None
+    dob: DateOfBirth | None = None
+    city: Place | None = None
+    state: Place | None = None
+    country: Place | None = None
+    picture: Picture | None = None
+    status: Annotated[LeadStatus | None, *NotClearable] = None
 
 
 class LeadFields(WireModel):
@@ -88,3 +153,11 @@ class LeadFields(WireModel):
     state: Place | None = None
     country: Place | None = None
     picture: Picture | None = None
+
+
+class GivenLead(LeadFields, GivenFields):
+    """A whole lead, of whose optional fields some may not be known."""
+
+
+# Unicode's category Cc, and surrogates without their other half.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.lead_changes import GivenLead
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import GivenLead, LeadFields
 from shared.events.wording import message_of
 from shared.lead_files.columns import COLUMNS, FIELDS, Layout, delimiter_of, fields_of
 

@@ -12,12 +12,11 @@ from shared.domain.lead import LeadSource
 from shared.domain.lead_file import ImportMode
 from shared.events.data import EventData
 from shared.events.envelope import Event
-from shared.events.lead_changes import GivenLead
 from shared.events.lead_events import LeadCreated, LeadUpserted
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import GivenLead, LeadFields
 from shared.lead_files.importing import RowEnd
 from shared.lead_files.reading import Row
-from shared.storage.event_store import EventStore
+from shared.storage.inbox import EventStore
 
 POLL = timedelta(milliseconds=20)
 

@@ -1,21 +1,22 @@
 """Applied events read back: browsed, counted, and replayed in the order they were applied in."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 import asyncpg
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
-from shared.events.replay import ReplayOrder, ReplayPage
-from shared.events.selection import EventFields, Selection
+from shared.events.replay import EventFields, ReplayOrder, ReplayPage, Selection
 from shared.storage.pool import Connection, Database
 
-# How long after it was made an event may have been applied by an earlier clock.
-CLOCK_SLACK = timedelta(minutes=10)
-# Counting a million events takes longer than anything else that is asked of the database.
-COUNT_TIMEOUT = timedelta(minutes=2)
+# The event archive as lines of JSON: out of one database, into another.
+
+# Rows fetched from the server at a time, and how long that may take.
+PREFETCH = 1_000
+FETCH_TIMEOUT = timedelta(minutes=2)
 
 # Which events: the condition of every query, on `parameters`.
 SELECTED = """
@@ -27,6 +28,86 @@ SELECTED = """
     AND ($6::timestamptz IS NULL OR time < $6)
     AND ($7::timestamptz IS NULL OR recorded_at < $7)
 """
+
+_EXPORT = f"""
+    SELECT row_to_json(exported)::text AS line FROM (
+        SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+               outcome, detail, recorded_at
+        FROM leads.event WHERE {SELECTED} ORDER BY recorded_at, id
+    ) AS exported
+"""  # noqa: S608 (constants)
+_IMPORT = """
+    INSERT INTO leads.event (
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+        outcome, detail, recorded_at
+    )
+    SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+           outcome, detail, recorded_at
+    FROM jsonb_populate_recordset(NULL::leads.event, $1::jsonb)
+    ON CONFLICT (id) DO NOTHING
+"""
+
+
+def _without_nul(value: Any) -> Any:
+    if "\x00" in str(value):
+        raise ValueError("PostgreSQL keeps no NUL characters")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+
+
+class ArchivedEvent(BaseModel):
+    """A line of an export: a row of the event table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: UUID
+    type: Text
+    source: Text
+    subject: Text
+    dataschema: Text
+    data: dict[str, Any]
+    time: AwareDatetime
+    correlation_id: Text
+    payload_hash: Annotated[str, StringConstraints(pattern=r"^\\x[0-9a-f]{64}$")]
+    outcome: Text
+    detail: dict[str, Any] | None
+    recorded_at: AwareDatetime
+
+
+class ArchiveCopy:
+    """Raises `UnavailableError` when PostgreSQL is down."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def lines(
+        self, selection: Selection, *, recorded_before: datetime | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Yield each event as a line, in the order of application, from one snapshot."""
+        async with self._database.transaction() as connection:
+            cursor = connection.cursor(
+                _EXPORT,
+                *parameters(selection, recorded_before),
+                prefetch=PREFETCH,
+                timeout=FETCH_TIMEOUT.total_seconds(),
+            )
+            async for row in cursor:
+                yield row["line"].encode() + b"\n"
+
+    async def add(self, events: Sequence[ArchivedEvent]) -> int:
+        """Add events that are not there yet; returns how many those were."""
+        rows = ",".join(event.model_dump_json() for event in events)
+        async with self._database.connection() as connection:
+            status = await connection.execute(_IMPORT, f"[{rows}]")
+        return int(status.rpartition(" ")[2])
+
+
+# How long after it was made an event may have been applied by an earlier clock.
+CLOCK_SLACK = timedelta(minutes=10)
+# Counting a million events takes longer than anything else that is asked of the database.
+COUNT_TIMEOUT = timedelta(minutes=2)
 # Nothing is left to replay of an event whose data was erased.
 _REPLAYABLE = "data <> '{}'"
 _COUNTS = f"""

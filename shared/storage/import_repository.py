@@ -6,14 +6,12 @@ from uuid import UUID
 
 import orjson
 
+from services.syncer.storage.creation_sql import CONFLICTS
 from shared.domain.lead import email_key
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.event_inbox import Ended, columns, recall, record
-from shared.storage.event_record import EventRecord
-from shared.storage.lead_insertion import CONFLICTS
-from shared.storage.pool import Database
-from shared.storage.races import outlasting_races
+from shared.storage.inbox import Ended, EventRecord, columns, recall, record
+from shared.storage.pool import Database, outlasting_races
 
 
 class ImportRepository:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -11,6 +11,27 @@ import asyncpg
 from shared.domain.errors import TransientError, UnavailableError
 from shared.reset_connections import as_reset_error
 from shared.settings import PostgresSettings
+
+# Transactions that lose a race for a key.
+
+TRIES = 3
+
+Result = TypeVar("Result")
+
+
+async def outlasting_races(transaction: Callable[[], Awaitable[Result]]) -> Result:
+    """Repeat a transaction that another one was faster than: it then sees what the other did.
+
+    Raises `TransientError` when that keeps happening.
+    """
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(asyncpg.UniqueViolationError):
+            return await transaction()
+    try:
+        return await transaction()
+    except asyncpg.UniqueViolationError as error:
+        raise TransientError(f"PostgreSQL: {error}") from error
+
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 

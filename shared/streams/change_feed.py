@@ -14,9 +14,9 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 
+from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
-from shared.streams.backoff import Backoff
 from shared.streams.connection import translated_errors
 from shared.streams.entries import Entry, entries_of, read_entries
 

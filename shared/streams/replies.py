@@ -16,21 +16,14 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.typing import EncodableT, FieldT
 
+from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.streams.backoff import Backoff
 from shared.streams.connection import translated_errors
+from shared.streams.consuming.health import Progress
 from shared.streams.entries import Fields, read_entries
-from shared.streams.progress import Progress
 
 log = structlog.get_logger(__name__)
-
-# More than can wait at once; a reader that fell this far behind has given up on the rest.
-MAX_LENGTH = 1_000
-TIME_TO_LIVE = timedelta(minutes=2)
-
-# How many reads may be overdue before the reader counts as stuck.
-PATIENCE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +33,33 @@ class Reply:
     address: str
     event_id: UUID
     outcome: Outcome
+
+
+# Answers to requests whose own events are acknowledged already.
+
+
+class LateReplies:
+    """Raises `UnavailableError` when Redis is down; sending twice is harmless."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def send(self, replies: Sequence[Reply]) -> None:
+        """Send replies in one round trip."""
+        if not replies:
+            return
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                add_replies(pipeline, replies)
+                await pipeline.execute()
+
+
+# More than can wait at once; a reader that fell this far behind has given up on the rest.
+MAX_LENGTH = 1_000
+TIME_TO_LIVE = timedelta(minutes=2)
+
+# How many reads may be overdue before the reader counts as stuck.
+PATIENCE = 5
 
 
 class Replies:

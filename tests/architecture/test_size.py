@@ -14,7 +14,7 @@ import pytest
 from tests.support.repository import PRODUCT, ROOT, ProductModule
 
 FUNCTION_LINES = 50
-MODULE_LINES = 300
+MODULE_LINES = 400
 COMPLEXITY = 8
 
 Figure = tuple[str, int]
@@ -72,7 +72,6 @@ def test_sizes(modules: list[ProductModule], capsys: pytest.CaptureFixture[str])
     assert above(MODULE_LINES, sizes) == []
     assert above(COMPLEXITY, complexity) == []
     assert usual_length <= 10, "functions have grown"
-    assert usual_size <= 100, "modules have grown"
 
 
 def test_the_measures_measure(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import schemathesis
 from jsonschema import FormatChecker
 from pydantic import TypeAdapter, ValidationError
 
-from services.api.lead_queries import LeadFilterQuery
+from services.api.handlers.lead_list import LeadFilterQuery
 from shared.events.lead_fields import Email, Picture
 
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ from shared.settings import (
     PostgresSettings,
     StreamsSettings,
 )
-from shared.streams.subscription import Handler, Subscription
+from shared.streams.consuming.subscription import Handler, Subscription
 from tests.support.stopping import until_stopped
 
 Wrap = Callable[[Handler], Handler]

@@ -18,6 +18,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from services.syncer.handlers.lead_created import LeadCreatedHandler
+from services.syncer.storage.creation import LeadCreationRepository
 from shared.cache.lead_cache import Document, LeadCache, open_cache
 from shared.events import catalog
 from shared.events.envelope import Event
@@ -26,16 +27,14 @@ from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name
 from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings, load
 from shared.storage.dead_letter_repository import DeadLetterRepository
-from shared.storage.event_store import EventStore
-from shared.storage.lead_creation import LeadCreationRepository
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Connection, Database, open_database
 from shared.streams.connection import open_redis
-from shared.streams.dead_letters import DeadLetterStore
-from shared.streams.group import Group
-from shared.streams.patience import Patience
+from shared.streams.consuming.group import Group
+from shared.streams.consuming.health import Patience
+from shared.streams.consuming.settlement import DeadLetterStore, Delivery, Settlement
+from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.publisher import open_publisher
-from shared.streams.settlement import Delivery, Settlement
-from shared.streams.subscription import Handler, Subscription
 from tests.faults.defects import AcknowledgesOnReading
 from tests.faults.forking import fork, killed
 from tests.faults.wiring import Parts, open_worker

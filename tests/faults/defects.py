@@ -11,13 +11,12 @@ from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.settings import ConsumerSettings
-from shared.streams.consumer import Consumer
-from shared.streams.crowd import Crowd
+from shared.streams.consuming.consumer import Consumer, Crowd
+from shared.streams.consuming.group import Group, milliseconds
+from shared.streams.consuming.reclaimer import Reclaimer
+from shared.streams.consuming.settlement import Settlement
+from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.entries import Entry, entries_of
-from shared.streams.group import Group, milliseconds
-from shared.streams.reclaimer import Reclaimer
-from shared.streams.settlement import Settlement
-from shared.streams.subscription import Handler, Subscription
 
 
 class AcknowledgesOnReading(Group):

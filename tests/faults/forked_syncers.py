@@ -28,8 +28,8 @@ from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.logging import configure_logging
-from shared.streams.reclaimer import Reclaimer
-from shared.streams.subscription import Handler
+from shared.streams.consuming.reclaimer import Reclaimer
+from shared.streams.consuming.subscription import Handler
 from tests.faults.defects import NaiveReclaimer
 from tests.faults.forking import fork
 from tests.faults.wiring import Parts, open_worker

@@ -8,7 +8,7 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.lifecycle import run_service, stop_signal
 from shared.observability.logging import configure_logging
-from shared.streams.subscription import Handler
+from shared.streams.consuming.subscription import Handler
 from tests.faults.altered import altered_summarizer
 
 # About what a request's prompt and answer take up, with all that came with them.

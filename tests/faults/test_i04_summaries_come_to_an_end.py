@@ -19,7 +19,7 @@ from shared.events.envelope import Event
 from shared.events.summary_events import SummaryRequested
 from shared.lifecycle import instance_name
 from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings
-from shared.streams.group import Group
+from shared.streams.consuming.group import Group
 from shared.streams.publisher import add_events
 from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure

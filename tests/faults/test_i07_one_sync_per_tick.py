@@ -21,11 +21,11 @@ from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.lead_events import SyncRequested
 from shared.settings import PostgresSettings, StreamsSettings
-from shared.storage.event_store import EventStore
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.storage.sync_run_repository import SyncRunRepository
-from shared.streams.group import Group
-from shared.streams.publish_once import OncePublisher
+from shared.streams.consuming.group import Group
+from shared.streams.publisher import OncePublisher
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.forks import forks

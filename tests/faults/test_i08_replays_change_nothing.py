@@ -19,7 +19,7 @@ from shared.events.summary_events import SummaryRequested
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
-from shared.streams.replay_jobs import ReplayProgress
+from shared.streams.replays.jobs import ReplayProgress
 from tests.faults.altered import (
     Wrap,
     altered_summarizer,

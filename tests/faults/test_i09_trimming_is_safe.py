@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.streams.consuming.housekeeping import Trimmer
 from shared.streams.entries import entries_of
-from shared.streams.trimmer import Trimmer
 from tests.faults.conftest import Figure
 from tests.faults.form import scaled
 

@@ -13,8 +13,7 @@ from redis.asyncio import Redis
 from shared.background import background
 from shared.events import catalog
 from shared.events.envelope import new_id
-from shared.streams.capacity import memory_of
-from shared.streams.publisher import open_publisher
+from shared.streams.publisher import memory_of, open_publisher
 from tests.faults.clients import Clients, clients_of
 from tests.faults.conftest import Figure
 from tests.faults.form import FULL

@@ -9,22 +9,17 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from shared.settings import ConsumerSettings, StreamsSettings
-from shared.streams.circuit import Circuit
 from shared.streams.connection import open_redis
-from shared.streams.consumer import Consumer
-from shared.streams.crowd import Crowd
-from shared.streams.dead_letters import DeadLetterStore
-from shared.streams.group import Group
-from shared.streams.housekeeping import Housekeeping
-from shared.streams.patience import Patience
-from shared.streams.processor import Processor
-from shared.streams.progress import Progress
-from shared.streams.reclaimer import Reclaimer
-from shared.streams.retry import RetryQueue
-from shared.streams.settlement import Settlement
-from shared.streams.slots import Slots
-from shared.streams.subscription import Subscription
-from shared.streams.worker import Worker
+from shared.streams.consuming.consumer import Consumer, Crowd, Slots
+from shared.streams.consuming.group import Group
+from shared.streams.consuming.health import Circuit, Patience, Progress
+from shared.streams.consuming.housekeeping import Housekeeping
+from shared.streams.consuming.processor import Processor
+from shared.streams.consuming.reclaimer import Reclaimer
+from shared.streams.consuming.retry import RetryQueue
+from shared.streams.consuming.settlement import DeadLetterStore, Settlement
+from shared.streams.consuming.subscription import Subscription
+from shared.streams.consuming.worker import Worker
 
 
 class MakesGroup(Protocol):
@@ -79,7 +74,7 @@ async def open_worker(
     stop: asyncio.Event,
     parts: Parts,
 ) -> AsyncGenerator[Worker]:
-    """Yield a worker joined as `shared.streams.workers` joins one."""
+    """Yield a worker joined as `shared.streams.consuming.worker` joins one."""
     progress, circuit, crowd = Progress(), Circuit(), Crowd()
     patience = Patience(progress, stop)
     async with open_redis(streams, block=settings.stream_block) as reader:

@@ -9,7 +9,7 @@ import httpx
 
 from services.api.app import create_gateway
 from services.api.bootstrap import bootstrap
-from services.api.server import serving
+from services.api.server.server import serving
 from services.api.settings import ApiSettings
 from tests.support.contract import check_response
 

@@ -5,9 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from shared.events.envelope import Event, new_id
-from shared.events.lead_changes import GivenLead, LeadChanges
 from shared.events.lead_events import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 
 _numbers = itertools.count(1)
 _ENVELOPE = ("time", "attempt", "reply_to", "replay_id")

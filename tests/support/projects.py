@@ -8,10 +8,9 @@ from pydantic import SecretStr
 
 from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
-from services.api.auth.token_cache import TokenCache
-from services.api.auth.verifier import TokenVerifier
+from services.api.auth.verifier import TokenCache, TokenVerifier
 from services.api.settings import AuthSettings
-from shared.streams.sign_outs import SignOuts
+from services.api.storage.requests import SignOuts
 from tests.support.auth_server import AuthServer
 
 

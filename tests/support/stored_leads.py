@@ -2,8 +2,7 @@
 
 from shared.domain.lead import email_key
 from shared.events.envelope import new_id, now
-from shared.storage.lead_document import LeadDocument
-from shared.storage.lead_repository import LeadRepository
+from shared.storage.lead_document import LeadDocument, LeadRepository
 from shared.storage.pool import Database
 from tests.support.builders import lead_fields
 

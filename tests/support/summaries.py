@@ -18,8 +18,12 @@ from services.summarizer.handlers.summary_requested import SummaryRequestedHandl
 from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
+from services.summarizer.storage.budget import DailyQuota
+from services.summarizer.storage.records import SummarySource
+from services.summarizer.storage.repository import SummaryRepository, open_summaries
 from services.summarizer.upstream import Upstream
 from services.summarizer.writer import SummaryWriter
+from services.syncer.storage.creation import Creation, LeadCreationRepository, NewLead
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.domain.lead import email_key
 from shared.domain.summary import FailureReason
@@ -27,15 +31,11 @@ from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
 from shared.events.summary_events import SummaryRequested
 from shared.settings import CacheSettings, StreamsSettings
-from shared.storage.event_record import EventRecord
-from shared.storage.lead_creation import Creation, LeadCreationRepository, NewLead
+from shared.storage.inbox import EventRecord
 from shared.storage.pool import Database
-from shared.storage.summary_records import SummarySource
-from shared.storage.summary_repository import SummaryRepository, open_summaries
-from shared.streams.budget import DailyQuota
-from shared.streams.late_replies import LateReplies
+from shared.streams.consuming.subscription import Handler
 from shared.streams.publisher import open_publisher
-from shared.streams.subscription import Handler
+from shared.streams.replies import LateReplies
 from tests.support.builders import lead_created, lead_fields
 
 SOURCE = SummarySource(provider="tests", model="says-hello", prompt_version="1")

@@ -15,9 +15,8 @@ from supabase_auth import AsyncGoTrueClient
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import AuthResponse
 
-from services.api.auth.identity import User
-from services.api.auth.tokens import AUDIENCE, ROLE
-from services.api.problems import Problem, validation_problem
+from services.api.auth.tokens import AUDIENCE, ROLE, User
+from services.api.web.problems import Problem, validation_problem
 from shared.domain.errors import UnavailableError
 
 log = structlog.get_logger(__name__)

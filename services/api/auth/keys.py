@@ -13,8 +13,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from services.api.auth.tokens import VerificationKey
+from shared.background import Backoff
 from shared.domain.errors import UnavailableError
-from shared.streams.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 

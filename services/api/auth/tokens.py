@@ -13,7 +13,15 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from services.api.auth.identity import User
+# The signed-in user.
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of the Supabase project; `id` is the token's `sub`."""
+
+    id: str
+
 
 # Pinned: what a token's own header asks for decides nothing.
 ASYMMETRIC = frozenset({"ES256", "RS256", "EdDSA"})

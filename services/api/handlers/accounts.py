@@ -12,19 +12,19 @@ from aiohttp import hdrs, web
 from services.api.auth.accounts import Accounts, Session
 from services.api.auth.tokens import unverified_claims
 from services.api.auth.verifier import TokenVerifier, bearer_token
-from services.api.limits import LoginLimits
-from services.api.problems import Problem
-from services.api.request_body import read_json_object
-from services.api.responses import empty_response, json_response
-from services.api.routing import Call
-from services.api.schemas import (
+from services.api.handlers.schemas import (
     Credentials,
     NewAccount,
     RefreshToken,
     check_new_password,
     parse,
 )
+from services.api.server.limits import LoginLimits
+from services.api.server.routing import Call
 from services.api.settings import AuthSettings
+from services.api.web.body import read_json_object
+from services.api.web.problems import Problem
+from services.api.web.responses import empty_response, json_response
 
 # Tokens are for the caller's eyes, not for any cache on the way.
 NO_STORE = {"Cache-Control": "no-store"}

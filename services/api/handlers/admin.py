@@ -10,19 +10,18 @@ from aiohttp import web
 
 from services.api.exchange import Exchange
 from services.api.handlers.operations import RETRY_AFTER, ended_otherwise
-from services.api.ids import canonical_id
-from services.api.json_bodies import json_body
-from services.api.preferences import prefers_async
-from services.api.problems import Problem
-from services.api.responses import json_response
-from services.api.routing import Call
+from services.api.server.routing import Call
+from services.api.storage.requests import AcceptedEvents
+from services.api.web.headers import prefers_async
+from services.api.web.problems import Problem
+from services.api.web.query import canonical_id
+from services.api.web.responses import json_body, json_response
 from shared.events.catalog import STREAMS
 from shared.events.envelope import Event, now
 from shared.events.lead_events import SyncRequested
 from shared.events.outcome import OutcomeStatus
 from shared.storage.sync_run_repository import SyncReport, SyncRun, SyncRunRepository, SyncState
-from shared.streams.accepted import AcceptedEvents
-from shared.streams.dead_letters import STREAM as DEAD_LETTERS
+from shared.streams.consuming.settlement import STREAM as DEAD_LETTERS
 from shared.streams.inspection import Inspector
 
 # Long enough for a rate that means something.

@@ -10,10 +10,10 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from services.api.event_stream import HEARTBEAT, event_stream, message
-from services.api.problems import Problem, validation_problem
-from services.api.query_parameters import Query, parse_query
-from services.api.routing import Call
+from services.api.server.routing import Call
+from services.api.web.problems import Problem, validation_problem
+from services.api.web.query import Query, parse_query
+from services.api.web.streaming import HEARTBEAT, event_stream, message
 from shared.streams.change_feed import ChangeFeed, Follower, order_of, parse_entry_id
 from shared.streams.entries import Entry
 

@@ -11,9 +11,9 @@ from typing import Self
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from services.api.problems import Problem
-from services.api.responses import SECURITY_HEADERS, WholeResponse
-from services.api.routing import Call
+from services.api.server.routing import Call
+from services.api.web.problems import Problem
+from services.api.web.responses import SECURITY_HEADERS, WholeResponse
 
 JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"

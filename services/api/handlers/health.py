@@ -9,8 +9,8 @@ import orjson
 import structlog
 from aiohttp import web
 
-from services.api.responses import json_response
-from services.api.routing import Call
+from services.api.server.routing import Call
+from services.api.web.responses import json_response
 from shared.domain.errors import UnavailableError
 from shared.observability.health import Check
 

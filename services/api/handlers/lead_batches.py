@@ -10,20 +10,25 @@ import orjson
 from aiohttp import web
 
 from services.api.exchange import Exchange
-from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of, row_event_id
-from services.api.lead_outcomes import refusal
-from services.api.preferences import prefers_async
-from services.api.problems import Problem
-from services.api.request_body import read_json_object
-from services.api.responses import json_response
-from services.api.routing import Call
-from services.api.schemas import LeadBatch, LeadInput, LeadUpsert, parse
+from services.api.handlers.operations import refusal
+from services.api.handlers.schemas import LeadBatch, LeadInput, LeadUpsert, parse
+from services.api.server.routing import Call
 from services.api.settings import HttpSettings
+from services.api.storage.operations import OperationStatus
+from services.api.web.body import read_json_object
+from services.api.web.headers import (
+    IdempotencyKeys,
+    event_id_of,
+    lead_id_of,
+    prefers_async,
+    row_event_id,
+)
+from services.api.web.problems import Problem
+from services.api.web.responses import json_response
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.operation_repository import OperationStatus
 
 WRITE = "POST /leads/batch"
 BODY_LIMIT = 1024 * 1024

@@ -1,28 +1,65 @@
 """`/leads/{id}` and `/leads/by-external-id/{externalId}`: change, delete and upsert."""
 
+import re
 from uuid import UUID
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from services.api.exchange import Exchange
-from services.api.handlers.operations import accepted_response
-from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of
-from services.api.ids import canonical_id
-from services.api.lead_lookup import LeadLookup, id_of
-from services.api.lead_outcomes import refusal, stored_response
-from services.api.preconditions import expected_version, refuse_precondition
-from services.api.preferences import prefers_async
-from services.api.problems import Problem, validation_problem
-from services.api.request_body import JSON_ONLY, MERGE_PATCH, read_json_object
-from services.api.responses import empty_response
-from services.api.routing import Call
-from services.api.schemas import LeadPatch, LeadPut, parse
+from services.api.handlers.lookup import LeadLookup, id_of
+from services.api.handlers.operations import (
+    accepted_response,
+    refusal,
+    stored_response,
+    version_mismatch,
+)
+from services.api.handlers.schemas import LeadPatch, LeadPut, parse
+from services.api.server.routing import Call
 from services.api.settings import HttpSettings
+from services.api.web.body import JSON_ONLY, MERGE_PATCH, read_json_object
+from services.api.web.headers import IdempotencyKeys, event_id_of, lead_id_of, prefers_async
+from services.api.web.problems import Problem, validation_problem
+from services.api.web.query import canonical_id
+from services.api.web.responses import empty_response
 from shared.domain.lead import LeadSource
 from shared.events.data import EventData
 from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
+
+# The If-Match header: which version of a lead a client means to change.
+
+_tag = r'(?:W/)?"[\x21\x23-\x7e]*"'
+_well_formed = re.compile(rf"\*|{_tag}(?:[ \t]*,[ \t]*{_tag})*").fullmatch
+# Weak tags never match here (RFC 9110, 13.1.1), and a version has one way to be written.
+_versions = re.compile(r'(?<!W/)"([1-9]\d{0,17})"', re.ASCII).findall
+
+
+def expected_version(request: web.BaseRequest, *, current: int) -> int | None:
+    """Return the version that the lead has to be in; None when any will do.
+
+    `current` is the version it was seen in, which another write may overtake: whether it is the
+    expected one is decided where it is written. Raises `Problem` 400, and 412 when the header
+    names no version at all.
+    """
+    header = ", ".join(request.headers.getall(hdrs.IF_MATCH, ())).strip()
+    if not header and hdrs.IF_MATCH not in request.headers:
+        return None
+    if _well_formed(header) is None:
+        raise validation_problem({hdrs.IF_MATCH: 'Must be an ETag such as "2", or *'})
+    if header == "*":
+        return None
+    versions = {int(version) for version in _versions(header)}
+    if not versions:
+        raise version_mismatch(current)
+    return current if current in versions else max(versions)
+
+
+def refuse_precondition(request: web.BaseRequest) -> None:
+    """Raise `Problem` 400 for an If-Match that would be ignored."""
+    if hdrs.IF_MATCH in request.headers:
+        raise validation_problem({hdrs.IF_MATCH: "Is not heeded here; send a PATCH instead"})
+
 
 UPDATE = "PATCH /leads/{id}"
 UPSERT = "PUT /leads/by-external-id/{externalId}"

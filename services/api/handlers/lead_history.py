@@ -7,15 +7,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from services.api.ids import canonical_id
-from services.api.lead_lookup import LeadLookup
-from services.api.paging import PageQuery, decode_cursor, encode_cursor, page_response
-from services.api.problems import Problem
-from services.api.query_parameters import parse_query
-from services.api.routing import Call
-from shared.storage.lead_history import LeadHistory
-from shared.storage.position import Position
-from shared.storage.summary_history import SummaryHistory
+from services.api.handlers.lookup import LeadLookup
+from services.api.server.routing import Call
+from services.api.storage.history import LeadHistory, Position, SummaryHistory
+from services.api.web.paging import PageQuery, decode_cursor, encode_cursor, page_response
+from services.api.web.problems import Problem
+from services.api.web.query import canonical_id, parse_query
 
 NOT_FOUND = "lead-not-found"
 

@@ -4,27 +4,94 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 from aiohttp import web
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from services.api.exchange import Exchange
+from services.api.handlers.lead_list import Flag
 from services.api.handlers.operations import accepted_response
-from services.api.idempotency import IdempotencyKeys, event_id_of
-from services.api.import_query import LeadImportQuery
-from services.api.problems import Problem, validation_problem
-from services.api.query_parameters import parse_query
-from services.api.request_body import read_chunks
-from services.api.routing import Call
+from services.api.server.routing import Call
 from services.api.settings import HttpSettings
+from services.api.web.body import read_chunks
+from services.api.web.headers import IdempotencyKeys, event_id_of
+from services.api.web.problems import Problem, validation_problem
+from services.api.web.query import Query, parse_query
 from shared.domain.errors import PermanentError
-from shared.domain.lead_file import FileFormat
+from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.envelope import Event
 from shared.events.import_events import ImportRequested
-from shared.lead_files.columns import HeaderError, fields_of, header_of
+from shared.lead_files.columns import (
+    FIELDS,
+    SEPARATOR,
+    HeaderError,
+    Layout,
+    fields_of,
+    header_of,
+    mapped,
+)
 from shared.lead_files.reading import LONGEST_LINE
 from shared.lead_files.row_events import row_event_id
-from shared.streams.import_files import ImportFiles, Upload
+from shared.streams.imports import ImportFiles, Upload
+
+# The parameters of an import.
+
+MOST_MAPPED = 100
+LONGEST_TITLE = 200
+
+
+def _check_mapping(value: str) -> str:
+    try:
+        mapped(value)
+    except ValueError as error:
+        raise PydanticCustomError("mapping", "{reason}", {"reason": str(error)}) from error
+    return value
+
+
+Mapping = Annotated[
+    str,
+    Field(
+        max_length=LONGEST_TITLE,
+        json_schema_extra={"pattern": rf"\S.*{SEPARATOR}({'|'.join(FIELDS.values())})?$"},
+    ),
+    AfterValidator(_check_mapping),
+]
+
+
+class LeadImportQuery(Query):
+    """What is to become of a file's rows."""
+
+    repeatable: ClassVar[frozenset[str]] = frozenset({"map"})
+
+    mode: Annotated[
+        ImportMode,
+        Field(
+            description="`create` leaves leads that are known alone; `upsert` changes those with "
+            "a row's `externalId`"
+        ),
+    ] = ImportMode.CREATE
+    dry_run: Annotated[Flag, Field(description="Only tell what would become of the rows")] = False
+    map: Annotated[
+        tuple[Mapping, ...],
+        Field(
+            max_length=MOST_MAPPED,
+            default_factory=tuple,
+            description="A column of a CSV file whose title is no field's, as `title:field`, or "
+            "`title:` to pass the column over. May be given for each column",
+        ),
+    ]
+
+    def mapping(self) -> dict[str, str]:
+        """Return the fields of columns by their titles."""
+        return dict(map(mapped, self.map))
+
+    def layout(self) -> Layout:
+        """Return the same in the terms of files' readers."""
+        return Layout(mapping=self.mapping(), mode=self.mode)
+
 
 IMPORT = "POST /leads/import"
 FORMATS = {"text/csv": FileFormat.CSV, "application/x-ndjson": FileFormat.NDJSON}

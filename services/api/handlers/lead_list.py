@@ -1,15 +1,236 @@
 """GET `/leads`: filtered, sorted, page by page."""
 
 import asyncio
-from datetime import timedelta
+import contextlib
+import re
+import unicodedata
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from aiohttp import web
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
-from services.api.lead_queries import LeadListQuery
-from services.api.paging import decode_cursor, encode_cursor, page_response
-from services.api.query_parameters import parse_query
-from services.api.routing import Call
-from shared.storage.lead_search import LeadSearch
+from services.api.server.routing import Call
+from services.api.storage.lead_search import LeadSearch, LeadSort
+from services.api.web.paging import PageQuery, decode_cursor, encode_cursor, page_response
+from services.api.web.problems import Problem
+from services.api.web.query import Query, parse_query
+from services.api.web.streaming import streamed
+from shared.domain.lead import LeadStatus, email_key
+from shared.domain.lead_file import FileFormat
+from shared.events.envelope import now
+from shared.events.lead_fields import TEXT, Cleaned
+from shared.lead_files.writing import csv_header, csv_line
+from shared.storage.lead_export import MOST_WORDS, LeadExport, LeadFilters
+
+# GET `/leads/export`: any number of leads in one file.
+
+# Each holds a connection to PostgreSQL for as long as its client takes to read it.
+MOST_AT_A_TIME = 2
+# Rows to a chunk: so few that other requests do not wait for one to be written as CSV.
+CHUNK = 250
+
+CONTENT_TYPES = {
+    FileFormat.CSV: "text/csv; charset=utf-8; header=present",
+    FileFormat.NDJSON: "application/x-ndjson",
+}
+
+
+class LeadExportHandlers:
+    """Exports leads, oldest first, as they were at one moment."""
+
+    def __init__(self, leads: LeadExport) -> None:
+        self._leads = leads
+        self._under_way = 0
+
+    async def export(self, call: Call) -> web.StreamResponse:
+        """GET /leads/export."""
+        query = parse_query(LeadExportQuery, call.request.query)
+        name = f"leads-{now():%Y-%m-%d}.{query.format}"
+        return await streamed(
+            self._chunks(query.filters(), query.format),
+            content_type=CONTENT_TYPES[query.format],
+            headers={
+                "Content-Disposition": f'attachment; filename="{name}"',
+                "Cache-Control": "no-store",
+            },
+        )
+
+    async def _chunks(self, filters: LeadFilters, file_format: FileFormat) -> AsyncGenerator[bytes]:
+        beginning, line = _FORMS[file_format]
+        with self._turn():
+            async with contextlib.aclosing(self._leads.batches(filters, size=CHUNK)) as batches:
+                async for batch in batches:
+                    yield beginning + b"".join(map(line, batch))
+                    beginning = b""
+                yield beginning  # of no leads at all
+
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[None]:
+        if self._under_way >= MOST_AT_A_TIME:
+            raise Problem(
+                "rate-limited",
+                f"Only {MOST_AT_A_TIME} exports can be under way at a time",
+                headers={"Retry-After": "10"},
+            )
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+
+def _csv_line(document: bytes) -> bytes:
+    return csv_line(document).encode()
+
+
+def _ndjson_line(document: bytes) -> bytes:
+    return document + b"\n"
+
+
+# What a file begins with, and how a lead is written.
+_FORMS: Mapping[FileFormat, tuple[bytes, Callable[[bytes], bytes]]] = {
+    FileFormat.CSV: (csv_header().encode(), _csv_line),
+    FileFormat.NDJSON: (b"", _ndjson_line),
+}
+
+
+# The parameters of the list of leads and of its export.
+
+LONGEST_TEXT = 100
+EMAIL_LIKE = "^[^@\\u0000-\\u001f\\u007f-\\u009f]+@[^@\\u0000-\\u001f\\u007f-\\u009f]+$"
+
+_timestamp = re.compile(
+    r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d))?", re.ASCII
+).fullmatch
+_accents = re.compile("[\u0300-\u036f]")
+_searchable = re.compile(r"[^\W_]").search
+
+
+def _check_email(value: str) -> str:
+    if "@" not in value.strip("@"):
+        raise PydanticCustomError("email", "Must be an e-mail address")
+    return value
+
+
+def _instant(value: Any) -> datetime:
+    """Return a time in UTC. A date is its first moment."""
+    # A plus sign that was not encoded arrives as a space.
+    text = str(value).replace(" ", "+")
+    if _timestamp(text) is not None:
+        with contextlib.suppress(ValueError, OverflowError):
+            time = datetime.fromisoformat(text)
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    raise PydanticCustomError(
+        "instant", "Must be a date (2026-01-31) or a time with its offset (2026-01-31T09:30Z)"
+    )
+
+
+def _flag(value: Any) -> bool:
+    if value not in {"true", "false"}:
+        raise PydanticCustomError("flag", "Must be true or false")
+    return bool(value == "true")
+
+
+def _check_search(value: str) -> str:
+    number = len(words_of(value))
+    if not number:
+        raise PydanticCustomError("search", "Must hold a letter or a digit")
+    if number > MOST_WORDS:
+        raise PydanticCustomError("search", "May hold {most} words at most", {"most": MOST_WORDS})
+    return value
+
+
+Text = Annotated[
+    str, Cleaned, Field(min_length=1, max_length=LONGEST_TEXT, json_schema_extra={**TEXT})
+]
+Instant = Annotated[datetime, BeforeValidator(_instant)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
+
+class LeadFilterQuery(Query):
+    """Which leads: those to which everything applies that is given."""
+
+    email: Annotated[
+        Annotated[
+            Text, Field(json_schema_extra={"pattern": EMAIL_LIKE}), AfterValidator(_check_email)
+        ]
+        | None,
+        Field(description="The e-mail address, whatever the case of its letters"),
+    ] = None
+    external_id: Annotated[UUID | None, Field(description="The `externalId`")] = None
+    status: Annotated[LeadStatus | None, Field(description="The status")] = None
+    source: Annotated[Text | None, Field(description="The source, such as `manual`")] = None
+    country: Annotated[
+        Text | None, Field(description="The country, whatever its letters' case and accents")
+    ] = None
+    created_after: Annotated[Instant | None, Field(description="Created at this time or later")] = (
+        None
+    )
+    created_before: Annotated[Instant | None, Field(description="Created before this time")] = None
+    updated_after: Annotated[
+        Instant | None, Field(description="Last changed at this time or later")
+    ] = None
+    updated_before: Annotated[
+        Instant | None, Field(description="Last changed before this time")
+    ] = None
+    has_summary: Annotated[Flag | None, Field(description="With a summary, or without")] = None
+    q: Annotated[
+        Annotated[Text, AfterValidator(_check_search)] | None,
+        Field(
+            description="Words that all occur in the names, e-mail address, city or country, "
+            "whatever their letters' case and accents: anywhere, or at the beginning of a word "
+            "for those of one or two letters"
+        ),
+    ] = None
+
+    def filters(self) -> LeadFilters:
+        """Return the same in the storage's terms."""
+        return LeadFilters(
+            email_key=None if self.email is None else email_key(self.email),
+            external_id=self.external_id,
+            status=self.status,
+            source=self.source,
+            country=self.country,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            updated_after=self.updated_after,
+            updated_before=self.updated_before,
+            has_summary=self.has_summary,
+            words=() if self.q is None else words_of(self.q),
+        )
+
+
+class LeadListQuery(LeadFilterQuery, PageQuery):
+    """Which page of which leads, in which order."""
+
+    sort: Annotated[LeadSort, Field(description="The order; a minus sign turns it round")] = (
+        LeadSort.CREATED_LAST
+    )
+    count: Annotated[
+        Literal["exact"] | None,
+        Field(description="Have all leads of the list counted, into `X-Total-Count`"),
+    ] = None
+
+    @property
+    def scope(self) -> str:
+        """What a cursor of this list belongs to."""
+        return f"leads {self.sort} {self.filters()!r}"
+
+
+class LeadExportQuery(LeadFilterQuery):
+    """Which leads, as what."""
+
+    format: Annotated[FileFormat, Field(description="What to write them as")] = FileFormat.NDJSON
+
+
+def words_of(search: str) -> tuple[str, ...]:
+    """Return the words to be found, without accents; what has no letter or digit is left out."""
+    plain = _accents.sub("", unicodedata.normalize("NFKD", search))
+    return tuple(dict.fromkeys(word for word in plain.split() if _searchable(word)))
 
 
 class LeadListHandlers:

@@ -3,17 +3,15 @@
 from aiohttp import hdrs, web
 
 from services.api.exchange import Exchange
-from services.api.handlers.operations import accepted_response
-from services.api.idempotency import IdempotencyKeys, event_id_of, lead_id_of
-from services.api.ids import canonical_id
-from services.api.lead_lookup import LeadLookup
-from services.api.lead_outcomes import stored_response
-from services.api.preferences import prefers_async
-from services.api.request_body import read_json_object
-from services.api.responses import lead_response, not_modified
-from services.api.routing import Call
-from services.api.schemas import LeadInput, parse
+from services.api.handlers.lookup import LeadLookup
+from services.api.handlers.operations import accepted_response, stored_response
+from services.api.handlers.schemas import LeadInput, parse
+from services.api.server.routing import Call
 from services.api.settings import HttpSettings
+from services.api.web.body import read_json_object
+from services.api.web.headers import IdempotencyKeys, event_id_of, lead_id_of, prefers_async
+from services.api.web.query import canonical_id
+from services.api.web.responses import lead_response, not_modified
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated

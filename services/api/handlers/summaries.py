@@ -1,6 +1,8 @@
 """`/leads/{id}/summary`: have a lead's summary and next action written."""
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from math import ceil
@@ -10,21 +12,65 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
-from services.api.event_stream import event_stream, message
 from services.api.exchange import Exchange
+from services.api.handlers.lookup import LeadLookup
 from services.api.handlers.operations import accepted_response, ended_otherwise
-from services.api.idempotency import IdempotencyKeys, event_id_of
-from services.api.ids import canonical_id
-from services.api.lead_lookup import LeadLookup
-from services.api.preferences import accepts_events, prefers_async
-from services.api.problems import Problem, problem_body, validation_problem
-from services.api.responses import lead_response
-from services.api.routing import Call
-from services.api.summary_progress import SummaryProgress
+from services.api.server.routing import Call
+from services.api.storage.history import SummaryHistory
+from services.api.web.headers import IdempotencyKeys, accepts_events, event_id_of, prefers_async
+from services.api.web.problems import Problem, problem_body, validation_problem
+from services.api.web.query import canonical_id
+from services.api.web.responses import lead_response
+from services.api.web.streaming import event_stream, message
+from shared.domain.errors import UnavailableError
 from shared.domain.summary import FailureReason
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.events.summary_events import SummaryRequested
+
+# How a request for a summary gets on, as messages of an event stream.
+
+POLL_EVERY = timedelta(milliseconds=200)
+
+
+class SummaryProgress:
+    """Tells `queued`, `running`, and how it ended; `accepted` when that is still open."""
+
+    def __init__(
+        self, exchange: Exchange, requests: SummaryHistory, *, patience: timedelta
+    ) -> None:
+        self._exchange = exchange
+        self._requests = requests
+        self._patience = patience
+
+    async def messages(
+        self, event: Event, *, conclude: Callable[[Outcome], bytes]
+    ) -> AsyncGenerator[bytes]:
+        """Publish the event and yield what becomes of it; `conclude` words the outcome."""
+        identity = orjson.dumps({"id": str(event.id)})
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._patience.total_seconds()
+        has_begun = False
+        async with self._exchange.asking(event) as reply:
+            yield message("queued", identity)
+            outcome = None
+            while outcome is None and loop.time() < give_up and not self._exchange.has_hung_up:
+                outcome = await self._exchange.wait(reply, patience=POLL_EVERY)
+                if outcome is None and not has_begun and await self._has_begun(event):
+                    has_begun = True
+                    yield message("running", identity)
+        if outcome is None:
+            yield message("accepted", orjson.dumps({"id": str(event.id), "status": "pending"}))
+        else:
+            yield conclude(outcome)
+
+    async def _has_begun(self, event: Event) -> bool:
+        # Only for show: what cannot be told now may be next time.
+        with contextlib.suppress(UnavailableError, TimeoutError):
+            async with asyncio.timeout(POLL_EVERY.total_seconds()):
+                return await self._requests.has_begun(event.id)
+        return False
+
 
 REQUEST = "POST /leads/{id}/summary"
 RETRY_AFTER = timedelta(seconds=10)

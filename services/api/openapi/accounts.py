@@ -1,8 +1,8 @@
 """`/authentication`, described."""
 
+from services.api.handlers.schemas import Credentials, NewAccount, RefreshToken
 from services.api.openapi.account_representations import Me, Session, SignedUp
 from services.api.openapi.description import Answer, Body, Description, Tag
-from services.api.schemas import Credentials, NewAccount, RefreshToken
 
 EXAMPLE_CREDENTIALS = {"email": "ada@example.com", "password": "correct horse battery"}
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.api.admin_schemas import (
+from services.api.handlers.admin_schemas import (
     LARGEST_ID,
     LetterConditions,
     LetterListQuery,

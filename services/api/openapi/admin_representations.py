@@ -14,7 +14,7 @@ from services.api.openapi.representations import (
 )
 from shared.events.replay import ReplayOrigin
 from shared.storage.sync_run_repository import SyncState
-from shared.streams.replay_jobs import ReplayState
+from shared.streams.replays.jobs import ReplayState
 
 Seconds = Annotated[float, Field(ge=0, description="In seconds")]
 

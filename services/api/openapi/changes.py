@@ -1,9 +1,9 @@
 """`/changes`, described."""
 
-from services.api.event_stream import MEDIA_TYPE
 from services.api.handlers.changes import LAST_EVENT_ID, ChangesQuery
 from services.api.openapi.description import Answer, Description, Parameter, Tag
 from services.api.openapi.recurring import BUFFERING
+from services.api.web.streaming import MEDIA_TYPE
 
 FOLLOW = Description(
     id="followChanges",

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from services.api.query_parameters import KnownParameters, Query
+from services.api.web.query import KnownParameters, Query
 
 JSON = "application/json"
 

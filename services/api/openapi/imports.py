@@ -1,6 +1,6 @@
 """Imports, described."""
 
-from services.api.import_query import LeadImportQuery
+from services.api.handlers.lead_import import LeadImportQuery
 from services.api.openapi.description import Body, Description, Tag
 from services.api.openapi.recurring import ACCEPTED, IDEMPOTENCY_KEY
 

@@ -1,5 +1,6 @@
 """Writes to leads other than their creation, described."""
 
+from services.api.handlers.schemas import MOST_ROWS, LeadBatch, LeadPatch, LeadPut
 from services.api.openapi.batch_representations import EXAMPLE_BATCH, BatchResults
 from services.api.openapi.description import JSON, Answer, Body, Description, Tag
 from services.api.openapi.recurring import (
@@ -14,8 +15,7 @@ from services.api.openapi.recurring import (
     PREFER,
 )
 from services.api.openapi.representations import EXAMPLE_INPUT, Lead
-from services.api.request_body import MERGE_PATCH
-from services.api.schemas import MOST_ROWS, LeadBatch, LeadPatch, LeadPut
+from services.api.web.body import MERGE_PATCH
 
 _CHANGES = {"city": "Paris", "state": None, "status": "contacted"}
 

@@ -1,6 +1,7 @@
 """`/leads`, described."""
 
-from services.api.lead_queries import LeadExportQuery, LeadListQuery
+from services.api.handlers.lead_list import LeadExportQuery, LeadListQuery
+from services.api.handlers.schemas import LeadInput
 from services.api.openapi.description import Answer, Body, Description, Header, Tag
 from services.api.openapi.recurring import (
     ACCEPTED,
@@ -14,8 +15,7 @@ from services.api.openapi.recurring import (
     PREFER,
 )
 from services.api.openapi.representations import EXAMPLE_INPUT, Lead, LeadEvent
-from services.api.paging import PageQuery
-from services.api.schemas import LeadInput
+from services.api.web.paging import PageQuery
 
 CREATE = Description(
     id="createLead",

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from services.api.json_schemas import Json
 from services.api.openapi.document import BEARER
+from services.api.openapi.json_schemas import Json
 
 FORMAT = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 BASE_URL = "{{baseUrl}}"

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.api.idempotency import LONGEST_KEY
 from services.api.openapi.description import Answer, Header, Link, Parameter
 from services.api.openapi.representations import EXAMPLE_LEAD, EXAMPLE_OPERATION_ID, Accepted
+from services.api.web.headers import LONGEST_KEY
 
 _TAG = '(W/)?"[!#-~]*"'
 

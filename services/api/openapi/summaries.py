@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from services.api.event_stream import MEDIA_TYPE
 from services.api.openapi.description import JSON, Answer, Description, Parameter, Tag
 from services.api.openapi.recurring import (
     ACCEPTED,
@@ -16,7 +15,8 @@ from services.api.openapi.recurring import (
     SUMMARY_CACHE,
 )
 from services.api.openapi.representations import Lead, LeadSummary
-from services.api.paging import PageQuery
+from services.api.web.paging import PageQuery
+from services.api.web.streaming import MEDIA_TYPE
 
 REQUEST = Description(
     id="summariseLead",

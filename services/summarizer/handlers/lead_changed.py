@@ -8,7 +8,7 @@ from shared.events.envelope import Event
 from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.events.summary_events import SummaryRequested
-from shared.streams.subscription import Handler
+from shared.streams.consuming.subscription import Handler
 
 REQUESTED_BY = "auto-summary"
 

@@ -13,16 +13,7 @@ from services.summarizer.cache_writes import CacheLead
 from services.summarizer.deadline import Deadline
 from services.summarizer.lead_facts import LeadFacts
 from services.summarizer.metrics import SummaryMetrics
-from services.summarizer.writer import SummaryWriter, Written
-from shared.domain.errors import PermanentError, TransientError
-from shared.domain.summary import FailureReason, SummaryFailure
-from shared.events.envelope import Event, now
-from shared.events.lead_events import LeadChanged
-from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.summary_events import SummaryRequested
-from shared.storage.event_record import EventRecord
-from shared.storage.lead_document import LeadDocument
-from shared.storage.summary_records import (
+from services.summarizer.storage.records import (
     Finished,
     Joined,
     Known,
@@ -30,10 +21,18 @@ from shared.storage.summary_records import (
     SummaryRequest,
     SummaryResult,
 )
-from shared.storage.summary_repository import SummaryRepository
-from shared.streams.late_replies import LateReplies
+from services.summarizer.storage.repository import SummaryRepository
+from services.summarizer.writer import SummaryWriter, Written
+from shared.domain.errors import PermanentError, TransientError
+from shared.domain.summary import FailureReason, SummaryFailure
+from shared.events.envelope import Event, now
+from shared.events.lead_events import LeadChanged
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.events.summary_events import SummaryRequested
+from shared.storage.inbox import EventRecord
+from shared.storage.lead_document import LeadDocument
 from shared.streams.publisher import Publisher
-from shared.streams.replies import Reply
+from shared.streams.replies import LateReplies, Reply
 
 log = structlog.get_logger(__name__)
 

@@ -19,11 +19,9 @@ from shared.lead_files.dry_run import DryRun
 from shared.lead_files.importing import ImportReport, Step, WriteRows, import_rows
 from shared.lead_files.reading import read_rows
 from shared.lead_files.row_events import Import, RowEvents
-from shared.storage.event_record import EventRecord
-from shared.storage.event_store import EventStore
 from shared.storage.import_repository import ImportRepository
-from shared.streams.import_files import ImportFiles
-from shared.streams.import_jobs import ImportJobs, ImportProgress
+from shared.storage.inbox import EventRecord, EventStore
+from shared.streams.imports import ImportFiles, ImportJobs, ImportProgress
 
 log = structlog.get_logger(__name__)
 

@@ -4,15 +4,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import cast
 
-from services.syncer.aftermath import is_news, lead_changed
-from services.syncer.new_lead import new_lead
+from services.syncer.after_commit import is_news, lead_changed
+from services.syncer.storage.creation import Creation, LeadCreationRepository, new_lead
 from shared.cache.lead_cache import LeadCache
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
-from shared.storage.event_record import EventRecord
-from shared.storage.lead_creation import Creation, LeadCreationRepository
+from shared.storage.inbox import EventRecord
 from shared.streams.publisher import Publisher
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import cast
 
-from services.syncer.aftermath import is_news, lead_changed
+from services.syncer.after_commit import is_news, lead_changed
+from services.syncer.storage.deletion import Deleted, Deletion, LeadDeletionRepository
+from services.syncer.storage.erasure import StreamErasure
 from shared.cache.lead_cache import LeadCache
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadDeleted
 from shared.events.outcome import Outcome
-from shared.storage.event_record import EventRecord
-from shared.storage.lead_deletion import Deleted, Deletion, LeadDeletionRepository
-from shared.streams.erasure import StreamErasure
+from shared.storage.inbox import EventRecord
 from shared.streams.publisher import Publisher
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import cast
 
-from services.syncer.aftermath import Aftermath
+from services.syncer.after_commit import Aftermath
+from services.syncer.storage.held_leads import Change
+from services.syncer.storage.update import ChangeOrder, LeadUpdateRepository, Update
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadUpdated
 from shared.events.outcome import Outcome
-from shared.storage.event_record import EventRecord
-from shared.storage.held_leads import Change
-from shared.storage.lead_change import ChangeOrder
-from shared.storage.lead_update import LeadUpdateRepository, Update
+from shared.storage.inbox import EventRecord
 
 
 class LeadUpdatedHandler:

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import cast
 
-from services.syncer.aftermath import Aftermath
-from services.syncer.new_lead import new_lead
+from services.syncer.after_commit import Aftermath
+from services.syncer.storage.creation import Creation, new_lead
+from services.syncer.storage.held_leads import Change
+from services.syncer.storage.upsert import LeadUpsertRepository, Upsert
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadUpserted
 from shared.events.outcome import Outcome
-from shared.storage.event_record import EventRecord
-from shared.storage.held_leads import Change
-from shared.storage.lead_creation import Creation
-from shared.storage.lead_upsert import LeadUpsertRepository, Upsert
+from shared.storage.inbox import EventRecord
 
 
 class LeadUpsertedHandler:

@@ -11,15 +11,15 @@ import orjson
 import structlog
 
 from services.syncer.sources import Fetched, LeadSource
+from shared.background import Backoff
 from shared.domain.errors import TransientError
 from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadCreated, SyncRequested
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.event_store import EventStore
+from shared.storage.inbox import EventStore
 from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
-from shared.streams.backoff import Backoff
-from shared.streams.publish_once import OncePublisher
+from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)
 

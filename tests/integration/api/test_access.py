@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.api.endpoints import ENDPOINTS
-from services.api.routing import Access
+from services.api.server.routing import Access
 from services.api.settings import ApiSettings
 from tests.support.api import ORIGIN, OpenApi, running_api
 from tests.support.auth_server import AuthServer

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from services.api.handlers.lead_import import CHUNK, MOST_UPLOADS, MOST_WAITING
 from shared.events.envelope import new_id
-from shared.streams.import_files import ImportFiles
+from shared.streams.imports import ImportFiles
 from tests.support.api import OpenApi
 from tests.support.eventually import eventually
 from tests.support.lead_csv import HEADER, csv_file

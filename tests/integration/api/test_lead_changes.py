@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.api.request_body import MERGE_PATCH
+from services.api.web.body import MERGE_PATCH
 from tests.integration.api.conftest import Lead, create
 from tests.support.api import RunSyncer
 from tests.support.builders import lead_body

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from aiohttp import web
 
-from services.api.cors import Cors
-from services.api.middleware import Gateway
-from services.api.request_body import read_json_object
-from services.api.responses import json_response
-from services.api.routing import Access, Call, Route, Router
-from services.api.server import serving
+from services.api.server.cors import Cors
+from services.api.server.gateway import Gateway
+from services.api.server.routing import Access, Call, Route, Router
+from services.api.server.server import serving
 from services.api.settings import HttpSettings
+from services.api.web.body import read_json_object
+from services.api.web.responses import json_response
 from tests.support.auth_server import AuthServer
 from tests.support.projects import open_project
 from tests.support.raw_http import send_raw

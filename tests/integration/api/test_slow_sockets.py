@@ -11,7 +11,7 @@ import httpx
 
 from services.api.app import create_gateway
 from services.api.bootstrap import bootstrap
-from services.api.server import serving
+from services.api.server.server import serving
 from services.api.settings import ApiSettings
 from shared.storage.pool import Database
 from tests.support.api_process import running_process

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from shared.events.envelope import Event
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
-from shared.storage.event_store import EventStore
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created

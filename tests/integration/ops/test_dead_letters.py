@@ -14,7 +14,7 @@ from shared.storage.dead_letter_repository import (
     KeptLetter,
     LetterSelection,
 )
-from shared.storage.event_store import EventStore
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.streams.codec import decode, encode
 from shared.streams.entries import entries_of

@@ -10,12 +10,11 @@ from redis.asyncio import Redis
 from shared.administration.replays import Replays
 from shared.domain.errors import PermanentError
 from shared.events import catalog
-from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage
-from shared.events.selection import Selection
+from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage, Selection
 from shared.storage.pool import Database
 from shared.streams.entries import entries_of
 from shared.streams.inspection import Inspector
-from shared.streams.replay_jobs import ReplayJobs
+from shared.streams.replays.jobs import ReplayJobs
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, delete_leads, rows
 from tests.support.eventually import eventually
 

@@ -15,9 +15,9 @@ from shared.events.summary_events import SummaryRequested
 from shared.settings import ConsumerSettings, PostgresSettings, StreamsSettings
 from shared.storage.dead_letter_repository import DeadLetterRepository
 from shared.storage.pool import Database
+from shared.streams.consuming.subscription import Subscription
+from shared.streams.consuming.worker import open_workers
 from shared.streams.publisher import add_events
-from shared.streams.subscription import Subscription
-from shared.streams.workers import open_workers
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer, rows
 from tests.support.eventually import eventually
 from tests.support.summaries import Says

@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import pytest
 from redis.asyncio import Redis
 
+from services.summarizer.storage.budget import DailyQuota, MinuteBudget, Place
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
 from shared.settings import StreamsSettings
-from shared.streams.budget import DailyQuota, MinuteBudget, Place
 from shared.streams.connection import open_redis
 
 WINDOW = timedelta(seconds=1)

@@ -4,10 +4,9 @@ from typing import Any
 
 import orjson
 
+from services.api.storage.history import Position, SummaryHistory
 from shared.events.envelope import new_id
 from shared.storage.pool import Database
-from shared.storage.position import Position
-from shared.storage.summary_history import SummaryHistory
 from tests.integration.summarizer.conftest import OpenDesk
 from tests.support.summaries import Says, answer, is_down, requested, stored_lead
 

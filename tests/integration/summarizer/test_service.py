@@ -24,7 +24,7 @@ from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import PostgresSettings, StreamsSettings
-from shared.storage.lead_repository import LeadRepository
+from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
 from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events

@@ -31,9 +31,9 @@ from shared.settings import (
 )
 from shared.storage.pool import Database
 from shared.streams.connection import open_redis
+from shared.streams.consuming.subscription import Handler
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
-from shared.streams.subscription import Handler
 from tests.support.builders import lead_created, lead_fields
 
 StartSyncer = Callable[..., contextlib.AbstractAsyncContextManager[SyncerContext]]

@@ -18,11 +18,10 @@ from shared.events.envelope import Event, new_id
 from shared.events.import_events import ImportRequested
 from shared.events.outcome import Outcome
 from shared.lead_files.row_events import row_event_id
-from shared.storage.event_store import EventStore
 from shared.storage.import_repository import ImportRepository
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
-from shared.streams.import_files import ImportFiles, file_key
-from shared.streams.import_jobs import LOST, ImportJobs
+from shared.streams.imports import LOST, ImportFiles, ImportJobs, file_key
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import StartSyncer, rows
 from tests.support.eventually import eventually

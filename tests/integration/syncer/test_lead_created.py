@@ -13,12 +13,12 @@ from shared.events import catalog
 from shared.events.envelope import new_id
 from shared.events.outcome import OutcomeStatus
 from shared.settings import CacheSettings
-from shared.storage.event_store import EventStore
-from shared.storage.lead_repository import LeadRepository
+from shared.storage.inbox import EventStore
+from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
 from shared.streams.entries import entries_of
 from shared.streams.publisher import add_events
-from shared.streams.replay_tally import ReplayResult, read_tally
+from shared.streams.replays.tally import ReplayResult, read_tally
 from tests.integration.syncer.conftest import Asker, StartSyncer
 from tests.support.builders import lead_created, lead_fields
 from tests.support.eventually import eventually

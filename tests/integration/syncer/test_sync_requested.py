@@ -16,8 +16,7 @@ from services.syncer.sources import Fetched
 from shared.events.envelope import Event
 from shared.events.lead_events import SyncRequested
 from shared.storage.pool import Database
-from shared.streams.publish_once import OncePublisher
-from shared.streams.publisher import add_events
+from shared.streams.publisher import OncePublisher, add_events
 from tests.integration.syncer.conftest import Offers, StartSyncer
 from tests.support.builders import lead_fields
 from tests.support.eventually import eventually

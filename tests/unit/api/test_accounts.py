@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from services.api.auth.accounts import Accounts
-from services.api.problems import Problem
+from services.api.web.problems import Problem
 
 URL = "https://ref.supabase.co/auth/v1"
 NEW = {"X-Supabase-Api-Version": "2024-01-01"}

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from services.api.lead_queries import LeadListQuery
-from services.api.problems import Problem
-from services.api.query_parameters import parse_query
-from shared.storage.lead_filters import LeadFilters
+from services.api.handlers.lead_list import LeadListQuery
+from services.api.web.problems import Problem
+from services.api.web.query import parse_query
+from shared.storage.lead_export import LeadFilters
 
 NAMES = [info.alias or name for name, info in LeadListQuery.model_fields.items()]
 

@@ -10,10 +10,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.api.documents import openapi_json
 from services.api.endpoints import ENDPOINTS
-from services.api.json_schemas import JsonSchemas
 from services.api.openapi.document import TAGS, problem_codes
+from services.api.openapi.json_schemas import JsonSchemas
 from services.api.openapi.representations import Lead
-from services.api.problems import PROBLEMS
+from services.api.web.problems import PROBLEMS
 from tests.support.repository import ROOT
 
 Json = dict[str, Any]

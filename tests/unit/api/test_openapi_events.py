@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator, FormatChecker
 
-from services.api.asyncapi import HEADERS
 from services.api.documents import asyncapi_json
+from services.api.openapi.asyncapi import HEADERS
 from shared.events.catalog import FLOWS, STREAMS
 from shared.events.envelope import now
 from shared.streams.codec import encode

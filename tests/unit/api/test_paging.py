@@ -10,15 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from services.api.paging import (
-    DEFAULT_LIMIT,
-    PageQuery,
-    decode_cursor,
-    encode_cursor,
-)
-from services.api.problems import Problem
-from services.api.query_parameters import parse_query
-from shared.storage.position import Position
+from services.api.storage.history import Position
+from services.api.web.paging import DEFAULT_LIMIT, PageQuery, decode_cursor, encode_cursor
+from services.api.web.problems import Problem
+from services.api.web.query import parse_query
 
 TIMES = st.datetimes(
     min_value=datetime(1970, 1, 1),  # noqa: DTZ001 (the strategy adds the zone)

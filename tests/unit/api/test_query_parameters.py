@@ -3,8 +3,8 @@
 import pytest
 from multidict import MultiDict
 
-from services.api.problems import Problem
-from services.api.query_parameters import KnownParameters, refuse_unknown
+from services.api.web.problems import Problem
+from services.api.web.query import KnownParameters, refuse_unknown
 
 KNOWN = KnownParameters(frozenset({"limit", "after", "map"}), repeatable=frozenset({"map"}))
 UNKNOWN, TWICE = "Is not a parameter of this address", "May be given once"

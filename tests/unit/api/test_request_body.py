@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.problems import Problem
-from services.api.request_body import parse_json
+from services.api.web.body import parse_json
+from services.api.web.problems import Problem
 
 DEEPEST = b"[" * 32 + b"]" * 32
 

@@ -3,9 +3,9 @@
 import pytest
 from aiohttp import web
 
-from services.api.problems import Problem
-from services.api.responses import json_response
-from services.api.routing import Call, Route, Router
+from services.api.server.routing import Call, Route, Router
+from services.api.web.problems import Problem
+from services.api.web.responses import json_response
 
 
 async def answer(_call: Call) -> web.StreamResponse:

@@ -1,8 +1,7 @@
 """Remembering verified headers: bounded, and no longer than they hold."""
 
-from services.api.auth.identity import User
-from services.api.auth.token_cache import TokenCache
-from services.api.auth.tokens import VerifiedToken
+from services.api.auth.tokens import User, VerifiedToken
+from services.api.auth.verifier import TokenCache
 
 ADA = User("ada")
 

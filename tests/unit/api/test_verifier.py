@@ -5,7 +5,7 @@ import time
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from services.api.problems import Problem
+from services.api.web.problems import Problem
 from tests.support.auth_server import SECRET, USER_ID, AuthServer, SigningKey
 from tests.support.forged_tokens import forgeries
 from tests.support.projects import OpenProject

@@ -11,7 +11,7 @@ from services.api.settings import ApiSettings
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.storage.admin_log import AdminAction
-from shared.storage.event_store import EventStore
+from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from tests.integration.api.admin.conftest import KEY, actions

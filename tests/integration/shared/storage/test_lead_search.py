@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.api.storage.history import Position
+from services.api.storage.lead_search import LeadSearch, LeadSort, ListedLead
 from shared.events.envelope import new_id
-from shared.storage.lead_filters import LeadFilters
-from shared.storage.lead_search import LeadSearch, LeadSort, ListedLead
+from shared.storage.lead_export import LeadFilters
 from shared.storage.pool import Database
-from shared.storage.position import Position
 from tests.support.lead_table import insert_lead
 from tests.support.repository import ROOT
 

@@ -15,9 +15,8 @@ from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
-from shared.streams.subscription import Handler, Subscription
-from shared.streams.worker import Worker
-from shared.streams.workers import open_workers
+from shared.streams.consuming.subscription import Handler, Subscription
+from shared.streams.consuming.worker import Worker, open_workers
 
 DONE = Outcome(OutcomeStatus.CREATED)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.streams.circuit import FEWEST, Circuit
+from shared.streams.consuming.health import FEWEST, Circuit
 from shared.streams.publisher import add_events
 from tests.integration.shared.streams.conftest import Bench
 from tests.support.builders import lead_created

@@ -11,7 +11,7 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
-from shared.streams.group import Group
+from shared.streams.consuming.group import Group
 from shared.streams.publisher import add_events
 from tests.integration.shared.streams.conftest import DONE, Bench, Recorder
 from tests.support.builders import lead_created

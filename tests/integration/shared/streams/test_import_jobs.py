@@ -5,8 +5,8 @@ from redis.asyncio import Redis
 
 from shared.events.catalog import LEADS
 from shared.events.envelope import new_id
-from shared.streams.capacity import StreamFullError
-from shared.streams.import_jobs import ImportJobs, ImportProgress
+from shared.streams.imports import ImportJobs, ImportProgress
+from shared.streams.publisher import StreamFullError
 from tests.support.builders import lead_created
 
 

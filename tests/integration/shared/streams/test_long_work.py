@@ -14,10 +14,10 @@ from shared.events.lead_events import LeadCreated, SyncRequested
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.connection import open_redis
-from shared.streams.group import Group
+from shared.streams.consuming.group import Group
+from shared.streams.consuming.subscription import Subscription
+from shared.streams.consuming.worker import open_workers
 from shared.streams.publisher import add_events
-from shared.streams.subscription import Subscription
-from shared.streams.workers import open_workers
 from tests.integration.shared.streams.conftest import Bench, KeepsLetters
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

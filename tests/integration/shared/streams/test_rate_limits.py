@@ -7,9 +7,9 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from services.api.storage.rate_limits import Limit, RateLimits
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
-from shared.streams.rate_limits import Limit, RateLimits
 from tests.support.eventually import eventually
 
 HUNDRED = Limit("test", 100, timedelta(minutes=1))

@@ -14,10 +14,10 @@ from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.connection import open_redis
+from shared.streams.consuming.group import Group
+from shared.streams.consuming.subscription import Subscription
 from shared.streams.entries import Entry
-from shared.streams.group import Group
 from shared.streams.publisher import add_events
-from shared.streams.subscription import Subscription
 from tests.faults.wiring import Parts, open_worker
 from tests.integration.shared.streams.conftest import Bench, KeepsLetters
 from tests.support.builders import lead_created

@@ -6,11 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.streams.capacity import Capacity, StreamFullError
+from shared.streams.consuming.housekeeping import Leadership, Trimmer
 from shared.streams.entries import entries_of
-from shared.streams.leadership import Leadership
-from shared.streams.publisher import add_events, open_publisher
-from shared.streams.trimmer import Trimmer
+from shared.streams.publisher import Capacity, StreamFullError, add_events, open_publisher
 from tests.support.builders import lead_created
 
 # Old enough for any retention, and in whole nodes, since trimming is by the node.

@@ -13,10 +13,10 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
+from shared.streams.consuming.subscription import Handler
+from shared.streams.consuming.worker import Worker
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
-from shared.streams.subscription import Handler
-from shared.streams.worker import Worker
 from tests.integration.shared.streams.conftest import DONE, Bench, Recorder
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

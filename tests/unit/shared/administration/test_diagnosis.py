@@ -8,9 +8,8 @@ import pytest
 
 from shared.administration import diagnosis
 from shared.administration.diagnosis import Finding, Severity
-from shared.storage.server_facts import PostgresFacts
-from shared.streams.inspection import ConsumerState, GroupState, StreamState
-from shared.streams.server_facts import RedisFacts
+from shared.storage.migrations import PostgresFacts
+from shared.streams.inspection import ConsumerState, GroupState, RedisFacts, StreamState
 
 REDIS = RedisFacts(
     product="Redis",

@@ -9,8 +9,7 @@ import pytest
 
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.lead_changes import GivenLead
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import GivenLead, LeadFields
 from shared.lead_files.columns import COLUMNS, HeaderError, Layout, fields_of, header_of, mapped
 from shared.lead_files.reading import LONGEST_LINE, Row, lines_of, read_rows
 from shared.lead_files.writing import csv_header, csv_line

@@ -1,0 +1,229 @@
+"""What every request passes through: one function in place of a chain.
+
+Request id, route, caller, deadline, errors as problems, CORS, the access log. A chain of
+middlewares costs more than the read from the cache that most requests come for.
+"""
+
+import asyncio
+import hmac
+import itertools
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import structlog
+from aiohttp import hdrs, web
+
+from services.api.auth.verifier import TokenVerifier
+from services.api.server.cors import Cors, options_response
+from services.api.server.limits import CallLimits
+from services.api.server.routing import Access, Call, Route, Router
+from services.api.web.problems import Problem, problem_response
+from services.api.web.query import refuse_unknown
+from services.api.web.streaming import StreamedResponse
+from shared.domain.errors import TransientError
+from shared.events.envelope import new_id
+from shared.observability.tracebacks import frames
+
+log = structlog.get_logger(__name__)
+
+# A request's id: the caller's own when it is a sane one, else a new one.
+
+REQUEST_ID = "X-Request-Id"
+
+_sane = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+
+
+class RequestIds:
+    """Makes ids of a part that is the process's own and a number: as unique, and cheaper."""
+
+    def __init__(self) -> None:
+        self._prefix = new_id().hex[-12:]
+        self._numbers = itertools.count(1)
+
+    def of(self, headers: Mapping[str, str]) -> str:
+        """Return the id of the request with these headers."""
+        given = headers.get(REQUEST_ID)
+        if given is not None and _sane(given):
+            return given
+        return self.new()
+
+    def new(self) -> str:
+        """Return an id that no other request has."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+ERRORS = 400
+OPERATOR_HEADER = "X-API-Key"
+# How long requests still come in on open connections after the last connection was accepted.
+ON_THEIR_WAY = timedelta(milliseconds=500)
+RETRY_LATER = {"Retry-After": "2"}
+
+# TimeoutError: the request's own deadline, and those of reads that name no better reason.
+_EXPECTED = (Problem, TransientError, TimeoutError)
+
+
+class Gateway:
+    """Answers requests by the routes' handlers."""
+
+    def __init__(
+        self,
+        router: Router,
+        verifier: TokenVerifier,
+        *,
+        cors: Cors,
+        limits: CallLimits | None,
+        operator_key: str | None,
+        request_timeout: timedelta,
+        logs_reads: bool,
+        on_drain: Callable[[], None],
+    ) -> None:
+        self._router = router
+        self._verifier = verifier
+        self._cors = cors
+        self._limits = limits
+        self._operator_key = operator_key
+        self._request_seconds = request_timeout.total_seconds()
+        self._logs_reads = logs_reads
+        self._on_drain = on_drain
+        self._ids = RequestIds()
+        self._in_flight = 0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. What it raises is a defect, and answered by `defect`."""
+        started = time.perf_counter()
+        headers = request.headers
+        request_id = self._ids.of(headers)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        route: Route | None = None
+        call: Call | None = None
+        self._in_flight += 1
+        try:
+            if request.method == hdrs.METH_OPTIONS:
+                response: web.StreamResponse = self._options(request)
+            else:
+                route, param = self._router.find(request.method, request.path)
+                call = Call(request, request_id, param)
+                response = await self._handle(route, call)
+                if isinstance(response, StreamedResponse):
+                    # Under way until its body has been sent.
+                    self._in_flight += 1
+                    response.on_end = self._leave
+        except _EXPECTED as error:
+            response = problem_response(_problem(error), instance=request.rel_url.raw_path)
+        finally:
+            self._leave()
+        self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
+        if response.status >= ERRORS or self._logs_reads or request.method not in SAFE_METHODS:
+            _log_access(request.method, route, response.status, started)
+        return response
+
+    def unreadable(self, problem: Problem) -> web.StreamResponse:
+        """Answer what could not be read as a request."""
+        response = problem_response(problem, instance="")
+        self._finish(response, self._ids.new(), origin=None)
+        return response
+
+    def defect(self, request: web.BaseRequest, error: BaseException | None) -> web.StreamResponse:
+        """Answer a request whose handling failed in a way that nobody foresaw."""
+        request_id = structlog.contextvars.get_contextvars().get("request_id", self._ids.new())
+        log_defect(error)
+        problem = Problem("internal-error", f"It was logged with the request id {request_id}")
+        response = problem_response(problem, instance=request.rel_url.raw_path)
+        self._finish(response, request_id, origin=request.headers.get(hdrs.ORIGIN))
+        return response
+
+    async def drain(self) -> None:
+        """Have clients close their connections, and return when no request is under way."""
+        self._is_draining = True
+        self._on_drain()
+        # A request may be on its way on a connection that looks idle: closed now, it would be
+        # lost, and its sender could not tell whether it had been carried out.
+        await asyncio.sleep(ON_THEIR_WAY.total_seconds())
+        self._idle.clear()
+        if self._in_flight:
+            await self._idle.wait()
+
+    async def _handle(self, route: Route, call: Call) -> web.StreamResponse:
+        if route.access is Access.USER:
+            authorization = call.request.headers.get(hdrs.AUTHORIZATION, "")
+            # Nearly always remembered, and then not worth a coroutine.
+            call.caller = self._verifier.remembered(authorization)
+            if call.caller is None:
+                call.caller = await self._verifier.verify(authorization)
+        limits = self._limits if route.is_limited else None
+        # Calls are nearly always leased to this process.
+        if limits is not None and not limits.spend(call, route.access):
+            await limits.admit(call, route.access)
+        if route.access is Access.OPERATOR:
+            self._check_operator(call.request)
+        # Most addresses have no parameters, and then none are looked for.
+        if route.parameters is not None and call.request.rel_url.raw_query_string:
+            refuse_unknown(call.request.query, route.parameters)
+        if route.is_bounded:
+            return await route.handler(call)
+        async with asyncio.timeout(self._request_seconds):
+            return await route.handler(call)
+
+    def _options(self, request: web.BaseRequest) -> web.StreamResponse:
+        resource, _ = self._router.resource(request.path)
+        return options_response(request, allowed=resource.allowed)
+
+    def _check_operator(self, request: web.BaseRequest) -> None:
+        given = request.headers.get(OPERATOR_HEADER, "").encode(errors="surrogateescape")
+        expected = self._operator_key
+        if expected is None or not hmac.compare_digest(given, expected.encode()):
+            raise Problem("unauthenticated", f"Send the operators' key in {OPERATOR_HEADER}")
+
+    def _finish(
+        self,
+        response: web.StreamResponse,
+        request_id: str,
+        *,
+        origin: str | None,
+        call: Call | None = None,
+    ) -> None:
+        headers = response.headers
+        headers[REQUEST_ID] = request_id
+        if call is not None:
+            for name, value in call.told:
+                headers[name] = value
+        self._cors.apply(headers, origin=origin)
+        if self._is_draining:
+            response.force_close()
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if self._is_draining and not self._in_flight:
+            self._idle.set()
+
+
+def _problem(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case TransientError():
+            log.warning("http.unavailable", error=str(error))
+            return Problem("unavailable", "Something this needs is down", headers=RETRY_LATER)
+        case _:
+            return Problem("timeout", "The answer took too long", headers=RETRY_LATER)
+
+
+def _log_access(method: str, route: Route | None, status: int, started: float) -> None:
+    log.info(
+        "http.request",
+        method=method,
+        # Not the path: people put e-mail addresses into paths.
+        route=None if route is None else route.path,
+        status=status,
+        milliseconds=round((time.perf_counter() - started) * 1000, 1),
+    )
+
+
+def log_defect(error: BaseException | None) -> None:
+    """Log a failure that nobody foresaw: no message and no values, for these may be personal."""
+    log.error("http.defect", error=type(error).__name__, traceback=frames(error))

@@ -1,0 +1,138 @@
+"""Which handler answers which method and path, who may call it, and how long it may take."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TypeAlias
+
+from aiohttp import web
+
+from services.api.auth.tokens import User
+from services.api.web.problems import Problem
+from services.api.web.query import NO_PARAMETERS, KnownParameters
+
+
+class Access(Enum):
+    """Who may call a route."""
+
+    PUBLIC = auto()
+    USER = auto()
+    OPERATOR = auto()
+
+
+@dataclass(slots=True)  # not frozen: that would triple the cost of making one
+class Call:
+    """A request on its way to a handler.
+
+    `id` is the request's id, `param` the variable part of its path, `user` the caller of a
+    route with `Access.USER`, `told` what headers tell the caller whatever the answer is.
+    """
+
+    request: web.BaseRequest
+    id: str
+    param: str
+    caller: User | None = None
+    told: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def user(self) -> User:
+        """The signed-in caller."""
+        if self.caller is None:
+            raise RuntimeError("The route is open to callers who are not signed in")
+        return self.caller
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. The path may have one variable part, written `{name}`.
+
+    A handler with `is_bounded` keeps its own deadlines: the general one costs as much as a
+    read from the cache. Without `is_limited` calls are not counted. `parameters` are those that
+    the address may have; None when it may have any.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access = Access.USER
+    is_bounded: bool = False
+    is_limited: bool = True
+    parameters: KnownParameters | None = NO_PARAMETERS
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The routes at one path."""
+
+    path: str
+    routes: dict[str, Route] = field(default_factory=dict[str, Route])
+
+    @property
+    def allowed(self) -> str:
+        """The value of an Allow header."""
+        return ", ".join(sorted({*self.routes, "OPTIONS"}))
+
+
+class Router:
+    """Finds routes by path and method. HEAD is answered wherever GET is."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._literal: dict[str, Resource] = {}
+        self._variable: list[tuple[re.Pattern[str], Resource]] = []
+        for route in routes:
+            resource = self._resource(route.path)
+            resource.routes[route.method] = route
+            if route.method == "GET":
+                resource.routes["HEAD"] = route
+
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """Return the route and the variable part of the path; raises `Problem` 404 or 405."""
+        resource, param = self.resource(path)
+        route = resource.routes.get(method)
+        if route is None:
+            raise Problem(
+                "method-not-allowed",
+                f"{resource.path} answers to {resource.allowed}",
+                headers={"Allow": resource.allowed},
+            )
+        return route, param
+
+    def resource(self, path: str) -> tuple[Resource, str]:
+        """Return what is at a path, and the variable part of it; raises `Problem` 404.
+
+        One slash too many at the end is forgiven, as by the first version of this API.
+        """
+        found = self._at(path)
+        if found is None and path.endswith("/"):
+            found = self._at(path[:-1])
+        if found is None:
+            raise Problem("not-found", "There is nothing at this address")
+        return found
+
+    def _at(self, path: str) -> tuple[Resource, str] | None:
+        resource = self._literal.get(path)
+        if resource is not None:
+            return resource, ""
+        for pattern, candidate in self._variable:
+            match = pattern.fullmatch(path)
+            if match is not None:
+                return candidate, match[1]
+        return None
+
+    def _resource(self, path: str) -> Resource:
+        known = {resource.path: resource for _, resource in self._variable} | self._literal
+        if path in known:
+            return known[path]
+        resource = Resource(path)
+        if "{" in path:
+            before, _, rest = path.partition("{")
+            after = rest.partition("}")[2]
+            pattern = re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")
+            self._variable.append((pattern, resource))
+        else:
+            self._literal[path] = resource
+        return resource

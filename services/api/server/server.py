@@ -1,0 +1,149 @@
+"""The HTTP server: aiohttp's low-level one, so that every answer comes from the gateway.
+
+`web.Application` would answer unknown routes, methods and unreadable requests in its own
+words, and its routing alone costs a fifth of a read from the cache.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+
+from services.api.server.gateway import Gateway, log_defect
+from services.api.settings import HttpSettings
+from services.api.web.body import BODY_LIMIT
+from services.api.web.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+# How long a connection may be idle, and how long a request's head may take to arrive on a new one.
+KEEPALIVE = timedelta(seconds=15)
+# How long a client that was refused may go on sending before it is cut off.
+LINGERING = timedelta(seconds=2)
+BACKLOG = 1_024
+# For aiohttp to close what is left: by then every request has been answered.
+SHUTDOWN_TIMEOUT = 0.5
+
+
+class Connection(web.RequestHandler):
+    """A client's connection whose errors are problems too."""
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, server: "Server", gateway: Gateway, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._gateway = gateway
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not read, and what a handler did not foresee."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("The answer had begun before it failed")
+        if status < web.HTTPInternalServerError.status_code:
+            response = self._gateway.unreadable(_unreadable(exc, message))
+        else:
+            response = self._gateway.defect(request, exc)
+        response.force_close()
+        return response
+
+    def log_exception(self, *_args: Any, **named: Any) -> None:
+        """Log what went wrong in the middle of an answer, or in aiohttp itself."""
+        log_defect(named.get("exc_info"))
+
+
+class Server(web.Server):
+    """Makes a `Connection` for each client."""
+
+    def __init__(self, gateway: Gateway, *, keepalive: timedelta) -> None:
+        super().__init__(gateway, request_factory=self._request)
+        self._gateway = gateway
+        self._keepalive = keepalive
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(
+            self,
+            self._gateway,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=self._keepalive.total_seconds(),
+            lingering_time=LINGERING.total_seconds(),
+            # A small body must not become a large one.
+            auto_decompress=False,
+        )
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT
+        )
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    gateway: Gateway,
+    settings: HttpSettings,
+    *,
+    hang_up: Callable[[], None],
+    keepalive: timedelta = KEEPALIVE,
+) -> AsyncGenerator[int]:
+    """Serve for the length of the block; yields the port.
+
+    At the end no connection is accepted any more, and requests under way are finished: until
+    the deadline is near, when `hang_up` has the rest answered as it stands.
+    """
+    runner = web.ServerRunner(
+        Server(gateway, keepalive=keepalive), shutdown_timeout=SHUTDOWN_TIMEOUT
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(
+            runner,
+            settings.api_host,
+            settings.port,
+            backlog=BACKLOG,
+            reuse_port=settings.reuse_port,
+        )
+        await site.start()
+        yield site.port
+        await site.stop()
+        await _drain(gateway, settings.shutdown_deadline, hang_up)
+    finally:
+        await runner.cleanup()
+
+
+async def _drain(gateway: Gateway, deadline: timedelta, hang_up: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    hanging_up = loop.call_later(deadline.total_seconds() / 2, hang_up)
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            await gateway.drain()
+    except TimeoutError:
+        log.warning("http.cut_off")
+    finally:
+        hanging_up.cancel()
+
+
+def _unreadable(error: BaseException | None, message: str | None) -> Problem:
+    if isinstance(error, LineTooLong):
+        return Problem("headers-too-large", "The request line or a header is too long")
+    first_line = (message or "Bad request").splitlines()[0].rstrip(":")
+    return Problem("malformed-request", first_line)

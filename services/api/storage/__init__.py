@@ -1,0 +1,1 @@
+"""What only the API reads from PostgreSQL, and notes in Redis."""

@@ -1,0 +1,1 @@
+"""What handlers share: bodies, queries, headers, pages, answers and problems."""

@@ -1,0 +1,180 @@
+"""Reading a request's body: bounded, in time, and strictly JSON."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
+from datetime import timedelta
+from typing import Any, NoReturn, cast
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from services.api.web.problems import Problem
+
+BODY_LIMIT = 64 * 1024
+JSON_ONLY = ("application/json",)
+MERGE_PATCH = "application/merge-patch+json"
+MAX_DEPTH = 32
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def read_json_object(
+    request: web.BaseRequest,
+    *,
+    within: timedelta,
+    limit: int = BODY_LIMIT,
+    media_types: Collection[str] = JSON_ONLY,
+) -> dict[str, Any]:
+    """Return the body's JSON object of `limit` bytes at most.
+
+    Raises `Problem` 400, 408, 413, 415 or 417.
+    """
+    _check_media_type(request, media_types)
+    value = parse_json(await _read(request, within=within, limit=limit))
+    if not isinstance(value, dict):
+        raise Problem("malformed-json", "The body must be a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def parse_json(body: bytes) -> object:
+    """Return the value of one JSON text in UTF-8; raises `Problem` 400.
+
+    Stricter than most: duplicate keys, NaN, infinities and deep nesting are refused.
+    """
+    try:
+        value: object = _decoder.decode(body.decode())
+    except UnicodeDecodeError as error:
+        raise Problem("malformed-json", "The body is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise Problem("malformed-json", f"{error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise Problem("malformed-json", "A number is too long") from error
+    if _is_deeper(value, MAX_DEPTH):
+        raise _too_deep()
+    return value
+
+
+async def read_chunks(
+    request: web.BaseRequest,
+    *,
+    size: int,
+    within: timedelta,
+    limit: int,
+    media_types: Collection[str],
+) -> AsyncGenerator[bytes]:
+    """Yield a body of `limit` bytes at most as it comes, `size` bytes at a time.
+
+    Each chunk may take as long as a whole body elsewhere. Raises like `read_json_object`.
+    """
+    _check_media_type(request, media_types)
+    await _begin(request, limit)
+    left = limit
+    while True:
+        with _arrival():
+            async with asyncio.timeout(within.total_seconds()):
+                chunk = await _read_chunk(request, size)
+        left -= len(chunk)
+        if left < 0:
+            raise _too_large(limit)
+        if chunk:
+            yield chunk
+        if len(chunk) < size:
+            return
+
+
+def _check_media_type(request: web.BaseRequest, media_types: Collection[str]) -> None:
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise Problem("unsupported-media-type", "Send the body without a Content-Encoding")
+    charset = request.charset or "utf-8"
+    if request.content_type not in media_types or charset.lower() not in {"utf-8", "utf8"}:
+        wanted = " or ".join(f"'Content-Type: {media_type}'" for media_type in media_types)
+        raise Problem("unsupported-media-type", f"Send the body as {wanted}")
+
+
+async def _read(request: web.BaseRequest, *, within: timedelta, limit: int) -> bytes:
+    await _begin(request, limit)
+    with _arrival():
+        async with asyncio.timeout(within.total_seconds()):
+            return await _read_all(request, limit)
+
+
+async def _begin(request: web.BaseRequest, limit: int) -> None:
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    await _answer_expectation(request)
+
+
+@contextlib.contextmanager
+def _arrival() -> Generator[None]:
+    """Raise `Problem` for a body that does not arrive as it should."""
+    try:
+        yield
+    except web.RequestPayloadError as error:
+        raise Problem("malformed-request", "The body is not framed as HTTP requires") from error
+    except TimeoutError as error:
+        raise Problem("body-timeout", "The body took too long to arrive") from error
+    except ConnectionError as error:
+        raise Problem("malformed-request", "The body broke off") from error
+
+
+async def _read_chunk(request: web.BaseRequest, size: int) -> bytes:
+    try:
+        return await request.content.readexactly(size)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+
+
+async def _read_all(request: web.BaseRequest, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+async def _answer_expectation(request: web.BaseRequest) -> None:
+    expectation = request.headers.get(hdrs.EXPECT)
+    if expectation is None or request.version < HttpVersion11:
+        return
+    if expectation.lower() != "100-continue":
+        raise Problem("expectation-failed", "The only expectation met is 100-continue")
+    await request.writer.write(CONTINUE)
+    # The answer proper has not begun.
+    request.writer.output_size = 0
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("body-too-large", f"The body may have {limit} bytes at most")
+
+
+def _too_deep() -> Problem:
+    return Problem("malformed-json", f"The JSON may be {MAX_DEPTH} levels deep at most")
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    children: Iterable[object]
+    if isinstance(value, dict):
+        children = cast("dict[str, object]", value).values()
+    elif isinstance(value, list):
+        children = cast("list[object]", value)
+    else:
+        return False
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise Problem("malformed-json", "A key occurs twice in one object")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Problem("malformed-json", f"{name} is not JSON")
+
+
+_constant: Callable[[str], NoReturn] = _refuse_constant
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

@@ -1,0 +1,76 @@
+"""The Idempotency-Key header: the same key from the same user is the same event."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID, uuid5
+
+from aiohttp import web
+
+from services.api.auth.tokens import User
+from services.api.storage.requests import KeyedRequests
+from services.api.web.problems import Problem, validation_problem
+from shared.events.envelope import new_id
+
+# What a client would rather have: the headers Prefer (RFC 7240) and Accept.
+
+
+def prefers_async(request: web.BaseRequest) -> bool:
+    """Whether the client would rather not wait for the outcome."""
+    preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
+    return any(preference.strip() == "respond-async" for preference in preferences)
+
+
+def accepts_events(request: web.BaseRequest) -> bool:
+    """Whether the client asks for an event stream by name."""
+    ranges = ",".join(request.headers.getall("Accept", ())).lower().split(",")
+    return any(one.partition(";")[0].strip() == "text/event-stream" for one in ranges)
+
+
+HEADER = "Idempotency-Key"
+LONGEST_KEY = 255
+TIME_ORDERED = 7
+_NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
+
+
+class IdempotencyKeys:
+    """Knows what each key was first used for."""
+
+    def __init__(self, requests: KeyedRequests, *, timeout: timedelta) -> None:
+        self._requests = requests
+        self._seconds = timeout.total_seconds()
+
+    async def check(self, request: web.BaseRequest, event_id: UUID, intent: str) -> None:
+        """Raise `Problem` 422 when the request's key, if any, has been used for another intent.
+
+        The event's consumer would notice too. But requests under one key share the event's id
+        and so the first reply to it, which must not answer a request for something else.
+        """
+        if HEADER not in request.headers:
+            return
+        async with asyncio.timeout(self._seconds):
+            is_same = await self._requests.is_same(event_id, intent.encode())
+        if not is_same:
+            raise Problem("key-reused", "The Idempotency-Key belongs to another request")
+
+
+def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID:
+    """Return the event's id: new, or made from the key; raises `Problem` 400."""
+    key = request.headers.get(HEADER)
+    if key is None:
+        return new_id()
+    if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise validation_problem(
+            {HEADER: f"Must have 1 to {LONGEST_KEY} printable ASCII characters"}
+        )
+    # Lengths first, so that no two triples run together into one name.
+    return uuid5(_NAMESPACE, f"{len(user.id)} {len(operation)} {user.id}{operation}{key}")
+
+
+def row_event_id(batch_id: UUID, row: int) -> UUID:
+    """Return the id of the event of one row: the same when the batch is repeated."""
+    return new_id() if batch_id.version == TIME_ORDERED else uuid5(batch_id, f"row {row}")
+
+
+def lead_id_of(event_id: UUID) -> UUID:
+    """Return the id of the lead that an event makes: the same when the event is repeated."""
+    return new_id() if event_id.version == TIME_ORDERED else uuid5(event_id, "lead")

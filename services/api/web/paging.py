@@ -1,0 +1,119 @@
+"""Pages of a list: their size, the cursor at which one starts, and the link to the next.
+
+A cursor belongs to one list: the same path, order and filters. With others it would lead to an
+arbitrary place, so there it is refused.
+"""
+
+import base64
+import hashlib
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from services.api.storage.history import Position
+from services.api.web.problems import Problem, validation_problem
+from services.api.web.query import Query
+from services.api.web.responses import WholeResponse, json_response
+
+DEFAULT_LIMIT = 100
+MOST = 500
+LONGEST_CURSOR = 600
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DIGEST_SIZE = 8
+_head = struct.Struct(f">{_DIGEST_SIZE}s16s")
+_time = struct.Struct(">q")
+
+
+def _whole_number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.isascii() and value.isdigit() and len(value) <= len(str(MOST)):
+        limit = int(value)
+        if 1 <= limit <= MOST:
+            return limit
+    raise PydanticCustomError("limit", "Must be a whole number from 1 to {most}", {"most": MOST})
+
+
+class PageQuery(Query):
+    """Which page: how many to it, and behind which cursor."""
+
+    limit: Annotated[
+        int,
+        Field(ge=1, le=MOST, description="How many to a page"),
+        BeforeValidator(_whole_number),
+    ] = DEFAULT_LIMIT
+    after: Annotated[
+        str | None,
+        Field(description="Where the page begins: a cursor out of a `Link` header"),
+    ] = None
+
+
+def page_response(
+    request: web.BaseRequest,
+    rows: Sequence[bytes],
+    *,
+    limit: int,
+    cursor: str | None,
+    total: int | None = None,
+) -> WholeResponse:
+    """Answer with an array of the first `limit` rows.
+
+    When there are more, `Link` leads to the page at `cursor`, with all the parameters of this one.
+    """
+    headers: dict[str, str] = {}
+    if len(rows) > limit and cursor is not None:
+        parameters = {**request.query, "limit": str(limit), "after": cursor}
+        headers["Link"] = f'<{request.rel_url.raw_path}?{urlencode(parameters)}>; rel="next"'
+    if total is not None:
+        headers["X-Total-Count"] = str(total)
+    return json_response(b"[" + b",".join(rows[:limit]) + b"]", headers=headers)
+
+
+def encode_cursor(position: Position, *, scope: str) -> str:
+    """Return the cursor of the page behind a position in the list that `scope` names."""
+    key = position.key
+    packed = key.encode() if isinstance(key, str) else _time.pack((key - _EPOCH) // _MICROSECOND)
+    head = _head.pack(_digest(scope), position.id.bytes)
+    return base64.urlsafe_b64encode(head + packed).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, *, scope: str, by_time: bool = True) -> Position:
+    """Return the position that a cursor names; raises `Problem` 400."""
+    try:
+        if len(cursor) > LONGEST_CURSOR:
+            raise _not_a_cursor()
+        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        digest, row_id = _head.unpack_from(packed)
+        key = _time_key(packed[_head.size :]) if by_time else packed[_head.size :].decode()
+    except (ValueError, struct.error, OverflowError):
+        # A cursor of another order may well not be readable in this one.
+        raise _not_a_cursor() from None
+    position = Position(key, UUID(bytes=row_id))
+    if digest != _digest(scope):
+        raise validation_problem({"after": "Belongs to a list with other parameters"})
+    # Decoding is lenient about what it skips; a cursor has one spelling.
+    if encode_cursor(position, scope=scope) != cursor or "\0" in str(key):
+        raise _not_a_cursor()
+    return position
+
+
+def _time_key(packed: bytes) -> datetime:
+    micros: int = _time.unpack(packed)[0]
+    return _EPOCH + micros * _MICROSECOND
+
+
+def _digest(scope: str) -> bytes:
+    return hashlib.sha256(scope.encode()).digest()[:_DIGEST_SIZE]
+
+
+def _not_a_cursor() -> Problem:
+    return validation_problem({"after": "Is not a cursor from a Link header"})

@@ -1,0 +1,70 @@
+"""The parameters of an address: those that its route reads, and no others."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from multidict import MultiMapping
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from services.api.handlers.schemas import parse
+from services.api.web.problems import Problem, validation_problem
+
+# Ids in paths.
+
+_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE).fullmatch
+
+
+def canonical_id(text: str, *, missing: str) -> str:
+    """Return a UUID in its canonical form; raises `Problem` with code `missing` for any other text.
+
+    As text, since that is what the cache is asked with.
+    """
+    if _uuid(text) is None:
+        raise Problem(missing, "There is nothing with this id")
+    return text.lower()
+
+
+class Query(BaseModel):
+    """The parameters of an address, under their JSON names."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+    # Parameters that may be given more than once: their values are lists.
+    repeatable: ClassVar[frozenset[str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownParameters:
+    """The names of a route's parameters, and which of them may come more than once."""
+
+    names: frozenset[str] = frozenset()
+    repeatable: frozenset[str] = frozenset()
+
+
+NO_PARAMETERS = KnownParameters()
+
+Model = TypeVar("Model", bound=Query)
+
+
+def parse_query(model: type[Model], query: MultiMapping[str]) -> Model:
+    """Read an address's parameters; raises `Problem` 400 that names every wrong one."""
+    given = {
+        name: query.getall(name) if name in model.repeatable else query[name] for name in query
+    }
+    return parse(model, given)
+
+
+def refuse_unknown(query: MultiMapping[str], known: KnownParameters) -> None:
+    """Raise `Problem` 400 for parameters that would be ignored, or that come twice."""
+    errors = {
+        name: "Is not a parameter of this address" for name in query if name not in known.names
+    }
+    errors |= {
+        name: "May be given once"
+        for name in known.names - known.repeatable
+        if len(query.getall(name, [])) > 1
+    }
+    if errors:
+        raise validation_problem(errors)

@@ -1,0 +1,114 @@
+"""Answers that are written as they come about: exports and event streams."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import timedelta
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from services.api.web.responses import SECURITY_HEADERS
+from shared.domain.errors import TransientError
+
+log = structlog.get_logger(__name__)
+
+
+# Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT = b": heartbeat\n\n"
+
+_HEADERS = {
+    hdrs.CACHE_CONTROL: "no-store",
+    # Proxies that gather an answer before they pass it on would hold the events back.
+    "X-Accel-Buffering": "no",
+}
+
+
+def message(event: str, data: bytes, *, entry_id: str | None = None) -> bytes:
+    """Return one event; `data` is JSON in a single line."""
+    identity = b"" if entry_id is None else f"id: {entry_id}\n".encode()
+    return b"%bevent: %b\ndata: %b\n\n" % (identity, event.encode(), data)
+
+
+class StreamedResponse(web.StreamResponse):
+    """A response whose body is being made. Use `streamed` to begin one.
+
+    The body begins once the gateway is through with the response, and takes its time. When it
+    breaks off, so does the connection: clients see that the last chunk is missing.
+    """
+
+    def __init__(
+        self, first: bytes, rest: AsyncGenerator[bytes], *, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(headers=headers)
+        self.on_end: Callable[[], None] | None = None
+        self.is_empty = not first
+        self._first = first
+        self._rest = rest
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send status and headers."""
+        try:
+            return await super().prepare(request)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the body."""
+        try:
+            if not self._must_be_empty_body:
+                await self._send()
+            await super().write_eof(data)
+        finally:
+            await self._end()
+
+    async def _send(self) -> None:
+        try:
+            await self._write(self._first)
+            async for chunk in self._rest:
+                await self._write(chunk)
+        except (TransientError, TimeoutError) as error:
+            log.warning("http.broken_off", error=str(error) or "the client takes nothing")
+            self.force_close()
+            raise ConnectionError("The answer broke off") from error
+
+    async def _write(self, chunk: bytes) -> None:
+        async with asyncio.timeout(WRITE_TIMEOUT.total_seconds()):
+            await self.write(chunk)
+
+    async def _end(self) -> None:
+        try:
+            await self._rest.aclose()
+        finally:
+            if self.on_end is not None:
+                self.on_end()
+                self.on_end = None
+
+
+async def event_stream(messages: AsyncGenerator[bytes]) -> StreamedResponse:
+    """Answer with events as they come."""
+    return await streamed(messages, content_type=MEDIA_TYPE, headers=_HEADERS)
+
+
+# A client that takes nothing for so long has gone, or might as well have.
+WRITE_TIMEOUT = timedelta(seconds=30)
+
+
+async def streamed(
+    chunks: AsyncGenerator[bytes], *, content_type: str, headers: Mapping[str, str]
+) -> StreamedResponse:
+    """Answer with what `chunks` yields.
+
+    The first one is waited for, so that what fails before it is answered as a problem.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(chunks.aclose)
+        first = await anext(chunks, b"")
+        stack.pop_all()
+    return StreamedResponse(
+        first, chunks, headers={**SECURITY_HEADERS, hdrs.CONTENT_TYPE: content_type, **headers}
+    )

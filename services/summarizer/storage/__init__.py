@@ -1,0 +1,1 @@
+"""The summaries and the budget of model calls."""

@@ -1,0 +1,1 @@
+"""How leads are written; nobody but the syncer writes them."""

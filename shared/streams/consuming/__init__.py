@@ -1,0 +1,1 @@
+"""Consuming a stream: read worker, consumer, processor in this order."""

@@ -1,0 +1,135 @@
+"""What becomes of a delivered entry: handled, retried, parked or left pending."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from shared.domain.errors import (
+    PermanentError,
+    TransientError,
+    UnavailableError,
+    UnfinishedError,
+)
+from shared.events.envelope import Event
+from shared.events.outcome import Outcome
+from shared.observability.tracebacks import told
+from shared.streams.codec import decode
+from shared.streams.consuming.health import Circuit, LeftPendingError, Patience
+from shared.streams.consuming.retry import RetryQueue, delay_before
+from shared.streams.consuming.settlement import Delivery, Settlement
+from shared.streams.consuming.subscription import Subscription
+from shared.streams.entries import Entry
+
+log = structlog.get_logger(__name__)
+
+# While nearly everything fails, events come back after this long, no attempt used up.
+CIRCUIT_DELAY = timedelta(seconds=10)
+
+
+class Processor:
+    """Runs handlers and decides what follows from how they end; nobody else does."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        settlement: Settlement,
+        *,
+        retries: RetryQueue,
+        max_attempts: int,
+        circuit: Circuit,
+        patience: Patience,
+    ) -> None:
+        self._subscription = subscription
+        self._settlement = settlement
+        self._retries = retries
+        self._max_attempts = max_attempts
+        self._circuit = circuit
+        self._patience = patience
+
+    async def process(self, entries: Sequence[Entry]) -> bool:
+        """See each entry to its end, in order; False when some had to be left pending."""
+        try:
+            opened = [await self._open(entry) for entry in entries]
+            deliveries = [delivery for delivery in opened if delivery is not None]
+            for _, run in itertools.groupby(deliveries, key=lambda delivery: delivery.event.type):
+                await self._apply(list(run))
+        except (UnavailableError, LeftPendingError) as error:
+            log.warning("entries.left_pending", stream=self._subscription.stream, error=str(error))
+            return False
+        return True
+
+    async def _open(self, entry: Entry) -> Delivery | None:
+        try:
+            event = decode(entry.fields)
+        except PermanentError as error:
+            await self._reject(entry, error)
+            return None
+        for_others = event.only_group not in {None, self._subscription.group}
+        if for_others or event.type not in self._subscription.handlers:
+            await self._settlement.acknowledge(entry.id)
+            return None
+        return Delivery(entry, event)
+
+    async def _apply(self, run: Sequence[Delivery]) -> None:
+        try:
+            outcomes = await self._handle([delivery.event for delivery in run])
+        except LeftPendingError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the one place that decides what follows)
+            if len(run) == 1:
+                await self._reject(run[0].entry, error)
+                return
+            log.warning("batch.isolated", entries=len(run), error=told(error))
+            for delivery in run:
+                await self._apply([delivery])
+        else:
+            for delivery in run:
+                self._circuit.succeeded(delivery.entry.event_id)
+            await self._settlement.settle(run, outcomes)
+
+    async def _handle(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        handler = self._subscription.handlers[events[0].type]
+
+        async def call() -> Sequence[Outcome]:
+            try:
+                async with asyncio.timeout(self._subscription.deadline.total_seconds()):
+                    return await handler(events)
+            except TimeoutError as error:
+                raise TransientError("the handler ran past its deadline") from error
+
+        return await self._patience.wait_out(call)
+
+    async def _reject(self, entry: Entry, error: Exception) -> None:
+        if isinstance(error, UnfinishedError):
+            self._circuit.succeeded(entry.event_id)
+            await self._retries.schedule(entry, attempt=1, delay=timedelta(0))
+            return
+        self._circuit.failed(entry.event_id)
+        if self._circuit.is_open and entry.is_text:
+            await self._retry(entry, error, attempt=entry.attempt, delay=CIRCUIT_DELAY)
+        elif isinstance(error, PermanentError):
+            await self._settlement.park(entry, error, reason=error.code)
+        elif entry.attempt >= self._max_attempts:
+            reason = "attempts" if isinstance(error, TransientError) else "error"
+            await self._settlement.park(entry, error, reason=reason)
+        else:
+            attempt = entry.attempt + 1
+            await self._retry(entry, error, attempt=attempt, delay=delay_before(attempt))
+
+    async def _retry(
+        self, entry: Entry, error: Exception, *, attempt: int, delay: timedelta
+    ) -> None:
+        expected = isinstance(error, TransientError | PermanentError)
+        log.warning(
+            "entry.retried",
+            stream=self._subscription.stream,
+            event_id=entry.event_id,
+            attempt=attempt,
+            seconds=round(delay.total_seconds(), 1),
+            error=told(error),
+            exc_info=None if expected else error,
+        )
+        await self._retries.schedule(entry, attempt=attempt, delay=delay)

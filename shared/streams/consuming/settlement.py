@@ -1,0 +1,180 @@
+"""Ending an entry: its reply, its replay's count, its dead letter, its acknowledgement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from shared.domain.errors import PermanentError
+from shared.events.dead_letter import DeadLetter
+from shared.events.envelope import Event, now
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.tracebacks import told
+from shared.streams.codec import decode
+from shared.streams.connection import translated_errors
+from shared.streams.consuming.group import Group
+from shared.streams.consuming.health import Patience
+from shared.streams.entries import Entry
+from shared.streams.replays.tally import ReplayResult, add_result
+from shared.streams.replies import Reply, add_replies
+
+log = structlog.get_logger(__name__)
+
+# Parking what no retry will help. PostgreSQL holds the truth; a small stream is for watching.
+
+STREAM = "stream:dead-letters"
+MAX_LENGTH = 1_000
+
+
+class DeadLetterStore(Protocol):
+    """Where dead letters are kept; one per group and event."""
+
+    async def add(self, letter: DeadLetter) -> None:
+        """Keep a letter; one that is there already is replaced. Raises `UnavailableError`."""
+
+
+def announce(pipeline: Pipeline, letter: DeadLetter) -> None:
+    """Queue a notice of the letter, without its contents, for whoever watches."""
+    pipeline.xadd(
+        STREAM,
+        {
+            "group": letter.group,
+            "id": letter.event_id,
+            "stream": letter.stream,
+            "type": letter.type,
+            "reason": letter.reason,
+        },
+        maxlen=MAX_LENGTH,
+        approximate=True,
+    )
+
+
+ERROR_LENGTH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An entry and the event in it."""
+
+    entry: Entry
+    event: Event
+
+
+class Settlement:
+    """Tells everybody concerned, and acknowledges last. Raises `UnavailableError`."""
+
+    def __init__(
+        self, redis: Redis, group: Group, *, dead_letters: DeadLetterStore, patience: Patience
+    ) -> None:
+        self._redis = redis
+        self._stream = group.stream
+        self._group = group.name
+        self._dead_letters = dead_letters
+        self._patience = patience
+
+    async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        """Answer and acknowledge handled events in one round trip."""
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                events = [delivery.event for delivery in run]
+                _tell(pipeline, list(zip(events, outcomes, strict=True)))
+                entry_ids = [delivery.entry.id for delivery in run]
+                pipeline.xack(self._stream, self._group, *entry_ids)
+                await pipeline.execute()
+
+    async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
+        """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
+        letter = self._letter(entry, error, reason=reason)
+        await self._patience.wait_out(lambda: self._dead_letters.add(letter))
+        log.error(
+            "entry.parked",
+            stream=letter.stream,
+            group=letter.group,
+            entry_id=letter.entry_id,
+            event_id=_loggable(letter.event_id),
+            type=letter.type,
+            reason=reason,
+            error=told(error),
+        )
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                announce(pipeline, letter)
+                event = _event_or_none(entry)
+                if event is not None:
+                    _tell(pipeline, [(event, _dead(reason))])
+                elif (replay_id := letter.fields.get("replayid")) is not None:
+                    add_result(pipeline, replay_id, ReplayResult.DEAD)
+                pipeline.xack(self._stream, self._group, entry.id)
+                await pipeline.execute()
+
+    async def acknowledge(self, entry_id: str) -> None:
+        """Take an entry off the pending list."""
+        with translated_errors():
+            await self._redis.xack(self._stream, self._group, entry_id)
+
+    def _letter(self, entry: Entry, error: BaseException, *, reason: str) -> DeadLetter:
+        # Whatever the bytes are, an operator must be able to see them.
+        fields = {
+            name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
+            for name, value in entry.fields.items()
+        }
+        return DeadLetter(
+            group=self._group,
+            event_id=fields.get("id", entry.id),
+            stream=self._stream,
+            entry_id=entry.id,
+            type=fields.get("type", ""),
+            reason=reason,
+            error=f"{type(error).__name__}: {error}"[:ERROR_LENGTH],
+            attempts=entry.attempt,
+            fields=fields,
+        )
+
+
+def _tell(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
+    """Queue the replies to those who still wait, and the counts of replays: they answer nobody."""
+    for event, outcome in ended:
+        if event.replay_id is not None:
+            add_result(pipeline, event.replay_id, _replay_result(outcome))
+    add_replies(
+        pipeline,
+        [
+            Reply(event.reply_to, event.id, outcome)
+            for event, outcome in ended
+            if event.reply_to is not None and outcome.answered and not _is_over(event)
+        ],
+    )
+
+
+def _is_over(event: Event) -> bool:
+    return event.replay_id is not None or (event.expires is not None and event.expires < now())
+
+
+def _replay_result(outcome: Outcome) -> ReplayResult:
+    if outcome.status == OutcomeStatus.DEAD:
+        return ReplayResult.DEAD
+    return ReplayResult.ALREADY_APPLIED if outcome.repeated else ReplayResult.APPLIED
+
+
+def _dead(reason: str) -> Outcome:
+    return Outcome(OutcomeStatus.DEAD, orjson.dumps({"reason": reason}))
+
+
+def _loggable(event_id: str) -> str | None:
+    """Return an id that is one: other text may be anything."""
+    try:
+        return str(UUID(event_id))
+    except ValueError:
+        return None
+
+
+def _event_or_none(entry: Entry) -> Event | None:
+    try:
+        return decode(entry.fields)
+    except PermanentError:
+        return None

@@ -1,0 +1,1 @@
+"""Putting past events back into their streams."""

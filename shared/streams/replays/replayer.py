@@ -1,0 +1,189 @@
+"""Running a replay: no faster than its group handles what is put back."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TypeAlias
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.background import Backoff
+from shared.domain.errors import UnavailableError
+from shared.events.replay import ReplayOrder, ReplayPage, ReplaySource
+from shared.streams.connection import translated_errors
+from shared.streams.consuming.group import EntryId, entry_id, finished_before, last_id
+from shared.streams.consuming.retry import RetryQueue
+from shared.streams.replays.jobs import ReplayJobs, ReplayProgress, ReplayState
+
+log = structlog.get_logger(__name__)
+
+# The entries that a replay has put back, removed again once every group is done with them.
+#
+# A million copies would crowd the stream's own history out of its bound.
+
+
+class ReplayedEntries:
+    """Remembers what one process has added; what it does not get to, the retention ends.
+
+    Only what lies behind every group is removed. A deletion ahead of a group would leave
+    Redis unable to tell its lag.
+    """
+
+    def __init__(self, redis: Redis, *, stream: str) -> None:
+        self._redis = redis
+        self._stream = stream
+        self._batches: deque[Sequence[str]] = deque()
+
+    def remember(self, entry_ids: Sequence[str]) -> None:
+        """Note a batch of entries, in the order of their ids."""
+        if entry_ids:
+            self._batches.append(entry_ids)
+
+    async def remove_finished(self) -> None:
+        """Remove the batches that all groups have finished; raises `UnavailableError`."""
+        if not self._batches:
+            return
+        boundary = await finished_before(self._redis, self._stream)
+        with translated_errors():
+            while self._batches and _last(self._batches[0]) < boundary:
+                await self._redis.xdel(self._stream, *self._batches[0])
+                self._batches.popleft()
+
+
+def _last(entry_ids: Sequence[str]) -> EntryId:
+    return entry_id(entry_ids[-1])
+
+
+# How much may wait in the stream at once: what a new event has to wait behind.
+IN_FLIGHT = 2_000
+
+POLL = timedelta(milliseconds=20)
+# Without any report for so long, look whether the group is done without having reported.
+SILENCE = timedelta(seconds=2)
+
+Watcher: TypeAlias = Callable[[ReplayProgress], None]
+
+
+class Replayer:
+    """Puts a source's events back into the stream and sees them handled.
+
+    Ends early, with the position kept, once `stop` is set. Outages are waited out.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        order: ReplayOrder,
+        source: ReplaySource,
+        *,
+        stop: asyncio.Event,
+        watch: Watcher = lambda _progress: None,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        self._redis = redis
+        self._jobs = ReplayJobs(redis)
+        self._order = order
+        self._source = source
+        self._stop = stop
+        self._watch = watch
+        self._in_flight = in_flight
+        self._entries = ReplayedEntries(redis, stream=order.stream)
+        self._pace = Pace(order.rate)
+
+    async def run(self) -> ReplayProgress:
+        """Replay until all is handled, or stopped; returns how far that came.
+
+        Raises `PermanentError` when the order is being run by another process too.
+        """
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                await self._run()
+                break
+            except UnavailableError as error:
+                log.warning("replay.waits", replay_id=self._order.id, error=str(error))
+                await asyncio.sleep(backoff.next())
+        return await self._jobs.progress(self._order.id)
+
+    async def _run(self) -> None:
+        progress = await self._jobs.progress(self._order.id)
+        if progress.state is ReplayState.ADDING:
+            await self._add_all(progress.position)
+        if await self._settled(at_most=0):
+            await self._entries.remove_finished()
+            await self._jobs.set_state(self._order.id, ReplayState.FINISHED)
+
+    async def _add_all(self, position: str | None) -> None:
+        async for page in self._source.pages(after=position):
+            room = self._in_flight - len(page.events)
+            if page.events and not await self._settled(at_most=max(0, room)):
+                return
+            await self._pace.wait(len(page.events), stop=self._stop)
+            if self._stop.is_set():
+                return
+            await self._add(page, after=position)
+            position = page.position
+            await self._entries.remove_finished()
+        await self._jobs.set_state(self._order.id, ReplayState.ADDED)
+
+    async def _add(self, page: ReplayPage, *, after: str | None) -> None:
+        try:
+            self._entries.remember(await self._jobs.add(self._order, page, after=after))
+        except UnavailableError:
+            # The answer may be lost and the page added all the same: the position tells.
+            progress = await self._jobs.progress(self._order.id)
+            if progress.position != page.position:
+                raise
+
+    async def _settled(self, *, at_most: int) -> bool:
+        """Wait until no more than so many events are outstanding; False when stopped."""
+        heard_at, settled = time.monotonic(), -1
+        silent_at: EntryId | None = None
+        while not self._stop.is_set():
+            progress = await self._jobs.progress(self._order.id)
+            self._watch(progress)
+            if progress.outstanding <= at_most:
+                return True
+            if progress.settled != settled:
+                heard_at, settled, silent_at = time.monotonic(), progress.settled, None
+            elif time.monotonic() - heard_at > SILENCE.total_seconds():
+                silent_at = silent_at or await last_id(self._redis, self._order.stream)
+                if await self._is_past(silent_at):
+                    return True
+                heard_at = time.monotonic()
+            await asyncio.sleep(POLL.total_seconds())
+        return False
+
+    async def _is_past(self, entry: EntryId) -> bool:
+        """Tell whether the group is done with this entry, all before it, and all retries.
+
+        If so, what it never reported on it has passed over.
+        """
+        order = self._order
+        if await RetryQueue(self._redis, stream=order.stream, group=order.group).waiting():
+            return False
+        return await finished_before(self._redis, order.stream, group=order.group) > entry
+
+
+class Pace:
+    """Keeps to a rate in events per second; without one it never waits."""
+
+    def __init__(self, rate: int | None) -> None:
+        self._rate = rate
+        self._next_at = time.monotonic()
+
+    async def wait(self, number: int, *, stop: asyncio.Event) -> None:
+        """Wait until so many more events are due, or until `stop` is set."""
+        if self._rate is None:
+            return
+        seconds = self._next_at - time.monotonic()
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+        self._next_at = max(self._next_at, time.monotonic()) + number / self._rate
