@@ -54,6 +54,7 @@ _UNAVAILABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.UndefinedTableError,  # not migrated yet
+    asyncpg.UndefinedFunctionError,  # the same
     asyncpg.ReadOnlySQLTransactionError,  # a standby, until the fail-over is through
 )
 
