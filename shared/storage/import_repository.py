@@ -6,12 +6,29 @@ from uuid import UUID
 
 import orjson
 
-from services.syncer.storage.creation_sql import CONFLICTS
 from shared.domain.lead import email_key
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import Ended, EventRecord, columns, recall, record
 from shared.storage.pool import Database, outlasting_races
+
+# `has_key` tells a lead with the same externalId from one that has it as its id.
+CONFLICTS = """
+    WITH offered AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
+            AS offered (event_id, external_id, email_key, position)
+    )
+    SELECT DISTINCT ON (position) event_id, field, has_key, id FROM (
+        SELECT event_id, position, 1 AS rank, 'externalId' AS field, true AS has_key, lead.id
+        FROM offered JOIN leads.lead USING (external_id)
+        UNION ALL
+        SELECT event_id, position, 2, 'externalId', false, lead.id
+        FROM offered JOIN leads.lead ON lead.id = offered.external_id
+        UNION ALL
+        SELECT event_id, position, 3, 'email', true, lead.id
+        FROM offered JOIN leads.lead USING (email_key)
+    ) AS found ORDER BY position, rank
+"""
 
 
 class ImportRepository:

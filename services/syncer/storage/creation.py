@@ -16,6 +16,7 @@ from shared.domain.lead import LeadSource, email_key
 from shared.events.envelope import Event
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.import_repository import CONFLICTS
 from shared.storage.inbox import EventRecord, columns
 from shared.storage.lead_document import LeadDocument, document
 from shared.storage.pool import Connection, Database
@@ -155,7 +156,7 @@ async def _mark_refused(
     if not refused:
         return {}
     keys = [(one.event.id, one.lead.external_id, one.lead.email_key) for one in refused]
-    found = await connection.fetch(insertion.CONFLICTS, *columns(keys))
+    found = await connection.fetch(CONFLICTS, *columns(keys))
     conflicts = {row["event_id"]: row for row in found}
     outcomes = {
         one.event.id: _refusal(conflicts.get(one.event.id), barred=rows[one.event.id]["barred"])
