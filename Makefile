@@ -47,7 +47,7 @@ format: install-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-openapi: install-dev ## Write the API's documents to docs/ anew: OpenAPI, AsyncAPI, Postman
+openapi: install-dev ## Write openapi.json, asyncapi.json and rest.md to docs/ anew
 	$(BIN)/python -m services.api.documents docs
 
 # The lock for tests comes first and binds the others: all may share one .venv.

@@ -10,7 +10,6 @@ from typing import Any
 from services.api.endpoints import ENDPOINTS
 from services.api.openapi.asyncapi import asyncapi_document
 from services.api.openapi.document import openapi_document
-from services.api.openapi.postman import postman_collection
 
 
 @cache
@@ -25,15 +24,9 @@ def asyncapi_json() -> bytes:
     return _pretty(asyncapi_document())
 
 
-def postman_json() -> bytes:
-    """Return the Postman collection as JSON in UTF-8."""
-    return _pretty(postman_collection(openapi_document(ENDPOINTS)))
-
-
 DOCUMENTS: Mapping[str, Callable[[], bytes]] = {
     "openapi.json": openapi_json,
     "asyncapi.json": asyncapi_json,
-    "leads.postman_collection.json": postman_json,
 }
 
 

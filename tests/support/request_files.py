@@ -2,21 +2,14 @@
 
 import json
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
 import httpx
 
 Json = dict[str, Any]
-
-# What the first version of this API was used with, and how each request is answered.
-ORIGINAL = Path(__file__).with_name("samples") / "original.postman_collection.json"
-ORIGINAL_STATUSES = [200, 201, 200, 201, 200, 200, 200]
 
 _variable = re.compile(r"\{\{([\w.$]+)\}\}")
 _kept = re.compile(r'pm\.collectionVariables\.set\("(\w+)", pm\.response\.json\(\)\.(\w+)\)')
@@ -88,7 +81,7 @@ class Replay:
     def __init__(self, client: httpx.AsyncClient, **variables: str) -> None:
         self._client = client
         self._fixed = variables
-        self._set = dynamic_variables()
+        self._set: dict[str, str] = {}
 
     async def send(self, request: FiledRequest) -> httpx.Response:
         """Send one, and keep what is wanted of the answer."""
@@ -112,11 +105,6 @@ class Replay:
                 self._set[f"{request.name}.response.body.$.{member}"] = str(value)
 
 
-def dynamic_variables() -> dict[str, str]:
-    """Return values of the variables that Postman makes up."""
-    return {"$guid": str(uuid4()), "$timestamp": str(time.time_ns())}
-
-
 def filled(text: str, variables: Mapping[str, str]) -> str:
     """Return the text with its variables' values, which may hold variables themselves."""
     while (match := _variable.search(text)) is not None:
@@ -137,8 +125,6 @@ def _auth_headers(auth: Json) -> dict[str, str]:
     match auth["type"]:
         case "bearer":
             return {"Authorization": f"Bearer {values['token']}"}
-        case "apikey":
-            return {values["key"]: values["value"]}
         case _:
             return {}
 
@@ -151,9 +137,9 @@ def _lines(event: Json) -> list[str]:
 def json_body(request: FiledRequest) -> Any:
     """Return the JSON value that a request carries; None when it has no body.
 
-    What only another request's answer tells is some text.
+    Variables that another request's answer sets become some text.
     """
     if request.body is None:
         return None
-    known = dynamic_variables() | dict(request.given)
-    return json.loads(filled(request.body, defaultdict(lambda: "of an answer", known)))
+    known = defaultdict(lambda: "of an answer", request.given)
+    return json.loads(filled(request.body, known))

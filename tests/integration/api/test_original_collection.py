@@ -13,8 +13,13 @@ from devstack.standins import supabase_auth
 from devstack.standins.serving import running
 from services.api.settings import ApiSettings, AuthSettings
 from tests.support.api import running_api
-from tests.support.request_files import ORIGINAL, ORIGINAL_STATUSES, Replay, postman_requests
+from tests.support.repository import ROOT
+from tests.support.request_files import Replay, postman_requests
 from tests.support.summarizer import running_summarizer, summarizer_settings
+
+# What the first version of this API was used with, and how it answered each request.
+COLLECTION = ROOT / "tests/support/samples/original.postman_collection.json"
+STATUSES = [200, 201, 200, 201, 200, 200, 200]
 
 
 @pytest.fixture
@@ -41,11 +46,10 @@ async def anyone(
 
 async def test_it_is_answered_as_it_was(anyone: httpx.AsyncClient) -> None:
     replay = Replay(anyone, baseUrl="")
-    answers = [
-        await replay.send(request) for request in postman_requests(json.loads(ORIGINAL.read_text()))
-    ]
+    requests = postman_requests(json.loads(COLLECTION.read_text()))
+    answers = [await replay.send(request) for request in requests]
 
-    assert [answer.status_code for answer in answers] == ORIGINAL_STATUSES
+    assert [answer.status_code for answer in answers] == STATUSES
     lead = answers[3].json()
     assert lead.items() >= {"firstName": "Svitolyub", "phone": "(067) T38-6980"}.items()
     assert answers[4].json() == [lead]
