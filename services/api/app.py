@@ -24,7 +24,9 @@ async def main() -> None:
     configure_logging(settings.observability, service="api")
     async with stop_signal() as stop, bootstrap(settings) as context:
         gateway = create_gateway(context, settings)
-        async with serving(gateway, settings.http, hang_up=context.exchange.hang_up) as port:
+        async with serving(
+            gateway, settings.http, stop_waiting=context.exchange.stop_waiting
+        ) as port:
             log.info("api.started", port=port)
             await stop.wait()
     log.info("api.stopped")

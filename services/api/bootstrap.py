@@ -34,11 +34,12 @@ from services.api.handlers.replays import ReplayHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
 from services.api.server.limits import CallLimits, LoginLimits
 from services.api.settings import ApiSettings, HttpSettings
-from services.api.storage.history import LeadHistory, SummaryHistory
+from services.api.storage.history import LeadHistory
 from services.api.storage.lead_search import LeadSearch
 from services.api.storage.operations import OperationRepository
 from services.api.storage.rate_limits import RateLimits
-from services.api.storage.requests import AcceptedEvents, KeyedRequests, SignOuts
+from services.api.storage.requests import RequestNotes
+from services.api.storage.sign_outs import SignOuts
 from services.api.web.headers import IdempotencyKeys
 from shared.administration.dead_letters import DeadLetters
 from shared.administration.replays import Replays
@@ -133,12 +134,12 @@ def _join(
     http = settings.http
     leads = LeadRepository(clients.database)
     lookup = LeadLookup(clients.cache, leads, timeout=http.read_timeout)
-    summaries = SummaryHistory(clients.database)
-    accepted = AcceptedEvents(clients.redis)
+    history = LeadHistory(clients.database)
+    notes = RequestNotes(clients.redis)
     exchange = Exchange(
-        clients.publisher, clients.replies, accepted, publish_timeout=http.publish_timeout
+        clients.publisher, clients.replies, notes, publish_timeout=http.publish_timeout
     )
-    keyed = IdempotencyKeys(KeyedRequests(clients.redis), timeout=http.publish_timeout)
+    keyed = IdempotencyKeys(notes, timeout=http.publish_timeout)
     verifier, accounts = _join_auth(settings, clients, keys, tokens)
     return ApiContext(
         verifier=verifier,
@@ -158,8 +159,7 @@ def _join(
         exports=LeadExportHandlers(LeadExport(clients.database)),
         histories=LeadHistoryHandlers(
             lookup=lookup,
-            events=LeadHistory(clients.database),
-            summaries=summaries,
+            history=history,
             timeout=http.read_timeout,
         ),
         changes=ChangeHandlers(clients.feed, timeout=http.read_timeout),
@@ -167,22 +167,22 @@ def _join(
             exchange=exchange,
             keys=keyed,
             lookup=lookup,
-            progress=SummaryProgress(exchange, summaries, patience=http.summary_timeout),
+            progress=SummaryProgress(exchange, history, timeout=http.summary_timeout),
             summary_timeout=http.summary_timeout,
         ),
-        operations=_join_operations(clients, accepted, http),
+        operations=_join_operations(clients, notes, http),
         health=_join_health(clients, verifier),
         documents=DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
-        admin=_join_administration(settings, clients, exchange, accepted),
+        admin=_join_administration(settings, clients, exchange, notes),
     )
 
 
 def _join_operations(
-    clients: Clients, accepted: AcceptedEvents, http: HttpSettings
+    clients: Clients, notes: RequestNotes, http: HttpSettings
 ) -> OperationHandlers:
     return OperationHandlers(
         OperationRepository(clients.database),
-        accepted,
+        notes,
         ImportJobs(clients.redis),
         timeout=http.read_timeout,
     )
@@ -228,7 +228,7 @@ def _join_auth(
 
 
 def _join_administration(
-    settings: ApiSettings, clients: Clients, exchange: Exchange, accepted: AcceptedEvents
+    settings: ApiSettings, clients: Clients, exchange: Exchange, notes: RequestNotes
 ) -> Administration:
     http = settings.http
     return Administration(
@@ -244,8 +244,8 @@ def _join_administration(
         syncs=SyncHandlers(
             exchange,
             SyncRunRepository(clients.database),
-            accepted,
-            patience=http.summary_timeout,
+            notes,
+            sync_timeout=http.summary_timeout,
             timeout=http.read_timeout,
         ),
     )

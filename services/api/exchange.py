@@ -1,4 +1,10 @@
-"""Publishing an event and waiting for what comes of it."""
+"""Publishing an event, and awaiting the reply to it.
+
+    handler -> publish_and_await -> stream -> consumer -> reply stream -> Outcome
+
+The reply wakes the request that waits. When none comes in time, the event is noted as accepted:
+the client gets 202, and asks `/operations/{event id}` for the outcome.
+"""
 
 import asyncio
 import contextlib
@@ -8,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from services.api.storage.requests import AcceptedEvents
+from services.api.storage.requests import RequestNotes
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
@@ -21,82 +27,79 @@ Result = TypeVar("Result")
 
 
 class Exchange:
-    """Requests out, replies back."""
+    """Requests out, replies back.
+
+    Every method that publishes raises `UnavailableError` when Redis did not take the event in
+    time.
+    """
 
     def __init__(
         self,
         publisher: Publisher,
         replies: Replies,
-        accepted: AcceptedEvents,
+        notes: RequestNotes,
         *,
         publish_timeout: timedelta,
     ) -> None:
         self._publisher = publisher
         self._replies = replies
-        self._accepted = accepted
+        self._notes = notes
         self._publish_seconds = publish_timeout.total_seconds()
         self._deadlines: set[asyncio.Timeout] = set()
-        self.has_hung_up = False
+        self.has_stopped = False
 
     @property
     def reply_address(self) -> str:
         """Where events that want a reply have it sent."""
         return self._replies.address
 
-    async def ask(self, event: Event, *, patience: timedelta) -> Outcome | None:
-        """Publish and wait for the outcome; None when it is still open after `patience`.
+    async def publish(self, *events: Event) -> None:
+        """Publish in one go, without waiting for outcomes."""
+        await self._in_time(self._publisher.publish_all(events))
+        await self._note_accepted(events)
 
-        Raises `UnavailableError` when Redis did not take the event in time.
-        """
+    async def publish_and_await(self, event: Event, *, within: timedelta) -> Outcome | None:
+        """Publish and wait for the outcome; None when there is none within so long."""
         with self._replies.expect(event.id) as reply:
             await self._in_time(self._publisher.publish(event))
-            outcome = await self._wait(reply, patience=patience)
+            outcome = await self._wait(reply, within=within)
         if outcome is None:
-            await self._note_accepted(event)
+            await self._note_accepted([event])
         return outcome
 
-    async def ask_all(
-        self, events: Sequence[Event], *, patience: timedelta
+    async def publish_and_await_all(
+        self, events: Sequence[Event], *, within: timedelta
     ) -> list[Outcome | None]:
-        """Publish in one go and wait for the outcomes, each as from `ask`; raises like it."""
+        """Publish in one go and wait for the outcomes, each as from `publish_and_await`."""
         with contextlib.ExitStack() as stack:
             replies = [stack.enter_context(self._replies.expect(event.id)) for event in events]
             await self._in_time(self._publisher.publish_all(events))
-            await self._wait(asyncio.gather(*replies), patience=patience)
+            await self._wait(asyncio.gather(*replies), within=within)
             outcomes = [None if reply.cancelled() else reply.result() for reply in replies]
         await self._note_accepted(
-            *(event for event, outcome in zip(events, outcomes, strict=True) if outcome is None)
+            [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
         )
         return outcomes
 
     @contextlib.asynccontextmanager
-    async def asking(self, event: Event) -> AsyncGenerator["asyncio.Future[Outcome]"]:
-        """Publish, and give what to `wait` for, as often as wanted; raises like `ask`."""
+    async def publishing(self, event: Event) -> AsyncGenerator["asyncio.Future[Outcome]"]:
+        """Publish, and give the reply to await by `await_reply`, as often as wanted."""
         with self._replies.expect(event.id) as reply:
             await self._in_time(self._publisher.publish(event))
             yield reply
             is_open = not reply.done()
         if is_open:
-            await self._note_accepted(event)
+            await self._note_accepted([event])
 
-    async def wait(
-        self, reply: "asyncio.Future[Outcome]", *, patience: timedelta
+    async def await_reply(
+        self, reply: "asyncio.Future[Outcome]", *, within: timedelta
     ) -> Outcome | None:
         """Wait a little longer; returns None when there is no outcome yet."""
-        return await self._wait(asyncio.shield(reply), patience=patience)
+        return await self._wait(asyncio.shield(reply), within=within)
 
-    async def tell(self, event: Event) -> None:
-        """Publish without waiting; raises like `ask`."""
-        await self.tell_all([event])
-
-    async def tell_all(self, events: Sequence[Event]) -> None:
-        """Publish in one go without waiting; raises like `ask`."""
-        await self._in_time(self._publisher.publish_all(events))
-        await self._note_accepted(*events)
-
-    def hang_up(self) -> None:
-        """Stop waiting: what is still open is answered as accepted. The events go their way."""
-        self.has_hung_up = True
+    def stop_waiting(self) -> None:
+        """Have every waiting request answered as accepted. The events go their way."""
+        self.has_stopped = True
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
             deadline.reschedule(now)
@@ -108,8 +111,8 @@ class Exchange:
         except TimeoutError as error:
             raise UnavailableError("Redis did not take the event in time") from error
 
-    async def _wait(self, reply: "asyncio.Future[Result]", *, patience: timedelta) -> Result | None:
-        deadline = asyncio.timeout(patience.total_seconds())
+    async def _wait(self, reply: "asyncio.Future[Result]", *, within: timedelta) -> Result | None:
+        deadline = asyncio.timeout(within.total_seconds())
         self._deadlines.add(deadline)
         try:
             async with deadline:
@@ -119,14 +122,16 @@ class Exchange:
         finally:
             self._deadlines.remove(deadline)
 
-    async def _note_accepted(self, *events: Event) -> None:
+    async def _note_accepted(self, events: Sequence[Event]) -> None:
         if not events:
             return
         try:
             async with asyncio.timeout(self._publish_seconds):
-                await self._accepted.add(*(event.id for event in events))
+                await self._notes.note_accepted(*(event.id for event in events))
         except (UnavailableError, TimeoutError) as error:
-            # The event is in the stream all the same; only its progress cannot be told yet.
+            # The event is in the stream all the same: only its status is unknown for now.
             log.warning(
-                "operation.unnoted", event_ids=[str(event.id) for event in events], error=str(error)
+                "operation.not_noted",
+                event_ids=[str(event.id) for event in events],
+                error=str(error),
             )

@@ -32,7 +32,7 @@ async def running_api(
     async with bootstrap(settings) as context:
         gateway = create_gateway(context, settings)
         async with (
-            serving(gateway, settings.http, hang_up=context.exchange.hang_up) as port,
+            serving(gateway, settings.http, stop_waiting=context.exchange.stop_waiting) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
                 headers=headers,

@@ -10,7 +10,7 @@ from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
 from services.api.auth.verifier import TokenCache, TokenVerifier
 from services.api.settings import AuthSettings
-from services.api.storage.requests import SignOuts
+from services.api.storage.sign_outs import SignOuts
 from tests.support.auth_server import AuthServer
 
 
@@ -31,10 +31,10 @@ class NoSignOuts(SignOuts):
     def __init__(self) -> None:
         """Need no Redis."""
 
-    async def add(self, session: str) -> None:
+    async def note_session(self, session: str) -> None:
         raise NotImplementedError
 
-    async def has(self, session: str) -> bool:  # noqa: ARG002 (none is)
+    async def is_over(self, session: str) -> bool:  # noqa: ARG002 (none is)
         return False
 
 

@@ -23,7 +23,7 @@ from services.api.auth.tokens import (
     unverified_claims,
     verify,
 )
-from services.api.storage.requests import SignOuts
+from services.api.storage.sign_outs import SignOuts
 from services.api.web.problems import Problem
 from shared.domain.errors import UnavailableError
 
@@ -130,7 +130,7 @@ class TokenVerifier:
         """
         token = bearer_token(authorization)
         verified = check_claims(unverified_claims(token), issuers=self._issuers, now=time.time())
-        await self._sign_outs.add(_session_of(verified, token))
+        await self._sign_outs.note_session(_session_of(verified, token))
         self._known.forget(authorization)
 
     async def check(self) -> None:
@@ -146,7 +146,7 @@ class TokenVerifier:
         return verify(token, key, issuers=self._issuers, now=time.time())
 
     async def _check_session(self, verified: VerifiedToken, token: str) -> None:
-        if await self._sign_outs.has(_session_of(verified, token)):
+        if await self._sign_outs.is_over(_session_of(verified, token)):
             raise InvalidTokenError("The session is over")
 
     async def _key(self, header: TokenHeader) -> VerificationKey:

@@ -17,7 +17,6 @@ from services.api.handlers.schemas import (
     NewAccount,
     RefreshToken,
     check_new_password,
-    parse,
 )
 from services.api.server.limits import LoginLimits
 from services.api.server.routing import Call
@@ -25,6 +24,7 @@ from services.api.settings import AuthSettings
 from services.api.web.body import read_json_object
 from services.api.web.problems import Problem
 from services.api.web.responses import empty_response, json_response
+from services.api.web.validation import parse
 
 # Tokens are for the caller's eyes, not for any cache on the way.
 NO_STORE = {"Cache-Control": "no-store"}

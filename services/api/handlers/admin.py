@@ -11,7 +11,7 @@ from aiohttp import web
 from services.api.exchange import Exchange
 from services.api.handlers.operations import RETRY_AFTER, ended_otherwise
 from services.api.server.routing import Call
-from services.api.storage.requests import AcceptedEvents
+from services.api.storage.requests import RequestNotes
 from services.api.web.headers import prefers_async
 from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
@@ -49,15 +49,15 @@ class SyncHandlers:
         self,
         exchange: Exchange,
         runs: SyncRunRepository,
-        accepted: AcceptedEvents,
+        notes: RequestNotes,
         *,
-        patience: timedelta,
+        sync_timeout: timedelta,
         timeout: timedelta,
     ) -> None:
         self._exchange = exchange
         self._runs = runs
-        self._accepted = accepted
-        self._patience = patience
+        self._notes = notes
+        self._sync_timeout = sync_timeout
         self._seconds = timeout.total_seconds()
 
     async def request(self, call: Call) -> web.StreamResponse:
@@ -71,9 +71,9 @@ class SyncHandlers:
             expires=now() + SYNC_EXPIRES,
         )
         if prefers_async(call.request):
-            await self._exchange.tell(event)
+            await self._exchange.publish(event)
             return _accepted(event.id)
-        outcome = await self._exchange.ask(event, patience=self._patience)
+        outcome = await self._exchange.publish_and_await(event, within=self._sync_timeout)
         if outcome is None:
             return _accepted(event.id)
         if outcome.status not in {OutcomeStatus.SYNCED, OutcomeStatus.FAILED}:
@@ -87,7 +87,7 @@ class SyncHandlers:
     async def _find(self, run_id: UUID) -> web.StreamResponse:
         async with asyncio.timeout(self._seconds):
             run = await self._runs.find(run_id)
-            if run is None and await self._accepted.has(run_id):
+            if run is None and await self._notes.was_accepted(run_id):
                 run = SyncRun(run_id, SyncState.PENDING, SyncReport())
         if run is None:
             raise Problem("sync-not-found", "There is no sync with this id")

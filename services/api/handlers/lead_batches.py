@@ -11,7 +11,7 @@ from aiohttp import web
 
 from services.api.exchange import Exchange
 from services.api.handlers.operations import refusal
-from services.api.handlers.schemas import LeadBatch, LeadInput, LeadUpsert, parse
+from services.api.handlers.schemas import LeadBatch, LeadInput, LeadUpsert
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.storage.operations import OperationStatus
@@ -25,6 +25,7 @@ from services.api.web.headers import (
 )
 from services.api.web.problems import Problem
 from services.api.web.responses import json_response
+from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated, LeadUpserted
@@ -55,7 +56,7 @@ class LeadBatchHandlers:
         batch = parse(LeadBatch, body)
         batch_id = event_id_of(call.request, user=call.user, operation=WRITE)
         # Each row alone would notice that it changed, but not that there were others.
-        await self._keys.check(call.request, batch_id, json.dumps(body, sort_keys=True))
+        await self._keys.check_key(call.request, batch_id, json.dumps(body, sort_keys=True))
         rows = await self._rows(call, batch, batch_id)
         events = [row for row in rows if isinstance(row, Event)]
         ended = iter(await self._outcomes(call, events))
@@ -90,9 +91,9 @@ class LeadBatchHandlers:
         if not events:
             return []
         if prefers_async(call.request):
-            await self._exchange.tell_all(events)
+            await self._exchange.publish(*events)
             return [None] * len(events)
-        return await self._exchange.ask_all(events, patience=self._timeout)
+        return await self._exchange.publish_and_await_all(events, within=self._timeout)
 
 
 def _created(value: object, lead_id: UUID, user_id: str) -> LeadCreated:

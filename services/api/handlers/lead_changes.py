@@ -13,7 +13,7 @@ from services.api.handlers.operations import (
     stored_response,
     version_mismatch,
 )
-from services.api.handlers.schemas import LeadPatch, LeadPut, parse
+from services.api.handlers.schemas import LeadPatch, LeadPut
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.web.body import JSON_ONLY, MERGE_PATCH, read_json_object
@@ -21,6 +21,7 @@ from services.api.web.headers import IdempotencyKeys, event_id_of, lead_id_of, p
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import empty_response
+from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
 from shared.events.data import EventData
 from shared.events.envelope import Event, new_id
@@ -94,7 +95,7 @@ class LeadChangeHandlers:
         data = LeadUpdated(
             lead_id=lead_id, changes=changes, expected_version=version, updated_by=call.user.id
         )
-        await self._keys.check(call.request, event_id, data.intent())
+        await self._keys.check_key(call.request, event_id, data.intent())
         outcome = await self._carry_out(call, self._event(call, event_id, lead_id, data))
         return accepted_response(event_id) if outcome is None else stored_response(outcome)
 
@@ -127,7 +128,7 @@ class LeadChangeHandlers:
             external_id=external_id,
             lead=lead,
         )
-        await self._keys.check(call.request, event_id, data.intent())
+        await self._keys.check_key(call.request, event_id, data.intent())
         outcome = await self._carry_out(call, self._event(call, event_id, lead_id, data))
         return accepted_response(event_id) if outcome is None else stored_response(outcome)
 
@@ -148,9 +149,9 @@ class LeadChangeHandlers:
 
     async def _carry_out(self, call: Call, event: Event) -> Outcome | None:
         if prefers_async(call.request):
-            await self._exchange.tell(event)
+            await self._exchange.publish(event)
             return None
-        return await self._exchange.ask(event, patience=self._timeout)
+        return await self._exchange.publish_and_await(event, within=self._timeout)
 
 
 def _external_id(text: str) -> UUID:

@@ -1,7 +1,6 @@
 """What happened to a lead: its events and its summaries."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,8 +8,8 @@ from aiohttp import web
 
 from services.api.handlers.lookup import LeadLookup
 from services.api.server.routing import Call
-from services.api.storage.history import LeadHistory, Position, SummaryHistory
-from services.api.web.paging import PageQuery, decode_cursor, encode_cursor, page_response
+from services.api.storage.history import LeadHistory
+from services.api.web.paging import PageQuery, list_response
 from services.api.web.problems import Problem
 from services.api.web.query import canonical_id, parse_query
 
@@ -20,17 +19,9 @@ NOT_FOUND = "lead-not-found"
 class LeadHistoryHandlers:
     """Lists what belongs to one lead, newest first."""
 
-    def __init__(
-        self,
-        *,
-        lookup: LeadLookup,
-        events: LeadHistory,
-        summaries: SummaryHistory,
-        timeout: timedelta,
-    ) -> None:
+    def __init__(self, *, lookup: LeadLookup, history: LeadHistory, timeout: timedelta) -> None:
         self._lookup = lookup
-        self._events = events
-        self._summaries = summaries
+        self._history = history
         self._seconds = timeout.total_seconds()
 
     async def list_events(self, call: Call) -> web.StreamResponse:
@@ -38,22 +29,20 @@ class LeadHistoryHandlers:
         query = parse_query(PageQuery, call.request.query)
         lead_id = await self._id_of_any(canonical_id(call.param, missing=NOT_FOUND))
         scope = f"history {lead_id}"
-        after = _after(query, scope)
+        after = query.position(scope=scope)
         async with asyncio.timeout(self._seconds):
-            rows = await self._events.page(lead_id, limit=query.limit + 1, after=after)
-        places = [(Position(row.time, row.id), row.json) for row in rows]
-        return _page(call, query, places, scope=scope)
+            rows = await self._history.events(lead_id, limit=query.limit + 1, after=after)
+        return list_response(call.request, rows, limit=query.limit, scope=scope)
 
     async def list_summaries(self, call: Call) -> web.StreamResponse:
         """GET /leads/{id or externalId}/summaries."""
         query = parse_query(PageQuery, call.request.query)
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing=NOT_FOUND))
         scope = f"summaries {lead_id}"
-        after = _after(query, scope)
+        after = query.position(scope=scope)
         async with asyncio.timeout(self._seconds):
-            rows = await self._summaries.page(lead_id, limit=query.limit + 1, after=after)
-        places = [(Position(row.requested_at, row.id), row.json) for row in rows]
-        return _page(call, query, places, scope=scope)
+            rows = await self._history.summaries(lead_id, limit=query.limit + 1, after=after)
+        return list_response(call.request, rows, limit=query.limit, scope=scope)
 
     async def _id_of_any(self, key: str) -> UUID:
         try:
@@ -65,20 +54,4 @@ class LeadHistoryHandlers:
 
     async def _was_there(self, lead_id: UUID) -> bool:
         async with asyncio.timeout(self._seconds):
-            return bool(await self._events.page(lead_id, limit=1))
-
-
-def _after(query: PageQuery, scope: str) -> Position | None:
-    return None if query.after is None else decode_cursor(query.after, scope=scope)
-
-
-def _page(
-    call: Call, query: PageQuery, rows: Sequence[tuple[Position, bytes]], *, scope: str
-) -> web.StreamResponse:
-    page = rows[: query.limit]
-    return page_response(
-        call.request,
-        [json for _, json in rows],
-        limit=query.limit,
-        cursor=encode_cursor(page[-1][0], scope=scope) if page else None,
-    )
+            return bool(await self._history.events(lead_id, limit=1))

@@ -136,9 +136,9 @@ class LeadImportHandlers:
             async with self._files.uploading() as upload:
                 received = await self._receive(call.request, upload, query)
                 event = _requested(call, import_id, query, received)
-                await self._keys.check(call.request, import_id, event.data.intent())
+                await self._keys.check_key(call.request, import_id, event.data.intent())
                 await upload.keep_as(import_id)
-        await self._exchange.tell(event)
+        await self._exchange.publish(event)
         await self._files.keep(import_id)
         return accepted_response(import_id)
 

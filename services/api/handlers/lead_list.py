@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from services.api.server.routing import Call
 from services.api.storage.lead_search import LeadSearch, LeadSort
-from services.api.web.paging import PageQuery, decode_cursor, encode_cursor, page_response
+from services.api.web.paging import PageQuery, list_response
 from services.api.web.problems import Problem
 from services.api.web.query import Query, parse_query
 from services.api.web.streaming import streamed
@@ -244,21 +244,10 @@ class LeadListHandlers:
         """GET /leads: a bare array; `Link` leads to the next page."""
         query = parse_query(LeadListQuery, call.request.query)
         filters, scope = query.filters(), query.scope
-        after = (
-            None
-            if query.after is None
-            else decode_cursor(query.after, scope=scope, by_time=query.sort.by_time)
-        )
+        after = query.position(scope=scope, by_time=query.sort.by_time)
         async with asyncio.timeout(self._seconds):
             found = await self._leads.page(
                 limit=query.limit + 1, sort=query.sort, filters=filters, after=after
             )
             total = await self._leads.count(filters) if query.count else None
-        page = found[: query.limit]
-        return page_response(
-            call.request,
-            [lead.json for lead in found],
-            limit=query.limit,
-            cursor=encode_cursor(page[-1].position, scope=scope) if page else None,
-            total=total,
-        )
+        return list_response(call.request, found, limit=query.limit, scope=scope, total=total)

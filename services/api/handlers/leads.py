@@ -5,13 +5,14 @@ from aiohttp import hdrs, web
 from services.api.exchange import Exchange
 from services.api.handlers.lookup import LeadLookup
 from services.api.handlers.operations import accepted_response, stored_response
-from services.api.handlers.schemas import LeadInput, parse
+from services.api.handlers.schemas import LeadInput
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.web.body import read_json_object
 from services.api.web.headers import IdempotencyKeys, event_id_of, lead_id_of, prefers_async
 from services.api.web.query import canonical_id
 from services.api.web.responses import lead_response, not_modified
+from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
@@ -40,11 +41,11 @@ class LeadHandlers:
         """POST /leads: 201 once the lead is committed, 202 when that takes longer."""
         lead = parse(LeadInput, await read_json_object(call.request, within=self._body_timeout))
         event = self._created_event(call, lead)
-        await self._keys.check(call.request, event.id, event.data.intent())
+        await self._keys.check_key(call.request, event.id, event.data.intent())
         if prefers_async(call.request):
-            await self._exchange.tell(event)
+            await self._exchange.publish(event)
             return accepted_response(event.id)
-        outcome = await self._exchange.ask(event, patience=self._create_timeout)
+        outcome = await self._exchange.publish_and_await(event, within=self._create_timeout)
         return accepted_response(event.id) if outcome is None else stored_response(outcome)
 
     async def read(self, call: Call) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from services.api.server.routing import Call
 from services.api.storage.operations import Operation, OperationRepository, OperationStatus
-from services.api.storage.requests import AcceptedEvents
+from services.api.storage.requests import RequestNotes
 from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import json_response, lead_response
@@ -92,13 +92,13 @@ class OperationHandlers:
     def __init__(
         self,
         operations: OperationRepository,
-        accepted: AcceptedEvents,
+        notes: RequestNotes,
         imports: ImportJobs,
         *,
         timeout: timedelta,
     ) -> None:
         self._operations = operations
-        self._accepted = accepted
+        self._notes = notes
         self._imports = imports
         self._seconds = timeout.total_seconds()
 
@@ -135,7 +135,7 @@ class OperationHandlers:
         progress = await self._imports.progress(operation_id)
         if progress is not None:
             return replace(PENDING, progress=progress.counts)
-        return PENDING if await self._accepted.has(operation_id) else None
+        return PENDING if await self._notes.was_accepted(operation_id) else None
 
 
 def _body(operation_id: UUID, operation: Operation) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from aiohttp import web
 
 from services.api.handlers.admin_schemas import ReplayInput
 from services.api.handlers.replay_runner import ReplayRunner
-from services.api.handlers.schemas import parse
 from services.api.server.routing import Call
 from services.api.web.body import read_json_object
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import json_body, json_response, json_value
+from services.api.web.validation import parse
 from shared.administration.replays import Replays
 from shared.domain.errors import PermanentError
 from shared.events.replay import ReplayOrder

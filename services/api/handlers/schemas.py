@@ -1,26 +1,18 @@
-"""What clients send, and how a wrong field is explained to them."""
+"""What clients send."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, SkipValidation, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, SkipValidation
 
 from services.api.web.problems import validation_problem
 from shared.events.lead_fields import Email, GivenLead, LeadChanges, LeadFields, NotClearable
-from shared.events.wording import message_of
 
 # bcrypt, which Supabase hashes with, reads no further.
 PASSWORD_MAX_BYTES = 72
 
-# A request can be wrong in more ways, and have longer keys, than anyone will read.
-MOST_ERRORS = 50
-LONGEST_NAME = 60
-
 # Rows in a batch.
 MOST_ROWS = 500
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class LeadInput(LeadFields):
@@ -104,14 +96,6 @@ class NewAccount(Credentials):
     ]
 
 
-def parse(model: type[Model], value: object) -> Model:
-    """Validate a JSON value; raises `Problem` 400 that names every wrong field."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise validation_problem(_explain(error)) from None
-
-
 def check_new_password(password: str, *, min_length: int) -> None:
     """Raise `Problem` 400 for a password that is too short, or longer than gets hashed."""
     if len(password) < min_length:
@@ -120,12 +104,3 @@ def check_new_password(password: str, *, min_length: int) -> None:
         raise validation_problem({"password": f"Must have at most {PASSWORD_MAX_BYTES} bytes"})
     if not password.isprintable():
         raise validation_problem({"password": "Control characters are not allowed"})
-
-
-def _explain(error: ValidationError) -> dict[str, str]:
-    details = error.errors(include_url=False, include_input=False)
-    return {_name(detail): message_of(detail) for detail in details[:MOST_ERRORS]}
-
-
-def _name(detail: ErrorDetails) -> str:
-    return ".".join(str(part)[:LONGEST_NAME] for part in detail["loc"]) or "body"

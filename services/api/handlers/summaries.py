@@ -16,7 +16,7 @@ from services.api.exchange import Exchange
 from services.api.handlers.lookup import LeadLookup
 from services.api.handlers.operations import accepted_response, ended_otherwise
 from services.api.server.routing import Call
-from services.api.storage.history import SummaryHistory
+from services.api.storage.history import LeadHistory
 from services.api.web.headers import IdempotencyKeys, accepts_events, event_id_of, prefers_async
 from services.api.web.problems import Problem, problem_body, validation_problem
 from services.api.web.query import canonical_id
@@ -36,12 +36,10 @@ POLL_EVERY = timedelta(milliseconds=200)
 class SummaryProgress:
     """Tells `queued`, `running`, and how it ended; `accepted` when that is still open."""
 
-    def __init__(
-        self, exchange: Exchange, requests: SummaryHistory, *, patience: timedelta
-    ) -> None:
+    def __init__(self, exchange: Exchange, history: LeadHistory, *, timeout: timedelta) -> None:
         self._exchange = exchange
-        self._requests = requests
-        self._patience = patience
+        self._history = history
+        self._timeout = timeout
 
     async def messages(
         self, event: Event, *, conclude: Callable[[Outcome], bytes]
@@ -49,13 +47,13 @@ class SummaryProgress:
         """Publish the event and yield what becomes of it; `conclude` words the outcome."""
         identity = orjson.dumps({"id": str(event.id)})
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._patience.total_seconds()
+        give_up = loop.time() + self._timeout.total_seconds()
         has_begun = False
-        async with self._exchange.asking(event) as reply:
+        async with self._exchange.publishing(event) as reply:
             yield message("queued", identity)
             outcome = None
-            while outcome is None and loop.time() < give_up and not self._exchange.has_hung_up:
-                outcome = await self._exchange.wait(reply, patience=POLL_EVERY)
+            while outcome is None and loop.time() < give_up and not self._exchange.has_stopped:
+                outcome = await self._exchange.await_reply(reply, within=POLL_EVERY)
                 if outcome is None and not has_begun and await self._has_begun(event):
                     has_begun = True
                     yield message("running", identity)
@@ -68,7 +66,7 @@ class SummaryProgress:
         # Only for show: what cannot be told now may be next time.
         with contextlib.suppress(UnavailableError, TimeoutError):
             async with asyncio.timeout(POLL_EVERY.total_seconds()):
-                return await self._requests.has_begun(event.id)
+                return await self._history.has_summary_begun(event.id)
         return False
 
 
@@ -106,14 +104,14 @@ class SummaryHandlers:
         regenerate = _regenerate(call.request)
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing="lead-not-found"))
         event = self._event(call, lead_id, regenerate=regenerate)
-        await self._keys.check(call.request, event.id, event.data.intent())
+        await self._keys.check_key(call.request, event.id, event.data.intent())
         if prefers_async(call.request):
-            await self._exchange.tell(event)
+            await self._exchange.publish(event)
             return accepted_response(event.id)
         if accepts_events(call.request):
             conclude = partial(_conclusion, instance=call.request.rel_url.raw_path)
             return await event_stream(self._progress.messages(event, conclude=conclude))
-        outcome = await self._exchange.ask(event, patience=self._timeout)
+        outcome = await self._exchange.publish_and_await(event, within=self._timeout)
         return accepted_response(event.id) if outcome is None else _response(outcome)
 
     def _event(self, call: Call, lead_id: UUID, *, regenerate: bool) -> Event:

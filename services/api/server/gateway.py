@@ -190,7 +190,7 @@ class Gateway:
         headers = response.headers
         headers[REQUEST_ID] = request_id
         if call is not None:
-            for name, value in call.told:
+            for name, value in call.limit_headers:
                 headers[name] = value
         self._cors.apply(headers, origin=origin)
         if self._is_draining:

@@ -72,7 +72,7 @@ class Quota:
     def tell(self, call: Call, standing: Standing) -> None:
         """Have the answer say how its caller stands."""
         told = f'"{self.name}";r={standing.remaining};t={standing.seconds_left()}'
-        call.told = ((POLICY_HEADER, self.policy), (STANDING_HEADER, told))
+        call.limit_headers = ((POLICY_HEADER, self.policy), (STANDING_HEADER, told))
 
 
 class CallLimits:

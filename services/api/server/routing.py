@@ -26,14 +26,14 @@ class Call:
     """A request on its way to a handler.
 
     `id` is the request's id, `param` the variable part of its path, `user` the caller of a
-    route with `Access.USER`, `told` what headers tell the caller whatever the answer is.
+    route with `Access.USER`, `limit_headers` what every answer says of its rate limit.
     """
 
     request: web.BaseRequest
     id: str
     param: str
     caller: User | None = None
-    told: tuple[tuple[str, str], ...] = ()
+    limit_headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def user(self) -> User:

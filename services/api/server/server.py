@@ -102,13 +102,13 @@ async def serving(
     gateway: Gateway,
     settings: HttpSettings,
     *,
-    hang_up: Callable[[], None],
+    stop_waiting: Callable[[], None],
     keepalive: timedelta = KEEPALIVE,
 ) -> AsyncGenerator[int]:
     """Serve for the length of the block; yields the port.
 
     At the end no connection is accepted any more, and requests under way are finished: until
-    the deadline is near, when `hang_up` has the rest answered as it stands.
+    the deadline is near, when `stop_waiting` has the rest answered as it stands.
     """
     runner = web.ServerRunner(
         Server(gateway, keepalive=keepalive), shutdown_timeout=SHUTDOWN_TIMEOUT
@@ -125,21 +125,21 @@ async def serving(
         await site.start()
         yield site.port
         await site.stop()
-        await _drain(gateway, settings.shutdown_deadline, hang_up)
+        await _drain(gateway, settings.shutdown_deadline, stop_waiting)
     finally:
         await runner.cleanup()
 
 
-async def _drain(gateway: Gateway, deadline: timedelta, hang_up: Callable[[], None]) -> None:
+async def _drain(gateway: Gateway, deadline: timedelta, stop_waiting: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    hanging_up = loop.call_later(deadline.total_seconds() / 2, hang_up)
+    stopping = loop.call_later(deadline.total_seconds() / 2, stop_waiting)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             await gateway.drain()
     except TimeoutError:
         log.warning("http.cut_off")
     finally:
-        hanging_up.cancel()
+        stopping.cancel()
 
 
 def _unreadable(error: BaseException | None, message: str | None) -> Problem:

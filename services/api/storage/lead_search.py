@@ -1,12 +1,10 @@
 """Leads page by page: filtered, sorted, and as cheap on page 10,000 as on the first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
 
-from services.api.storage.history import Position
+from services.api.storage.pages import PageRow, Position, page_rows
 from shared.storage.lead_document import LEAD_JSON
 from shared.storage.lead_export import (
     CONDITION,
@@ -35,14 +33,6 @@ class LeadSort(StrEnum):
     def by_time(self) -> bool:
         """Whether positions in this order are times; else they are folded names."""
         return self not in (LeadSort.LAST_NAME, LeadSort.LAST_NAME_LAST)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedLead:
-    """A lead of a page; `json` is UTF-8 bytes."""
-
-    position: Position
-    json: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +91,7 @@ class LeadSearch:
         sort: LeadSort = LeadSort.CREATED_LAST,
         filters: LeadFilters = EVERYTHING,
         after: Position | None = None,
-    ) -> list[ListedLead]:
+    ) -> list[PageRow]:
         """Return up to `limit` leads behind a position of the same order."""
         queries = _QUERIES[sort]
         if filters == EVERYTHING:
@@ -115,14 +105,10 @@ class LeadSearch:
             place = (None, None) if after is None else (after.key, after.id)
             async with self._leads.filtering(filters) as (connection, parameters):
                 rows = await connection.fetch(queries.filtered, *parameters, *place, limit)
-        return _listed(rows)
+        return page_rows(rows)
 
     async def count(self, filters: LeadFilters = EVERYTHING) -> int:
         """Return how many leads there are; costs as much as reading them all."""
         async with self._leads.filtering(filters) as (connection, parameters):
             seconds = COUNT_TIMEOUT.total_seconds()
             return int(await connection.fetchval(_COUNT, *parameters, timeout=seconds))
-
-
-def _listed(rows: Sequence[Any]) -> list[ListedLead]:
-    return [ListedLead(Position(row["key"], row["id"]), row["json"].encode()) for row in rows]

@@ -1,4 +1,4 @@
-"""The Idempotency-Key header: the same key from the same user is the same event."""
+"""What a request's headers ask for: Prefer, Accept and Idempotency-Key."""
 
 import asyncio
 from datetime import timedelta
@@ -7,15 +7,19 @@ from uuid import UUID, uuid5
 from aiohttp import web
 
 from services.api.auth.tokens import User
-from services.api.storage.requests import KeyedRequests
+from services.api.storage.requests import RequestNotes
 from services.api.web.problems import Problem, validation_problem
 from shared.events.envelope import new_id
 
-# What a client would rather have: the headers Prefer (RFC 7240) and Accept.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+LONGEST_KEY = 255
+TIME_ORDERED = 7
+
+_NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 
 def prefers_async(request: web.BaseRequest) -> bool:
-    """Whether the client would rather not wait for the outcome."""
+    """Whether the client would rather not wait for the outcome (RFC 7240)."""
     preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
     return any(preference.strip() == "respond-async" for preference in preferences)
 
@@ -26,41 +30,38 @@ def accepts_events(request: web.BaseRequest) -> bool:
     return any(one.partition(";")[0].strip() == "text/event-stream" for one in ranges)
 
 
-HEADER = "Idempotency-Key"
-LONGEST_KEY = 255
-TIME_ORDERED = 7
-_NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
-
-
 class IdempotencyKeys:
     """Knows what each key was first used for."""
 
-    def __init__(self, requests: KeyedRequests, *, timeout: timedelta) -> None:
-        self._requests = requests
+    def __init__(self, notes: RequestNotes, *, timeout: timedelta) -> None:
+        self._notes = notes
         self._seconds = timeout.total_seconds()
 
-    async def check(self, request: web.BaseRequest, event_id: UUID, intent: str) -> None:
+    async def check_key(self, request: web.BaseRequest, event_id: UUID, intent: str) -> None:
         """Raise `Problem` 422 when the request's key, if any, has been used for another intent.
 
         The event's consumer would notice too. But requests under one key share the event's id
         and so the first reply to it, which must not answer a request for something else.
         """
-        if HEADER not in request.headers:
+        if IDEMPOTENCY_KEY not in request.headers:
             return
         async with asyncio.timeout(self._seconds):
-            is_same = await self._requests.is_same(event_id, intent.encode())
+            is_same = await self._notes.is_same_content(event_id, intent.encode())
         if not is_same:
             raise Problem("key-reused", "The Idempotency-Key belongs to another request")
 
 
 def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID:
-    """Return the event's id: new, or made from the key; raises `Problem` 400."""
-    key = request.headers.get(HEADER)
+    """Return the event's id: new, or made from the key; raises `Problem` 400.
+
+    The same key from the same user for the same operation is the same event.
+    """
+    key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return new_id()
     if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
         raise validation_problem(
-            {HEADER: f"Must have 1 to {LONGEST_KEY} printable ASCII characters"}
+            {IDEMPOTENCY_KEY: f"Must have 1 to {LONGEST_KEY} printable ASCII characters"}
         )
     # Lengths first, so that no two triples run together into one name.
     return uuid5(_NAMESPACE, f"{len(user.id)} {len(operation)} {user.id}{operation}{key}")

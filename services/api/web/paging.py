@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from services.api.storage.history import Position
+from services.api.storage.pages import PageRow, Position
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query
 from services.api.web.responses import WholeResponse, json_response
@@ -44,7 +44,7 @@ def _whole_number(value: Any) -> Any:
 
 
 class PageQuery(Query):
-    """Which page: how many to it, and behind which cursor."""
+    """Which page: how many rows to it, and the cursor it begins at."""
 
     limit: Annotated[
         int,
@@ -55,6 +55,31 @@ class PageQuery(Query):
         str | None,
         Field(description="Where the page begins: a cursor out of a `Link` header"),
     ] = None
+
+    def position(self, *, scope: str, by_time: bool = True) -> Position | None:
+        """Return the position after which the page begins; raises `Problem` 400."""
+        if self.after is None:
+            return None
+        return decode_cursor(self.after, scope=scope, by_time=by_time)
+
+
+def list_response(
+    request: web.BaseRequest,
+    rows: Sequence[PageRow],
+    *,
+    limit: int,
+    scope: str,
+    total: int | None = None,
+) -> WholeResponse:
+    """Answer with the first `limit` rows of the list that `scope` names, like `page_response`."""
+    page = rows[:limit]
+    return page_response(
+        request,
+        [row.json for row in rows],
+        limit=limit,
+        cursor=encode_cursor(page[-1].position, scope=scope) if page else None,
+        total=total,
+    )
 
 
 def page_response(
@@ -79,7 +104,7 @@ def page_response(
 
 
 def encode_cursor(position: Position, *, scope: str) -> str:
-    """Return the cursor of the page behind a position in the list that `scope` names."""
+    """Return the cursor of the page after a position in the list that `scope` names."""
     key = position.key
     packed = key.encode() if isinstance(key, str) else _time.pack((key - _EPOCH) // _MICROSECOND)
     head = _head.pack(_digest(scope), position.id.bytes)

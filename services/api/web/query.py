@@ -8,8 +8,8 @@ from multidict import MultiMapping
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from services.api.handlers.schemas import parse
 from services.api.web.problems import Problem, validation_problem
+from services.api.web.validation import parse
 
 # Ids in paths.
 

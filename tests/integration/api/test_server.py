@@ -58,7 +58,7 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
         )
         settings = HttpSettings(port=0, api_host="127.0.0.1")
         async with (
-            serving(gateway, settings, hang_up=lambda: None) as port,
+            serving(gateway, settings, stop_waiting=lambda: None) as port,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client,
         ):
             yield client

@@ -62,7 +62,7 @@ class TestSlowSockets:
             serving(
                 create_gateway(context, api_settings),
                 api_settings.http,
-                hang_up=context.exchange.hang_up,
+                stop_waiting=context.exchange.stop_waiting,
                 keepalive=keepalive,
             ) as port,
         ):

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from services.api.storage.history import Position, SummaryHistory
+from services.api.storage.history import LeadHistory
 from shared.events.envelope import new_id
 from shared.storage.pool import Database
 from tests.integration.summarizer.conftest import OpenDesk
@@ -17,15 +17,13 @@ async def test_every_request_is_there_newest_first(database: Database, desk_of: 
     async with desk_of(Says(answer("one"), answer("two"), is_down())) as desk:
         for event in events:
             await desk.ask(event)
-    history = SummaryHistory(database)
-    page = await history.page(lead_id, limit=2)
-    rest = await history.page(lead_id, limit=2, after=Position(page[-1].requested_at, page[-1].id))
-    assert [one.id for one in (*page, *rest)] == [event.id for event in reversed(events)]
+    history = LeadHistory(database)
+    page = await history.summaries(lead_id, limit=2)
+    rest = await history.summaries(lead_id, limit=2, after=page[-1].position)
+    assert [one.position.id for one in (*page, *rest)] == [event.id for event in reversed(events)]
     failed: dict[str, Any] = orjson.loads(page[0].json)
     assert (failed["state"], failed["reason"]) == ("failed", "provider-unavailable")
-    first = await history.get(events[0].id)
-    assert first is not None
-    entry: dict[str, Any] = orjson.loads(first.json)
+    entry: dict[str, Any] = orjson.loads(rest[0].json)
     assert entry["summary"] == "one"
     assert (entry["provider"], entry["model"], entry["promptVersion"]) == (
         "tests",
@@ -37,6 +35,5 @@ async def test_every_request_is_there_newest_first(database: Database, desk_of: 
 
 
 async def test_there_is_nothing_about_an_unknown_lead(database: Database) -> None:
-    history = SummaryHistory(database)
-    assert await history.page(new_id(), limit=10) == []
-    assert await history.get(new_id()) is None
+    history = LeadHistory(database)
+    assert await history.summaries(new_id(), limit=10) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from services.api.storage.history import Position
+from services.api.storage.pages import Position
 from services.api.web.paging import DEFAULT_LIMIT, PageQuery, decode_cursor, encode_cursor
 from services.api.web.problems import Problem
 from services.api.web.query import parse_query

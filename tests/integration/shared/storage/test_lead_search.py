@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.api.storage.history import Position
-from services.api.storage.lead_search import LeadSearch, LeadSort, ListedLead
+from services.api.storage.lead_search import LeadSearch, LeadSort
+from services.api.storage.pages import PageRow, Position
 from shared.events.envelope import new_id
 from shared.storage.lead_export import LeadFilters
 from shared.storage.pool import Database
@@ -30,7 +30,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-def ids(page: Sequence[ListedLead]) -> list[UUID]:
+def ids(page: Sequence[PageRow]) -> list[UUID]:
     return [lead.position.id for lead in page]
 
 
@@ -63,7 +63,7 @@ async def test_a_walk_finds_every_lead_that_was_there_throughout_once(
         await connection.execute("TRUNCATE leads.lead CASCADE")
     present = {await insert_lead(database, **row) for row in there}
     leads = LeadSearch(database)
-    seen: list[ListedLead] = []
+    seen: list[PageRow] = []
     after: Position | None = None
     while page := await leads.page(limit=limit, sort=sort, filters=filters, after=after):
         assert page[-1].position != after
