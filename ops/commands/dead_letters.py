@@ -11,7 +11,7 @@ from ops.running import open_servers, operator, run, settings
 from shared.administration.dead_letters import DeadLetters, RetryReport
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
-from shared.storage.dead_letter_repository import (
+from shared.storage.dead_letters import (
     DeadLetterRepository,
     KeptLetter,
     LetterCount,

@@ -7,7 +7,7 @@ from ops.running import Servers, open_servers, run
 from shared.administration import diagnosis
 from shared.administration.diagnosis import Finding, Severity
 from shared.domain.errors import TransientError
-from shared.storage.dead_letter_repository import DeadLetterRepository, LetterSelection
+from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.migrations import postgres_facts
 from shared.streams.inspection import Inspector, redis_facts
 

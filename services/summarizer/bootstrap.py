@@ -29,7 +29,7 @@ from shared.cache.lead_cache import open_cache
 from shared.events import catalog
 from shared.events.lead_events import LeadChanged
 from shared.events.summary_events import SummaryRequested
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database, open_database
 from shared.streams.connection import open_redis
 from shared.streams.consuming.subscription import Subscription

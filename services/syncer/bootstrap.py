@@ -32,7 +32,7 @@ from shared.events.lead_events import (
     LeadUpserted,
     SyncRequested,
 )
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.import_repository import ImportRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database, open_database

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from shared.storage.dead_letter_repository import (
+from shared.storage.dead_letters import (
     DeadLetterRepository,
     KeptLetter,
     LetterSelection,

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from shared.domain.errors import TransientError
 from shared.events.catalog import STREAMS, groups_of
-from shared.storage.dead_letter_repository import LetterCount
+from shared.storage.dead_letters import LetterCount
 from shared.storage.migrations import PostgresFacts
 from shared.streams.inspection import COUNTED, GroupState, RedisFacts, StreamState
 

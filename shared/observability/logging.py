@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import cast
 
@@ -9,7 +10,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from shared.observability.tracebacks import frames
+from shared.domain.errors import PermanentError, TransientError
 from shared.settings import ObservabilitySettings
 
 # Libraries that log each request at INFO, addresses and all.
@@ -41,6 +42,31 @@ def configure_logging(settings: ObservabilitySettings, *, service: str) -> None:
     _format_standard_library(level, beginning, [*ending, _to_text] if as_json else ending)
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an error for the log: our own with their message, of others only the type.
+
+    What a library's error says may be personal data.
+    """
+    if isinstance(error, PermanentError | TransientError):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__
+
+
+def frames(error: BaseException | None) -> list[str]:
+    """Return the error's type and its places as `file:line function`, cause by cause."""
+    found: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        found.append(type(error).__name__)
+        found += [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        error = error.__cause__ or error.__context__
+    return found
+
+
 def _format_standard_library(
     level: int, beginning: Sequence[Processor], ending: Sequence[Processor]
 ) -> None:
@@ -64,7 +90,7 @@ def _console() -> Processor:
 
 
 def _place_of_error(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Put where an error happened in place of a traceback, which ends with what it says."""
+    """Log where an error happened instead of its traceback, which ends with its message."""
     match event.pop("exc_info", None):
         case BaseException() as error:
             event["traceback"] = frames(error)

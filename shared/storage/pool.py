@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from shared.domain.errors import TransientError, UnavailableError
-from shared.reset_connections import as_reset_error
+from shared.domain.errors import PermanentError, TransientError, UnavailableError, UnfinishedError
 from shared.settings import PostgresSettings
 
 # Transactions that lose a race for a key.
@@ -39,35 +39,70 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 # the prepared statements of the last one are unknown.
 TRANSACTION_POOLER_PORT = 6543
 
+# Another transaction was in the way: the same statement may well succeed at once.
 _TRANSIENT = (
     asyncpg.TransactionRollbackError,  # deadlock, serialization
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
 )
-_UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,  # the connection was closed under us
-    asyncpg.OperatorInterventionError,  # shutting down, starting up, crash recovery
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
+_DOMAIN = (TransientError, UnfinishedError, PermanentError)
+
+# What is our own defect, by class of SQLSTATE; every other error is the server's or the
+# network's. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_DEFECT_CLASSES = {
+    "0A",  # feature not supported
+    "21",  # cardinality violation
+    "22",  # data exception: a value of the wrong type or out of range
+    "23",  # constraint violation
+    "42",  # syntax error, undefined object, wrong type
+    "44",  # check option violation
+    "54",  # statement too complex, too many arguments
+}
+# In those classes, but the operator's: they pass once the database is as it should be.
+_OPERATORS = (
     asyncpg.UndefinedTableError,  # not migrated yet
     asyncpg.UndefinedFunctionError,  # the same
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, until the fail-over is through
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.DuplicatePreparedStatementError,  # a pooler that the settings do not tell of
+    asyncpg.InvalidCachedStatementError,  # migrated a moment ago
 )
+
+
+def is_defect(error: BaseException) -> bool:
+    """Tell whether an error of a statement is a defect of ours.
+
+    What is not shown to be one is a failure of the server, of the network or of the driver: an
+    unlisted error must not end a process or park an event.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]  # untyped in the stubs
+        return state[:2] in _DEFECT_CLASSES and not isinstance(error, _OPERATORS)
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+        return False
+    # With a connection that was reset the event loops raise `TypeError` or `RuntimeError`.
+    return not _passed_through_driver(error)
+
+
+def _passed_through_driver(error: BaseException) -> bool:
+    return any(
+        str(frame.f_globals.get("__name__", "")).partition(".")[0] == "asyncpg"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 @contextlib.contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise `TransientError` or `UnavailableError` for the driver's passing troubles."""
+    """Raise `TransientError` or `UnavailableError` for what is no defect of ours."""
     try:
-        with as_reset_error(), _without_rows():
+        with _without_rows():
             yield
+    except _DOMAIN:
+        raise
     except _TRANSIENT as error:
         raise TransientError(f"PostgreSQL: {error}") from error
-    except _UNAVAILABLE as error:
+    except Exception as error:
+        if is_defect(error):
+            raise
         reason = str(error) or type(error).__name__
         raise UnavailableError(f"PostgreSQL is unavailable: {reason}") from error
 

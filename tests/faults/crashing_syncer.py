@@ -26,7 +26,7 @@ from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name
 from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings, load
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Connection, Database, open_database
 from shared.streams.connection import open_redis

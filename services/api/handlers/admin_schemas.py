@@ -21,7 +21,7 @@ from services.api.web.problems import validation_problem
 from services.api.web.query import Query
 from shared.events.catalog import STREAMS, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin, Selection
-from shared.storage.dead_letter_repository import LetterSelection
+from shared.storage.dead_letters import LetterSelection
 
 LARGEST_ID = 2**63 - 1
 MOST_LEADS = 1_000

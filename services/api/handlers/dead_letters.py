@@ -14,7 +14,7 @@ from services.api.web.query import parse_query
 from services.api.web.responses import empty_response, json_body, json_response, json_value
 from shared.administration.dead_letters import DeadLetters
 from shared.storage.admin_log import AdminLog
-from shared.storage.dead_letter_repository import KeptLetter, LetterSelection
+from shared.storage.dead_letters import KeptLetter, LetterSelection
 
 
 class DeadLetterHandlers:

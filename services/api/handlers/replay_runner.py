@@ -11,7 +11,7 @@ from shared.administration.replays import Replays
 from shared.background import end
 from shared.domain.errors import PermanentError, TransientError
 from shared.events.replay import ReplayOrder
-from shared.observability.tracebacks import frames
+from shared.observability.logging import frames
 from shared.storage.admin_log import AdminLog, Recording
 from shared.streams.replays.jobs import ReplayProgress
 

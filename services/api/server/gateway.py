@@ -24,7 +24,7 @@ from services.api.web.query import refuse_unknown
 from services.api.web.streaming import StreamedResponse
 from shared.domain.errors import TransientError
 from shared.events.envelope import new_id
-from shared.observability.tracebacks import frames
+from shared.observability.logging import frames
 
 log = structlog.get_logger(__name__)
 

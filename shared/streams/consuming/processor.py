@@ -15,7 +15,7 @@ from shared.domain.errors import (
 )
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.observability.tracebacks import told
+from shared.observability.logging import describe_error
 from shared.streams.codec import decode
 from shared.streams.consuming.health import Circuit, LeftPendingError, Patience
 from shared.streams.consuming.retry import RetryQueue, delay_before
@@ -82,7 +82,7 @@ class Processor:
             if len(run) == 1:
                 await self._reject(run[0].entry, error)
                 return
-            log.warning("batch.isolated", entries=len(run), error=told(error))
+            log.warning("batch.isolated", entries=len(run), error=describe_error(error))
             for delivery in run:
                 await self._apply([delivery])
         else:
@@ -129,7 +129,7 @@ class Processor:
             event_id=entry.event_id,
             attempt=attempt,
             seconds=round(delay.total_seconds(), 1),
-            error=told(error),
+            error=describe_error(error),
             exc_info=None if expected else error,
         )
         await self._retries.schedule(entry, attempt=attempt, delay=delay)

@@ -14,7 +14,7 @@ from shared.domain.errors import PermanentError
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.observability.tracebacks import told
+from shared.observability.logging import describe_error
 from shared.streams.codec import decode
 from shared.streams.connection import translated_errors
 from shared.streams.consuming.group import Group
@@ -99,7 +99,7 @@ class Settlement:
             event_id=_loggable(letter.event_id),
             type=letter.type,
             reason=reason,
-            error=told(error),
+            error=describe_error(error),
         )
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:

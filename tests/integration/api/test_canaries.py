@@ -17,7 +17,7 @@ from devstack.standins.groq import GroqSettings, create_app
 from devstack.standins.serving import running
 from services.api.settings import ApiSettings
 from shared.events import catalog
-from shared.storage.dead_letter_repository import DeadLetterRepository, LetterSelection
+from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.pool import Database
 from shared.streams.codec import encode
 from tests.support.api_process import environment_of

@@ -9,7 +9,7 @@ from shared.administration.dead_letters import DeadLetters
 from shared.events import catalog
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
-from shared.storage.dead_letter_repository import (
+from shared.storage.dead_letters import (
     DeadLetterRepository,
     KeptLetter,
     LetterSelection,

@@ -13,7 +13,7 @@ from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.events.summary_events import SummaryRequested
 from shared.settings import ConsumerSettings, PostgresSettings, StreamsSettings
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.consuming.worker import open_workers

@@ -11,7 +11,7 @@ from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import StreamsSettings
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.codec import encode
 from shared.streams.consuming.retry import RetryQueue

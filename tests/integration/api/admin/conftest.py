@@ -12,7 +12,7 @@ from shared.events import catalog
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
 from shared.storage.admin_log import AdminAction, AdminLog
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.codec import encode
 from tests.support.api import running_api

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.api.settings import ApiSettings
 from shared.events import catalog
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.streams.publisher import add_events
 from tests.integration.api.admin.conftest import KEY, keep
 from tests.support.api import OpenApi, running_api

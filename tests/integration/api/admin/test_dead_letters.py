@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.storage.dead_letter_repository import DeadLetterRepository
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.codec import decode
 from shared.streams.entries import entries_of

@@ -1,10 +1,11 @@
-"""Connections to a server that goes silent, or resets them, do not hold anybody up."""
+"""A server that goes silent or resets connections delays no caller; a defect is not an outage."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 from yarl import URL
@@ -64,3 +65,32 @@ async def test_a_reset_is_an_outage_and_passes(distant: Database, link: TcpProxy
         return True
 
     await eventually(is_back)
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters", "error"),
+    [
+        ("SELEC 1", (), asyncpg.PostgresSyntaxError),
+        ("SELECT nothing FROM leads.lead", (), asyncpg.UndefinedColumnError),
+        ("SELECT $1::integer", ("one",), asyncpg.DataError),
+        ("SELECT 1 / $1::integer", (0,), asyncpg.DivisionByZeroError),
+        ("SELECT 1 FROM leads.not_migrated_yet", (), UnavailableError),
+        ("SELECT leads.not_migrated_yet()", (), UnavailableError),
+    ],
+)
+async def test_a_statement_is_a_defect_unless_the_schema_is_old(
+    database: Database, statement: str, parameters: tuple[object, ...], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        async with database.connection() as connection:
+            await connection.fetch(statement, *parameters)
+
+
+async def test_a_column_that_a_row_does_not_have_is_a_defect(database: Database) -> None:
+    async def ask() -> None:
+        async with database.connection() as connection:
+            [row] = await connection.fetch("SELECT 1 AS one")
+            assert row["two"]
+
+    with pytest.raises(KeyError):
+        await ask()
