@@ -1,0 +1,166 @@
+"""Lua scripts in Redis as typed functions: a script's signature is its contract.
+
+    @lua_script('''
+    local holder = redis.call('GET', lease)
+    if holder and holder ~= me then return 0 end
+    redis.call('SET', lease, me, 'PX', span)
+    return 1
+    ''')
+    def hold_lease(*, lease: Key, me: str, span: timedelta) -> bool:
+        "Take or renew a lease; false while another process holds it."
+        raise NotImplementedError
+
+    await hold_lease(redis, lease="leader:trim", me="worker-1", span=timedelta(seconds=15))
+    hold_lease.queue(pipeline, lease=..., me=..., span=...)
+
+The parameters are Lua locals of the same names. In the order of the signature, `Key` and `Keys`
+become KEYS, all else ARGV. Numbers arrive as numbers, a `timedelta` as whole milliseconds, a
+`bool` as a boolean, text and bytes as strings, a sequence as a table of strings; only the last
+key and the last argument may be sequences.
+
+All keys of a call must lie in one slot of a Redis Cluster, and a script touches no other keys.
+"""
+
+import hashlib
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin
+from typing import get_type_hints as type_hints
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import NoScriptError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_IS_KEY = "key"
+
+Key = Annotated[str | bytes, _IS_KEY]
+"""One key that a script reads or writes."""
+
+Keys = Annotated[Sequence[str | bytes], _IS_KEY]
+"""Any number of keys; in Lua a table."""
+
+
+class LuaScript(Generic[Parameters, Result]):
+    """A script that is sent by its hash, and whole when the server does not know it."""
+
+    def __init__(self, lua: str, declaration: Callable[Parameters, Result]) -> None:
+        hints = type_hints(declaration, include_extras=True)
+        self.__doc__ = declaration.__doc__
+        self._decode = _decoder(hints.pop("return"))
+        names = list(inspect.signature(declaration).parameters)
+        self._keys = [name for name in names if _is_key(hints[name])]
+        self._args = [name for name in names if not _is_key(hints[name])]
+        self.text = "\n".join(
+            [
+                *_locals("KEYS", [(name, hints[name]) for name in self._keys]),
+                *_locals("ARGV", [(name, hints[name]) for name in self._args]),
+                lua.strip(),
+            ]
+        )
+        # Redis names scripts by their SHA-1.
+        self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(
+        self, redis: Redis, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result:
+        """Run the script; the driver's errors come out as they are."""
+        values = self._values(*args, **kwargs)
+        execute: Callable[..., Awaitable[Any]] = redis.execute_command  # it has no types
+        try:
+            reply = await execute("EVALSHA", self._sha, *values)
+        except NoScriptError:
+            # A new server, a failover, or SCRIPT FLUSH. EVAL runs it and makes it known.
+            reply = await execute("EVAL", self.text, *values)
+        return cast("Result", self._decode(reply))
+
+    def queue(
+        self, pipeline: Pipeline, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> None:
+        """Queue the script on a pipeline; the reply there is as Redis gives it."""
+        # Whole: an unknown hash would be noticed only when the other commands have run.
+        pipeline.execute_command("EVAL", self.text, *self._values(*args, **kwargs))
+
+    def _values(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> list[Any]:
+        if args:
+            raise TypeError("A script takes its parameters by name")
+        keys = [part for name in self._keys for part in _encode(kwargs[name])]
+        arguments = [part for name in self._args for part in _encode(kwargs[name])]
+        return [len(keys), *keys, *arguments]
+
+
+def lua_script(
+    lua: str,
+) -> Callable[[Callable[Parameters, Result]], LuaScript[Parameters, Result]]:
+    """Turn a declaration, a function of keyword-only parameters, into the script `lua`.
+
+    The declared result is one of None, bool, int, str (decoded), a tuple of what the script
+    returns as a table, or what the client gives as it is (`bytes | None`, `list[bytes]`).
+    """
+
+    def declared(declaration: Callable[Parameters, Result]) -> LuaScript[Parameters, Result]:
+        return LuaScript(lua, declaration)
+
+    return declared
+
+
+def load_lua(module: str, name: str) -> str:
+    """Return the text of a `.lua` file beside a module: `load_lua(__file__, "reserve.lua")`."""
+    return Path(module).with_name(name).read_text(encoding="utf-8")
+
+
+def _is_key(hint: Any) -> bool:
+    return _IS_KEY in getattr(hint, "__metadata__", ())
+
+
+def _locals(source: str, hints: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return Lua that names each place of KEYS or ARGV."""
+    lines: list[str] = []
+    for place, (name, hint) in enumerate(hints, start=1):
+        kind = get_args(hint)[0] if _is_key(hint) else hint
+        if get_origin(kind) is Sequence:
+            if place < len(hints):
+                raise TypeError(f"{name}: only the last of a script's {source} may be a sequence")
+            lines.append(f"local {name} = {{}}")
+            lines.append(f"for i = {place}, #{source} do {name}[i - {place - 1}] = {source}[i] end")
+        elif kind is bool:
+            lines.append(f"local {name} = {source}[{place}] == '1'")
+        elif kind in {int, float, timedelta}:
+            lines.append(f"local {name} = tonumber({source}[{place}])")
+        else:
+            lines.append(f"local {name} = {source}[{place}]")
+    return lines
+
+
+def _encode(value: Any) -> Sequence[str | bytes | int | float]:
+    """Return the place or places that a value takes up in KEYS or ARGV."""
+    match value:
+        case bool():
+            return (int(value),)
+        case timedelta():
+            return (value // timedelta(milliseconds=1),)
+        case UUID():
+            return (str(value),)
+        case str() | bytes() | int() | float():
+            return (value,)
+        case _:
+            return [part for one in value for part in _encode(one)]
+
+
+def _decoder(result: Any) -> Callable[[Any], Any]:
+    """Return what turns the client's reply into the declared result."""
+    if result is types.NoneType:
+        return lambda _reply: None
+    if result is bool:
+        return bool
+    if result is str:
+        return bytes.decode
+    if get_origin(result) is tuple:
+        return tuple
+    return lambda reply: reply
