@@ -12,10 +12,10 @@ help: ## List these targets
 	@echo
 	@echo "  make run SYNCERS=2 SUMMARIZERS=3 API_WORKERS=2 PORT=8080 DATA_DIR=/tmp/leads GROQ=stand-in"
 
-# make passes variables on the command line to the environment. The tether ends the stack when
-# make itself is killed.
+# make passes variables on the command line to the environment. The stack ends when make itself
+# is killed.
 run: install-run ## Run everything: servers, stand-ins for what is not configured, services
-	@exec $(BIN)/python -I -S devstack/tether.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
+	@exec $(BIN)/python -I -S devstack/parent_death.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
 
 # The faults come by themselves: they measure what a loaded machine would blur.
 test: install-dev ## Run all tests, against servers and services started for them

@@ -32,7 +32,7 @@ def main(*, works: Sequence[str], rounds: int, seconds: int, rows: int) -> None:
             measurements = asyncio.run(_measure(bench, works or tuple(WORKS)))
         except NoLoadError as error:
             sys.exit(str(error))
-    RESULTS.write_bytes(orjson.dumps([_told(one) for one in measurements]) + b"\n")
+    RESULTS.write_bytes(orjson.dumps([_describe(one) for one in measurements]) + b"\n")
     Console(width=WIDTH).print(_table(measurements))
 
 
@@ -40,7 +40,7 @@ async def _measure(bench: Bench, works: Sequence[str]) -> list[Measurement]:
     return [one for name in works async for one in WORKS[name](bench)]
 
 
-def _told(one: Measurement) -> dict[str, object]:
+def _describe(one: Measurement) -> dict[str, object]:
     return {
         "work": one.work,
         "limit": one.limit,

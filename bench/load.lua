@@ -1,4 +1,4 @@
--- Asks for the paths of a plan in turn, checks every answer, and tells the round as one line of JSON.
+-- Asks for the paths of a plan in turn, checks every answer, and prints the round as one line of JSON.
 
 local plan
 local number = 0

@@ -90,12 +90,12 @@ def _quoted(value: Any) -> str:
 
 
 def _round(output: str) -> Round:
-    told = [line for line in output.splitlines() if line.startswith("{")]
-    if not told:
+    results = [line for line in output.splitlines() if line.startswith("{")]
+    if not results:
         raise NoLoadError(f"wrk ended early:\n{output}")
-    result = json.loads(told[-1])
+    result = json.loads(results[-1])
     if result["wrong"] or result["errors"] or not result["answers"]:
-        raise NoLoadError(f"Not the answers that were to be measured: {told[-1]}")
+        raise NoLoadError(f"Not the answers that were to be measured: {results[-1]}")
     return Round(
         answers=result["answers"],
         per_second=result["answers"] / result["seconds"],

@@ -12,10 +12,10 @@ import asyncpg
 import httpx
 
 from devstack.console import Console
+from devstack.data_directory import scratch_directory
 from devstack.environment import make_plan, read_environment
 from devstack.free_ports import LOOPBACK, free_port
 from devstack.process import LineSink, ignore_line
-from devstack.scratch import scratch_directory
 from devstack.service import Service, ServiceSpec, module
 from devstack.stack import READY_PATH, run_stack
 from shared.background import background
@@ -58,7 +58,7 @@ class System:
 
 @contextlib.asynccontextmanager
 async def running_system(**environment: str) -> AsyncGenerator[System]:
-    """Run a system of its own for the length of the block, with nobody's limits in force."""
+    """Run a system of its own for the length of the block, without limits."""
     with scratch_directory() as data:
         port = free_port()
         given = {"DATA_DIR": str(data), "PORT": str(port), "RATE_LIMIT": "off"} | environment
@@ -84,7 +84,7 @@ async def running_limit(name: str, *arguments: str) -> AsyncGenerator[str]:
 
 
 async def stored_leads(system: System, count: int) -> list[str]:
-    """Store made-up leads behind the API's back; returns their ids."""
+    """Stores made-up leads without the API; returns their ids."""
     connection = await asyncpg.connect(system.dsn)
     try:
         rows = await connection.fetch(INSERT, count)

@@ -4,22 +4,22 @@ import asyncio
 import signal
 import sys
 
+from devstack import CannotRunError
 from devstack.console import Console
 from devstack.environment import make_plan, read_environment
-from devstack.errors import CannotRunError
 from devstack.stack import run_stack
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """Returns the exit code: 0 when told to stop, 1 when the stack could not run."""
+    """Returns the exit code: 0 after a signal to stop, 1 when the stack could not run."""
     failed = False
     try:
         asyncio.run(run_until_signalled(Console()))
     except* CannotRunError as group:
         failed = True
-        tell(group)
+        print_reasons(group)
     return int(failed)
 
 
@@ -41,13 +41,13 @@ async def run_until_signalled(console: Console) -> None:
         stack.result()
 
 
-def tell(group: BaseExceptionGroup[CannotRunError]) -> None:
+def print_reasons(group: BaseExceptionGroup[CannotRunError]) -> None:
     """Writes the reasons, which come in groups within groups from tasks within tasks."""
     for reason in group.exceptions:
         if isinstance(reason, CannotRunError):
             sys.stderr.write(f"{reason}\n")
         else:
-            tell(reason)
+            print_reasons(reason)
 
 
 if __name__ == "__main__":

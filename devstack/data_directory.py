@@ -2,17 +2,21 @@
 
 import fcntl
 import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from devstack.errors import CannotRunError
-from devstack.secret_files import write_secret
+from devstack import CannotRunError
 
 LOCK_FILE = "lock"
 STACK_FILE = "stack.env"
-CREATED_FOR_ALL_TO_PASS = 0o755
+EVERYONE_PASSES = 0o755
+OWNER_ONLY = 0o600
+SECRET_BYTES = 24
 
 
 class DirectoryInUseError(CannotRunError):
@@ -25,9 +29,9 @@ class NotOurDirectoryError(CannotRunError):
 
 @contextmanager
 def locked(directory: Path) -> Generator[None]:
-    """Holds the directory until left; the kernel lets go of it however the process ends.
+    """Holds the directory until left; the kernel releases it however the process ends.
 
-    Raises DirectoryInUseError, which names the process that has it.
+    A `DirectoryInUseError` names the process that holds it.
     """
     with open_lock(directory) as lock:
         try:
@@ -46,7 +50,7 @@ def locked(directory: Path) -> Generator[None]:
 
 def open_lock(directory: Path) -> TextIO:
     try:
-        directory.mkdir(mode=CREATED_FOR_ALL_TO_PASS, parents=True, exist_ok=True)
+        directory.mkdir(mode=EVERYONE_PASSES, parents=True, exist_ok=True)
         return (directory / LOCK_FILE).open("a+")
     except PermissionError as error:
         raise NotOurDirectoryError(
@@ -55,7 +59,7 @@ def open_lock(directory: Path) -> TextIO:
 
 
 def write_stack_file(directory: Path, environment: Mapping[str, str]) -> Path:
-    """Leaves the services' environment for commands that talk to the running stack."""
+    """Keeps the services' environment, for commands that talk to the running stack."""
     path = directory / STACK_FILE
     lines = (f"{name}={quoted(value)}\n" for name, value in sorted(environment.items()))
     write_secret(path, "".join(lines))
@@ -65,3 +69,35 @@ def write_stack_file(directory: Path, environment: Mapping[str, str]) -> Path:
 def quoted(value: str) -> str:
     """Quotes as python-dotenv reads it."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def kept_secret(path: Path) -> str:
+    """Returns the secret in the file, generated on the first call."""
+    if path.exists():
+        return path.read_text().strip()
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    write_secret(path, secret)
+    return secret
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read; after a crash it has the old text or the new."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=OWNER_ONLY, exist_ok=False)
+    draft.write_text(text)
+    draft.replace(path)
+
+
+@contextmanager
+def scratch_directory() -> Generator[Path]:
+    """A new directory for a test or a measurement, removed with all it holds at the end.
+
+    Under root PostgreSQL runs as the user nobody, which may not enter pytest's directories.
+    """
+    path = Path(tempfile.mkdtemp(prefix="leads-test-"))
+    path.chmod(EVERYONE_PASSES)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

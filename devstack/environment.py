@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from devstack.errors import CannotRunError
+from devstack import CannotRunError
 
 DEFAULT_PORT = 1234
 DEFAULT_DATA = ".data"

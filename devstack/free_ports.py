@@ -1,10 +1,10 @@
-"""Ports on the loopback address that nobody uses."""
+"""Unused ports on the loopback address."""
 
 import random
 import socket
 from collections.abc import Iterator
 
-from devstack.errors import CannotRunError
+from devstack import CannotRunError
 
 LOOPBACK = "127.0.0.1"
 ALL_INTERFACES = "0.0.0.0"

@@ -1,4 +1,4 @@
-"""One child process: its output read line by line, its end awaited, nothing left behind."""
+"""One child process: its output read line by line, its end awaited, and no orphan left."""
 
 import asyncio
 import os
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from devstack.errors import CannotRunError
+from devstack import CannotRunError
 
-TETHER = Path(__file__).with_name("tether.py")
+PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 TAIL_LINES = 40
 CHUNK_BYTES = 65_536
 LONGEST_LINE_BYTES = 1_048_576
@@ -59,7 +59,7 @@ class Process:
     @classmethod
     async def start(cls, name: str, command: Command, *, on_line: LineSink) -> "Process":
         child = await asyncio.create_subprocess_exec(
-            *tethered(command),
+            *ending_with_parent(command),
             env=command.environment,
             cwd=command.directory,
             stdin=asyncio.subprocess.DEVNULL,
@@ -120,11 +120,11 @@ class Process:
             self.on_line(line)
 
 
-def tethered(command: Command) -> tuple[str, ...]:
+def ending_with_parent(command: Command) -> tuple[str, ...]:
     account = command.account
     program, *arguments = command.arguments
     return (
-        *(sys.executable, "-I", "-S", str(TETHER)),
+        *(sys.executable, "-I", "-S", str(PARENT_DEATH)),
         *(str(os.getpid()), str(int(command.orphan_signal))),
         *((str(account.user_id), str(account.group_id)) if account else ("-", "-")),
         shutil.which(program) or program,
@@ -170,4 +170,4 @@ async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
 
 
 def ignore_line(_line: str) -> None:
-    """The sink of those who look at the tail alone."""
+    """The sink of a caller that reads the tail alone."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any, Protocol
 
-from devstack.errors import CannotRunError
+from devstack import CannotRunError
 from devstack.process import ProcessFailedError
 
 MOST_FAST_FAILURES = 5
@@ -116,7 +116,7 @@ async def supervising(
 ) -> AsyncGenerator[Supervisor]:
     """Yields a supervisor and stops all it started at the end, however that comes.
 
-    Raises GaveUpError in an ExceptionGroup.
+    `GaveUpError` comes in an ExceptionGroup.
     """
     async with asyncio.TaskGroup() as group:
         supervisor = Supervisor(group, say=say, pace=pace)
@@ -127,14 +127,14 @@ async def supervising(
 
 
 async def on_all(
-    what: str,
+    verb: str,
     components: Iterable[Component],
     action: Callable[[Component], Coroutine[Any, Any, None]],
     *,
     until: float | None = None,
 ) -> None:
     """Does it to all at once and waits, at most until that time of the monotonic clock."""
-    tasks = [asyncio.create_task(action(one), name=f"{what} {one.name}") for one in components]
+    tasks = [asyncio.create_task(action(one), name=f"{verb} {one.name}") for one in components]
     if tasks:
         timeout = None if until is None else max(0, until - time.monotonic())
         await asyncio.wait(tasks, timeout=timeout)

@@ -10,9 +10,9 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
-from devstack.postgres import EmbeddedPostgres
-from devstack.scratch import scratch_directory
-from devstack.valkey import EmbeddedValkey
+from devstack.data_directory import scratch_directory
+from devstack.servers.postgres import EmbeddedPostgres
+from devstack.servers.valkey import EmbeddedValkey
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 
-from devstack.scratch import scratch_directory
+from devstack.data_directory import scratch_directory
 from services.api.openapi.accounts import EXAMPLE_CREDENTIALS
 from tests.support.contract import check_response
 from tests.support.stack import Stack, running_stack

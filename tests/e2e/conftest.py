@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from devstack.scratch import scratch_directory
+from devstack.data_directory import scratch_directory
 from shared.settings import PostgresSettings
 from shared.storage.pool import Database, open_database
 from tests.support.api_client import ApiClient, open_client
@@ -49,7 +49,7 @@ async def client(stack: Stack) -> AsyncGenerator[ApiClient]:
 
 @pytest.fixture
 async def stack_database(stack: Stack) -> AsyncGenerator[Database]:
-    """Open the system's own PostgreSQL, for what the API does not tell."""
+    """Open the system's own PostgreSQL, for what the API does not show."""
     dsn = stack.environment["SUPABASE_CONNECTION_STRING"]
     settings = PostgresSettings.model_validate({"supabase_connection_string": dsn})
     async with open_database(settings) as opened:

@@ -26,12 +26,12 @@ Send = Callable[[], Awaitable[Answer]]
 
 
 async def insist(send: Send) -> Answer:
-    """Send until it is answered, as a client does that was told nothing or to come back."""
+    """Send until it is answered, as a client does after no answer, or one that says to retry."""
 
     async def accepted() -> Answer | None:
         try:
             answer = await send()
-        except aiohttp.ClientError:  # nobody there, or gone before the answer
+        except aiohttp.ClientError:  # no listener, or gone before the answer
             return None
         if answer.status == 503:
             return None

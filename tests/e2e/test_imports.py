@@ -19,7 +19,7 @@ STORED = "SELECT count(*), count(DISTINCT email_key) FROM leads.lead WHERE email
 
 
 async def operation_of(client: ApiClient, accepted: Answer) -> dict[str, Any] | None:
-    """Return the operation, or None while nobody can tell of it."""
+    """Return the operation, or None while its status is unavailable."""
     try:
         answer = await client.get(accepted.headers["Location"])
     except aiohttp.ClientError:

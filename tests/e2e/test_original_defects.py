@@ -58,7 +58,7 @@ async def test_of_racing_creates_one_wins(client: ApiClient) -> None:
         *(client.post("/leads", json=rivals[number % 4]) for number in range(RACERS))
     )
     statuses = sorted(answer.status for answer in answers)
-    # The two that share nothing with each other may both win, and then nobody else does.
+    # The two that share nothing with each other may both win, and then no other does.
     assert statuses in ([201] + [409] * 7, [201] * 2 + [409] * 6)
     winners = {answer.json["id"] for answer in answers if answer.status == 201}
     for answer in answers:
@@ -152,7 +152,7 @@ async def test_no_reader_goes_back_in_time(client: ApiClient) -> None:
         for _ in range(5):
             answer = await client.post(f"/leads/{lead['id']}/summary?regenerate=true")
             assert answer.status == 200, answer.body
-            # Whoever asks after the answer sees the change.
+            # A read after the answer sees the change.
             assert (await client.read(lead["externalId"]))["version"] >= answer.json["version"]
         done.set()
 

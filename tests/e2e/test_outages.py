@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from redis.asyncio import Redis
 
-from devstack.postgres import EmbeddedPostgres
-from devstack.scratch import scratch_directory
-from devstack.server import EmbeddedServer
-from devstack.valkey import EmbeddedValkey
+from devstack.data_directory import scratch_directory
+from devstack.servers.postgres import EmbeddedPostgres
+from devstack.servers.server import EmbeddedServer
+from devstack.servers.valkey import EmbeddedValkey
 from tests.e2e.conftest import HASTE
 from tests.support.api_client import Answer, ApiClient, open_client
 from tests.support.builders import lead_body
@@ -125,14 +125,16 @@ async def test_with_postgres_down_creates_are_accepted_and_cached_leads_read(
         assert (await twins.read(operation["leadId"])).items() >= body.items()
 
 
-async def test_redis_down_is_told_in_two_seconds(twins: ApiClient, valkey: EmbeddedValkey) -> None:
+async def test_redis_down_is_answered_in_two_seconds(
+    twins: ApiClient, valkey: EmbeddedValkey
+) -> None:
     lead = await twins.create()
     async with down(valkey):
         await answers_without_redis(twins, lead["id"], lead["externalId"])
     await creates_again(twins)
 
 
-async def test_redis_hanging_is_told_in_two_seconds(
+async def test_redis_hanging_is_answered_in_two_seconds(
     twins: ApiClient, valkey: EmbeddedValkey
 ) -> None:
     lead = await twins.create()
@@ -184,13 +186,13 @@ async def test_supabase_down_is_no_verdict_on_anyone(
     assert await client.log_in()
 
 
-async def test_a_hanging_supabase_is_told_by_the_deadline(stack: Stack, client: ApiClient) -> None:
+async def test_a_hanging_supabase_is_a_503_by_the_deadline(stack: Stack, client: ApiClient) -> None:
     async with stack.paused("supabase_auth"):
         login = asyncio.create_task(
             client.post("/authentication/login", json={"email": "e@example.com", "password": "x"}),
             name="log-in",
         )
-        # Meanwhile whoever is signed in is served.
+        # Meanwhile clients that are signed in are served.
         assert (await soon(client.get("/leads"))).status == 200
         answer = await login
         assert (answer.status, answer.code) == (503, "auth-unavailable")

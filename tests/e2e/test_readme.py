@@ -50,7 +50,7 @@ def code_in(cell: str) -> list[str]:
 async def paste(
     blocks: list[str], stack: Stack, *, directory: Path, instead: dict[str, str]
 ) -> list[str]:
-    """Run blocks in one shell, as who pastes them one after another; returns what each printed.
+    """Run blocks in one shell, one after another; return what each printed.
 
     `instead` holds what is different here from a checkout with `make run` beside it.
     """
@@ -66,9 +66,9 @@ async def paste(
         stderr=subprocess.PIPE,
     )
     async with asyncio.timeout(PATIENCE_SECONDS):
-        told, complaints = await shell.communicate()
-    assert shell.returncode == 0, told + complaints + stack.output[-2_000:].encode()
-    return told.decode().split(PROMPT)
+        output, errors = await shell.communicate()
+    assert shell.returncode == 0, output + errors + stack.output[-2_000:].encode()
+    return output.decode().split(PROMPT)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, as the README does")
@@ -77,13 +77,13 @@ async def test_what_is_to_be_tried_works(stack: Stack, client: ApiClient, tmp_pa
         return len(await client.list_all()) >= 20
 
     await eventually(synchronised)
-    told = await paste(
+    printed = await paste(
         shell_blocks("Try it"),
         stack,
         directory=tmp_path,
         instead={"http://localhost:1234": stack.url, "python3": sys.executable},
     )
-    signed_up, created, read, summarised, listed = map(json.loads, told)
+    signed_up, created, read, summarised, listed = map(json.loads, printed)
     assert signed_up == {"email": "ada@example.com"}
     assert (created["firstName"], created["source"], created["version"]) == ("Grace", "manual", 1)
     assert created["externalId"] in README
@@ -96,7 +96,7 @@ async def test_what_is_to_be_tried_works(stack: Stack, client: ApiClient, tmp_pa
 
 
 async def test_the_operators_commands_work(stack: Stack, tmp_path: Path) -> None:
-    [told] = await paste(
+    [printed] = await paste(
         shell_blocks("Operating it"),
         stack,
         directory=tmp_path,
@@ -105,9 +105,9 @@ async def test_the_operators_commands_work(stack: Stack, tmp_path: Path) -> None
             ".venv/bin/python": sys.executable,
         },
     )
-    assert "postgres version" in told
-    assert re.search(r"fetched +20", told)
-    assert "stream:leads" in told
+    assert "postgres version" in printed
+    assert re.search(r"fetched +20", printed)
+    assert "stream:leads" in printed
     with (stack.data / "leads.csv").open(newline="") as file:
         exported = list(csv.DictReader(file))
     assert len(exported) >= 20

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from typing import Any
 
-from devstack.scratch import scratch_directory
+from devstack.data_directory import scratch_directory
 from shared.settings import PostgresSettings
 from shared.storage.pool import Database, open_database
 from tests.e2e.conftest import HASTE

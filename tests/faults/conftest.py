@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from devstack.scratch import scratch_directory
+from devstack.data_directory import scratch_directory
 from shared.storage.pool import Database
 from tests.faults.database import Tables
 from tests.faults.form import FULL, SEED

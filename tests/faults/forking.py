@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from devstack.tether import request_death_signal
+from devstack.parent_death import request_death_signal
 
 
 def fork(run: Callable[[], None]) -> int:

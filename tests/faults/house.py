@@ -12,9 +12,9 @@ from typing import Protocol
 from yarl import URL
 
 from devstack.free_ports import LOOPBACK, free_ports
-from devstack.postgres import EmbeddedPostgres
+from devstack.servers.postgres import EmbeddedPostgres
+from devstack.servers.valkey import EmbeddedValkey
 from devstack.service import Service, ServiceSpec, module
-from devstack.valkey import EmbeddedValkey
 from shared.storage.migrations import migrate
 from tests.faults.form import scaled
 from tests.support.standin_control import StandInControl

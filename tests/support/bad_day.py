@@ -26,7 +26,7 @@ from tests.support.adversarial import REFUSED_ANSWERS
 MINUTE = timedelta(minutes=1)
 
 # What of a hundred calls goes wrong, and how. Of what is nonsense Groq finds out a part itself,
-# and of those that it turns away it tells a part when to come again.
+# and of those that it refuses, it answers a part with the time to retry at.
 MIX = {"limited": 10, "broken": 5, "hanging": 2, "nonsense": 2, "good": 81}
 RETRY_AFTER = timedelta(seconds=1)
 TAKES = timedelta(milliseconds=100)
@@ -87,7 +87,7 @@ class BadDay:
 
     async def _hang(self, request: web.Request, call: Call) -> None:
         wanted = read_request(await request.json())
-        # Nobody is told what it took: at the worst all that it was allowed.
+        # Its usage is unknown: at the worst all that it was allowed.
         call.tokens = wanted.prompt_tokens + (wanted.token_limit or 0)
         await asyncio.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Made-up leads and events for tests: valid unless told otherwise."""
+"""Made-up leads and events for tests: valid unless a test changes them."""
 
 import itertools
 from typing import Any

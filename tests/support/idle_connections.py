@@ -1,4 +1,4 @@
-"""Connections of a pool to Redis that nobody uses."""
+"""Idle connections of a Redis pool."""
 
 from typing import Any
 

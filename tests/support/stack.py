@@ -23,7 +23,7 @@ STOP = timedelta(seconds=10)  # what the supervisor promises
 BACK = timedelta(seconds=20)
 LONGEST_LINE = 1 << 20
 
-# How each component's command line tells it from the others.
+# The part of each component's command line that no other has.
 COMPONENTS = {
     "api": "services.api",
     "syncer": "services.syncer",
@@ -152,8 +152,8 @@ def traces_of(data: Path) -> set[str]:
     found: set[str] = set()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            if str(data) in told.decode(errors="replace") + str((entry / "cwd").readlink()):
+            written = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            if str(data) in written.decode(errors="replace") + str((entry / "cwd").readlink()):
                 found.add((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
     return found
 

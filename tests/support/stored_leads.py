@@ -1,4 +1,4 @@
-"""Leads that are there already, without anybody having asked for them."""
+"""Leads that are stored already, before a test begins."""
 
 from shared.domain.lead import email_key
 from shared.events.envelope import new_id, now

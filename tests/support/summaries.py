@@ -1,4 +1,4 @@
-"""Summarizer parts for tests: stored leads, requests, and providers that say what they are told."""
+"""Summarizer parts for tests: stored leads, requests, and providers with scripted answers."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -72,7 +72,7 @@ class Says:
 
 
 class Waits(Says):
-    """Answers when `go` is set; `asked` is set once somebody waits."""
+    """Answers when `go` is set; `asked` is set once a caller waits."""
 
     def __init__(self, *answers: str | ProviderError) -> None:
         super().__init__(*answers)

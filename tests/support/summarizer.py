@@ -26,7 +26,7 @@ def summarizer_settings(
     groq: GroqSettings | None = None,
     observability: ObservabilitySettings | None = None,
 ) -> SummarizerSettings:
-    """Return settings for tests: short waits, and the offline provider unless told otherwise."""
+    """Return settings for tests: short waits, and the offline provider by default."""
     return SummarizerSettings(
         postgres=postgres,
         streams=streams,

@@ -20,18 +20,18 @@ def someone(**changes: Any) -> Any:
 
 
 async def kept_in_postgres(database: Database) -> list[str]:
-    """Return the tables that tell of the canary."""
-    telling = "SELECT 1 FROM leads.{} AS kept WHERE kept::text LIKE $1"
+    """Return the tables that hold the canary."""
+    query = "SELECT 1 FROM leads.{} AS kept WHERE kept::text LIKE $1"
     async with database.connection() as connection:
         return [
             table
             for table in TABLES
-            if await connection.fetchrow(telling.format(table), f"%{CANARY}%")
+            if await connection.fetchrow(query.format(table), f"%{CANARY}%")
         ]
 
 
 async def kept_in_redis(redis: Redis) -> list[str]:
-    """Return the keys whose value tells of the canary."""
+    """Return the keys whose value holds the canary."""
     readers: dict[str, Callable[[bytes], Awaitable[Any]]] = {
         "string": redis.get,
         "stream": redis.xrange,

@@ -18,7 +18,7 @@ from devstack.standins.randomuser.nationalities import NATIONALITIES, Nationalit
 from devstack.standins.randomuser.query import NATS, Query
 
 PORTRAITS = "https://randomuser.me/api/portraits"
-# The latest moment in anybody's life, so that the same seed stays the same person.
+# The latest moment in a person's life, so that the same seed stays the same person.
 FROZEN_NOW = datetime(2022, 5, 23, 22, 16, 29, tzinfo=UTC)
 EARLIEST_BIRTH = datetime(1944, 8, 25, tzinfo=UTC)
 LATEST_BIRTH = FROZEN_NOW - timedelta(days=365 * 21)

@@ -43,8 +43,8 @@ def read_query(parameters: Mapping[str, str]) -> Query:
     seed = parameters.get("seed", "")
     gender = parameters.get("gender")
     nats = _nats(parameters.get("nat") or parameters.get("nationality"))
-    if len(seed) == SEED_LENGTH + 2 and (told := _nat_of(seed)) is not None:
-        seed, nats = seed[:SEED_LENGTH], (told,)
+    if len(seed) == SEED_LENGTH + 2 and (nat := _nat_of(seed)) is not None:
+        seed, nats = seed[:SEED_LENGTH], (nat,)
     return Query(
         results=_within(parameters.get("results"), 1, MAX_RESULTS),
         page=_within(parameters.get("page"), 1, MAX_PAGE),

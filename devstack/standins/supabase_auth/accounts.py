@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from devstack.secret_files import OWNER_ONLY
+from devstack.data_directory import OWNER_ONLY
 from devstack.standins.supabase_auth.errors import AuthError
 
 REFRESH_TOKEN_LENGTH = 12
@@ -71,7 +71,7 @@ class Session:
 
 
 class Accounts:
-    """The store behind the stand-in."""
+    """The stand-in's users, sessions and refresh tokens."""
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=OWNER_ONLY)

@@ -11,7 +11,7 @@ FIRST_VERSION_WITH_CODES = "2024-01-01"
 
 
 class AuthError(Exception):
-    """A request that is refused; `code` is what clients tell one refusal from another by."""
+    """A request that is refused; clients distinguish refusals by their `code`."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

@@ -14,7 +14,7 @@ _BEARER = re.compile(r"[Bb]earer (\S+)")
 
 
 class Gateway:
-    """Tells who calls: an application by its API key, a user by a token."""
+    """Identifies the caller: an application by its API key, a user by a token."""
 
     def __init__(self, keys: ApiKeys, tokens: Tokens) -> None:
         self._keys = keys

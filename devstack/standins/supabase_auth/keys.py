@@ -10,7 +10,7 @@ from typing import Literal
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from devstack.secret_files import write_secret
+from devstack.data_directory import write_secret
 from devstack.standins.supabase_auth.settings import SupabaseAuthSettings
 
 Role = Literal["anon", "service_role"]
@@ -40,7 +40,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The keys that tell which application calls."""
+    """The keys that identify the calling application."""
 
     anon: str
     service: str

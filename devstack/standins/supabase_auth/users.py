@@ -34,7 +34,7 @@ class Users:
         """Returns the user, unconfirmed unless the project confirms by itself.
 
         For an address that is taken, the user returned is a decoy that is stored nowhere, so that
-        the answer does not tell; where the project confirms by itself there is no hiding it.
+        the answer does not reveal it; a project that confirms by itself cannot hide it.
         """
         self._check_sign_up(wanted)
         email = check_email(wanted.email)
@@ -104,7 +104,7 @@ class Users:
         try:
             self._accounts.add(user)
         except sqlite3.IntegrityError as error:
-            # Somebody else signed up with it while the password was hashed.
+            # Another caller signed up with it while the password was hashed.
             raise taken() from error
         return user
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from devstack.free_ports import free_port
-from devstack.valkey import EmbeddedValkey
+from devstack.servers.valkey import EmbeddedValkey
 from services.api.settings import ApiSettings, AuthSettings, HttpSettings, LimitSettings
 from shared.settings import CacheSettings, ObservabilitySettings, PostgresSettings, StreamsSettings
 from tests.support.api import ORIGIN, OpenApi, RunSyncer, running_api

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.scratch import scratch_directory
+from devstack.data_directory import scratch_directory
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from devstack.parent_death import is_alive, watch
 from devstack.process import Account, Command, Process, ProcessFailedError, ignore_line, run_to_end
-from devstack.tether import is_alive, watch
 from tests.support.eventually import eventually
 
 IS_ROOT = os.geteuid() == 0
@@ -24,7 +24,7 @@ DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', fl
 WITH_GRANDCHILD = DEAF.format(
     "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
 )
-# Starts a child as the supervisor does, tells its pid and waits for its own end.
+# Starts a child as the supervisor does, prints its pid and waits for its own end.
 PARENT = """
 import asyncio
 from devstack.process import Command, Process
@@ -87,13 +87,13 @@ async def test_a_command_that_takes_too_long_is_killed() -> None:
         await run_to_end("it", Command(("sleep", "60")), deadline=SHORT)
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root may become somebody else")
+@pytest.mark.skipif(not IS_ROOT, reason="only root may become another user")
 async def test_it_runs_as_the_account_and_no_group_of_ours() -> None:
     account = Account(user_id=65_534, group_id=65_534)
     command = Command(("id",), directory=Path("/"), account=account)
-    told = await run_to_end("id", command, deadline=AMPLE)
-    assert "uid=65534" in told
-    assert "(root)" not in told
+    output = await run_to_end("id", command, deadline=AMPLE)
+    assert "uid=65534" in output
+    assert "(root)" not in output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the others poll, which has its own test")

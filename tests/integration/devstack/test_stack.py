@@ -126,15 +126,15 @@ async def test_from_start_to_sigterm(tree: Path) -> None:
 async def test_what_the_running_stack_leaves_for_other_commands(tree: Path) -> None:
     async with stack_in(tree) as stack:
         await stack.says("Ready after")
-        told = dotenv_values(stack.data / "stack.env")
-    assert str(told["SUPABASE_CONNECTION_STRING"]).startswith("postgresql://postgres:")
-    assert str(told["REDIS_URL"]).startswith("redis://:")
-    assert str(told["SUPABASE_KEY"]).startswith("sb_secret_")
-    assert told["API_KEY"]
-    assert "PATH" not in told
+        output = dotenv_values(stack.data / "stack.env")
+    assert str(output["SUPABASE_CONNECTION_STRING"]).startswith("postgresql://postgres:")
+    assert str(output["REDIS_URL"]).startswith("redis://:")
+    assert str(output["SUPABASE_KEY"]).startswith("sb_secret_")
+    assert output["API_KEY"]
+    assert "PATH" not in output
 
 
-async def test_kill_9_leaves_nothing_behind_and_the_next_run_goes_on(tree: Path) -> None:
+async def test_kill_9_leaves_no_process_and_the_next_run_goes_on(tree: Path) -> None:
     async with stack_in(tree) as first:
         await first.says("Ready after")
         first.process.kill()
@@ -184,13 +184,13 @@ async def test_a_second_stack_on_the_same_data_is_refused(tree: Path) -> None:
     async with stack_in(tree) as first:
         await first.says("Ready after")
         second = await start(tree, data=first.data, port=free_port())
-        told, _ = await second.communicate()
+        output, _ = await second.communicate()
         assert second.returncode == 1
-        assert f"is in use by the stack with pid {first.process.pid}" in told.decode()
+        assert f"is in use by the stack with pid {first.process.pid}" in output.decode()
         assert await answers_ok(first.port, "/health/ready")
 
 
-async def test_a_taken_port_is_told_at_once(tree: Path) -> None:
+async def test_a_taken_port_is_refused_at_once(tree: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with stack_in(tree, port=port) as stack:
@@ -215,7 +215,7 @@ async def test_a_service_that_cannot_start_ends_the_stack(tree: Path) -> None:
         await stack.says("api ended at its start")
 
 
-async def test_a_meaningless_variable_is_told_at_once(tree: Path) -> None:
+async def test_a_meaningless_variable_is_refused_at_once(tree: Path) -> None:
     async with stack_in(tree, SYNCERS="many") as stack:
         assert await stack.ends() == 1
         assert stack.output == "SYNCERS=many: expected a whole number from 1 to 64"
@@ -229,8 +229,8 @@ def processes_with(*texts: str) -> set[int]:
     found: set[int] = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            text = told.replace(b"\0", b" ").decode(errors="replace")
+            output = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            text = output.replace(b"\0", b" ").decode(errors="replace")
             text += str((process / "cwd").readlink())
             if all(wanted in text for wanted in texts) and int(process.name) != os.getpid():
                 found.add(int(process.name))

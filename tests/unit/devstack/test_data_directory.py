@@ -1,4 +1,4 @@
-"""One stack a directory, and the file that tells other commands about it."""
+"""One stack a directory, and the file that describes it to other commands."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which variables make which part real, and what the services are told."""
+"""Which variables make which part real, and what the services get."""
 
 from pathlib import Path
 

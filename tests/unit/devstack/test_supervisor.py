@@ -21,7 +21,7 @@ BRISK = Pace(
 
 
 class Recorded:
-    """A component that writes down what is done to it, and ends when told to by a test."""
+    """A component that records what is done to it, and ends when a test says so."""
 
     def __init__(self, name: str, journal: list[str]) -> None:
         self.name = name

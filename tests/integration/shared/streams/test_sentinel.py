@@ -13,9 +13,9 @@ import redis
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from devstack.binaries import valkey_server
 from devstack.free_ports import free_port
 from devstack.process import Command, Process, ignore_line
+from devstack.servers.binaries import valkey_server
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus

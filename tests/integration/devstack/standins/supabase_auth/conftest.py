@@ -4,7 +4,7 @@ import pytest
 from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import AuthResponse, Session
 
-from tests.integration.standins.conftest import Project
+from tests.integration.devstack.standins.conftest import Project
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse"
 

@@ -12,7 +12,7 @@ from yarl import URL
 from devstack.standins.randomuser import RandomUserSettings, create_app
 from devstack.standins.serving import running
 
-SAMPLE = Path(__file__).parents[2] / "support" / "samples" / "randomuser-20.json"
+SAMPLE = Path(__file__).parents[3] / "support" / "samples" / "randomuser-20.json"
 
 
 @pytest.fixture

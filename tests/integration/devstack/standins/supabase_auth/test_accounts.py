@@ -10,8 +10,8 @@ from joserfc.jwk import KeySet
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
 from devstack.standins.supabase_auth import SupabaseAuthSettings
-from tests.integration.standins.conftest import OpenProject, Project
-from tests.integration.standins.supabase_auth.conftest import (
+from tests.integration.devstack.standins.conftest import OpenProject, Project
+from tests.integration.devstack.standins.supabase_auth.conftest import (
     EMAIL,
     PASSWORD,
     code_of,

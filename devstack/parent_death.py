@@ -1,8 +1,8 @@
 """Replaces itself with a command that ends when the process that started it dies.
 
-Run as a script, `python -I -S tether.py PARENT_PID SIGNAL USER_ID GROUP_ID PROGRAM...`, and not as
-a `preexec_fn`: Python code between fork and exec is unsafe in a process that has threads. `-` for
-the two ids keeps the caller's. Imports nothing late: the new user may not read the interpreter.
+Run as a script: `python -I -S parent_death.py PARENT_PID SIGNAL USER_ID GROUP_ID PROGRAM...`. It is
+no `preexec_fn`, as Python code between fork and exec is unsafe in a process that has threads. `-`
+for the two ids keeps the caller's. Imports nothing late: the new user may not read the interpreter.
 """
 
 import ctypes
@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> None:
     if sys.platform != "linux":
         start_watcher(parent, death_signal)
     if user_id != "-":
-        become(int(user_id), int(group_id))
+        change_user(int(user_id), int(group_id))
     if sys.platform == "linux":
-        # The kernel forgets the request when the user changes, so it comes after become().
+        # The kernel forgets the request when the user changes, so it comes after change_user().
         request_death_signal(death_signal)
         if os.getppid() != parent:  # it died before the kernel was asked
             sys.exit(EXIT_CANNOT_RUN)
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"cannot run {command[0]}: {error.strerror}")
 
 
-def become(user_id: int, group_id: int) -> None:
+def change_user(user_id: int, group_id: int) -> None:
     os.setgroups([])
     os.setgid(group_id)
     os.setuid(user_id)
@@ -48,7 +48,7 @@ def request_death_signal(death_signal: signal.Signals) -> None:
 
 
 def start_watcher(parent: int, death_signal: signal.Signals) -> None:
-    """Leaves a small process behind that does what Linux does by itself, for macOS and the BSDs.
+    """Starts a small process that does what Linux does by itself, for macOS and the BSDs.
 
     Forked twice, so that the command does not find a child it never started.
     """
@@ -57,13 +57,13 @@ def start_watcher(parent: int, death_signal: signal.Signals) -> None:
         os.waitpid(middle, 0)
         return
     if os.fork() == 0:
-        let_go_of_the_pipes()
+        close_pipes()
         watch(parent, command, death_signal)
     os._exit(0)
 
 
-def let_go_of_the_pipes() -> None:
-    """Whoever reads the command's output must see its end when the command ends."""
+def close_pipes() -> None:
+    """A reader of the command's output must see its end when the command ends."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)

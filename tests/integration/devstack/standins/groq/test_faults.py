@@ -12,7 +12,7 @@ from yarl import URL
 
 from devstack.standins.groq import GroqFaults
 from devstack.standins.serving import Control, install
-from tests.integration.standins.groq.conftest import SCHEMA, ask, content, strict
+from tests.integration.devstack.standins.groq.conftest import SCHEMA, ask, content, strict
 
 
 async def control(http: httpx.AsyncClient, url: URL, **faults: object) -> None:
@@ -72,7 +72,7 @@ async def test_tokens_a_minute_are_limited(
     assert caught.value.status_code == 413
 
 
-async def test_says_what_it_is_told(
+async def test_answers_the_text_it_is_given(
     client: groq.AsyncGroq, groq_url: URL, http: httpx.AsyncClient
 ) -> None:
     await control(http, groq_url, answer="{}", answers=["prose", "```json\n{}\n```"])

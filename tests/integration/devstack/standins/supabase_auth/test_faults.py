@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 from supabase_auth.errors import AuthApiError, AuthError, AuthRetryableError
 
-from tests.integration.standins.conftest import Project
-from tests.integration.standins.supabase_auth.conftest import EMAIL, log_in, sign_up
+from tests.integration.devstack.standins.conftest import Project
+from tests.integration.devstack.standins.supabase_auth.conftest import EMAIL, log_in, sign_up
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,13 @@ from supabase_auth.errors import AuthApiError, AuthInvalidJwtError
 from supabase_auth.types import Session
 
 from devstack.standins.supabase_auth import SupabaseAuthSettings
-from tests.integration.standins.conftest import OpenProject, Project
-from tests.integration.standins.supabase_auth.conftest import code_of, log_in, refresh, sign_up
+from tests.integration.devstack.standins.conftest import OpenProject, Project
+from tests.integration.devstack.standins.supabase_auth.conftest import (
+    code_of,
+    log_in,
+    refresh,
+    sign_up,
+)
 
 
 async def test_a_refresh_rotates_the_token(project: Project) -> None:

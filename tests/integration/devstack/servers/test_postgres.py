@@ -11,12 +11,20 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from devstack.binaries import postgres_directory
-from devstack.postgres import EmbeddedPostgres, WrongVersionError, major_version
-from devstack.postgres_home import NoHomeError, everyone_reaches, prepare_home
-from devstack.postgres_lock import ClusterInUseError, clear_stale_lock, processes_in
+from devstack.data_directory import scratch_directory
 from devstack.process import Command, ProcessFailedError, run_to_end
-from devstack.scratch import scratch_directory
+from devstack.servers.binaries import postgres_directory
+from devstack.servers.postgres import (
+    ClusterInUseError,
+    EmbeddedPostgres,
+    NoHomeError,
+    WrongVersionError,
+    clear_stale_lock,
+    everyone_reaches,
+    major_version,
+    prepare_home,
+    processes_in,
+)
 from tests.support.eventually import eventually
 
 IS_ROOT = os.geteuid() == 0
@@ -101,7 +109,7 @@ async def test_a_lock_file_with_a_living_foreign_pid_is_stale(server: EmbeddedPo
 
 async def test_two_servers_on_one_directory_are_refused(server: EmbeddedPostgres) -> None:
     with pytest.raises(ClusterInUseError, match=str(server.pid)):
-        await clear_stale_lock(cluster_of(server), patience=NO_PATIENCE)
+        await clear_stale_lock(cluster_of(server), deadline=NO_PATIENCE)
     assert await value(server, "SELECT 1") == 1
 
 
@@ -157,7 +165,7 @@ async def test_a_taken_port_is_an_error_with_the_servers_own_words(
         await second.start()
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root has to run it as somebody else")
+@pytest.mark.skipif(not IS_ROOT, reason="only root has to run it as another user")
 async def test_root_runs_it_as_nobody(server: EmbeddedPostgres) -> None:
     assert os.stat(f"/proc/{server.pid}").st_uid == 65_534  # noqa: PTH116  /proc does not block
 
@@ -181,7 +189,7 @@ async def test_below_a_closed_directory_the_data_moves(scratch: Path) -> None:
         shutil.rmtree((directory / "elsewhere").resolve())
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root runs binaries as somebody else")
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs binaries as another user")
 async def test_binaries_out_of_reach_are_copied_beside_the_data(scratch: Path) -> None:
     """As in a virtual environment below /root."""
     original = postgres_directory({}).parent.parent

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from yarl import URL
 
-from tests.integration.standins.groq.conftest import (
+from tests.integration.devstack.standins.groq.conftest import (
     LEAD,
     OTHER_MODEL,
     SCHEMA,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from devstack.errors import CannotRunError
+from devstack import CannotRunError
 
 EXECUTABLE = 0o755
 

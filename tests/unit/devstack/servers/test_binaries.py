@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.binaries import (
+from devstack.servers.binaries import (
     BinaryNotFoundError,
     package_directory,
     postgres_directory,
@@ -33,6 +33,6 @@ def test_an_empty_override_is_none() -> None:
     assert valkey_server(empty) == valkey_server({})
 
 
-def test_a_missing_package_is_told_with_the_way_to_install_it() -> None:
+def test_the_error_for_a_missing_package_says_how_to_install_it() -> None:
     with pytest.raises(BinaryNotFoundError, match="no-such-package is not installed"):
         package_directory("no_such_package")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.eventually import eventually
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 DEADLINE_SECONDS = 15
 
 

@@ -1,13 +1,13 @@
-"""A Valkey of one's own, for development and tests, with its data kept between runs."""
+"""An embedded Valkey, for development and tests, with its data kept between runs."""
 
 import asyncio
 from pathlib import Path
 from typing import Literal
 
-from devstack.binaries import executable, valkey_server
+from devstack.data_directory import kept_secret, write_secret
 from devstack.process import Command, LineSink, ignore_line
-from devstack.secret_files import kept_secret, write_secret
-from devstack.server import EmbeddedServer
+from devstack.servers.binaries import executable, valkey_server
+from devstack.servers.server import EmbeddedServer
 
 AppendFsync = Literal["always", "everysec", "no"]
 

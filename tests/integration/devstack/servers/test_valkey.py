@@ -12,10 +12,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from devstack.binaries import BinaryNotFoundError, executable, valkey_server
+from devstack.data_directory import scratch_directory
 from devstack.process import ProcessFailedError
-from devstack.scratch import scratch_directory
-from devstack.valkey import EmbeddedValkey
+from devstack.servers.binaries import BinaryNotFoundError, executable, valkey_server
+from devstack.servers.valkey import EmbeddedValkey
 
 NO_RETRY = Retry(NoBackoff(), 0)
 
