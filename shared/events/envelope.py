@@ -3,11 +3,15 @@
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Generic
 from uuid import UUID
 
 import uuid_utils.compat
+from typing_extensions import TypeVar
 
 from shared.events.data import EventData
+
+Data_co = TypeVar("Data_co", bound=EventData, covariant=True, default=EventData)
 
 
 def new_id() -> UUID:
@@ -22,17 +26,18 @@ def now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One event. `id` stays the same across retry, redelivery and replay.
+class Event(Generic[Data_co]):
+    """One event: `Event[LeadCreated]`, or an `Event` of any type.
 
-    `reply_to` names the stream where the asker waits until `expires`; `attempt` counts
-    from 1; `only_group` and `replay_id` mark entries put back for one consumer group.
-    A replayed event calls no language model unless it comes `with_model`.
+    `id` stays the same across retry, redelivery and replay. `reply_to` names the stream
+    where the asker waits until `expires`; `attempt` counts from 1; `only_group` and
+    `replay_id` mark entries put back for one consumer group. A replayed event
+    calls no language model unless it comes `with_model`.
     """
 
     source: str
     subject: str
-    data: EventData
+    data: Data_co
     id: UUID = field(default_factory=new_id)
     time: datetime = field(default_factory=now)
     correlation_id: str = ""

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -48,11 +48,11 @@ class ImportRequestedHandler:
         self._events = events
         self._part = part
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[ImportRequested]]) -> Sequence[Outcome]:
         """Go on with each import; raises `UnfinishedError` when there is more to do."""
         return [await self._go_on(event) for event in events]
 
-    async def _go_on(self, event: Event) -> Outcome:
+    async def _go_on(self, event: Event[ImportRequested]) -> Outcome:
         record = EventRecord.of(event)
         outcome = await self._imports.find(record)
         if outcome is None:
@@ -63,14 +63,14 @@ class ImportRequestedHandler:
         await self._jobs.forget(event.id)
         return outcome
 
-    async def _work(self, event: Event) -> tuple[OutcomeStatus, dict[str, Any]]:
+    async def _work(self, event: Event[ImportRequested]) -> tuple[OutcomeStatus, dict[str, Any]]:
         """Return the end of the import and its report."""
         give_up = time.monotonic() + self._part.total_seconds()
         progress = await self._jobs.progress(event.id) or ImportProgress()
         await self._files.keep(event.id)
         try:
             # Each time: a file that lost its end meanwhile would pass for one that is done.
-            await check_file(self._files, event.id, sha256=_data(event).sha256)
+            await check_file(self._files, event.id, sha256=event.data.sha256)
             async with contextlib.aclosing(self._steps(event, progress)) as steps:
                 async for step in steps:
                     progress = await self._advance(event, step, after=progress.position)
@@ -81,8 +81,10 @@ class ImportRequestedHandler:
             return OutcomeStatus.FAILED, _told(event, progress) | reason
         return OutcomeStatus.IMPORTED, _told(event, progress)
 
-    def _steps(self, event: Event, progress: ImportProgress) -> AsyncGenerator[Step]:
-        data = _data(event)
+    def _steps(
+        self, event: Event[ImportRequested], progress: ImportProgress
+    ) -> AsyncGenerator[Step]:
+        data = event.data
         rows = read_rows(
             kept_lines(self._files, event.id),
             data.format,
@@ -92,8 +94,8 @@ class ImportRequestedHandler:
         report = ImportReport(**progress.counts)
         return import_rows(rows, self._writer(event), report=report)
 
-    def _writer(self, event: Event) -> WriteRows:
-        data = _data(event)
+    def _writer(self, event: Event[ImportRequested]) -> WriteRows:
+        data = event.data
         if data.dry_run:
             return DryRun(self._imports, data.mode).write
         of = Import(
@@ -105,7 +107,9 @@ class ImportRequestedHandler:
         )
         return RowEvents(self._jobs, self._events, of, patience=self._part).write
 
-    async def _advance(self, event: Event, step: Step, *, after: int) -> ImportProgress:
+    async def _advance(
+        self, event: Event[ImportRequested], step: Step, *, after: int
+    ) -> ImportProgress:
         if step.report.unknown:
             raise UnfinishedError("Rows wait in the stream to be written")
         progress = ImportProgress(step.position, _counts(step.report))
@@ -115,10 +119,10 @@ class ImportRequestedHandler:
         return progress
 
 
-def _told(event: Event, progress: ImportProgress) -> dict[str, Any]:
+def _told(event: Event[ImportRequested], progress: ImportProgress) -> dict[str, Any]:
     """Return what is kept of an import that ends."""
     return {
-        "dryRun": _data(event).dry_run,
+        "dryRun": event.data.dry_run,
         "progress": progress.counts or _counts(ImportReport()),
     }
 
@@ -127,7 +131,3 @@ def _counts(report: ImportReport) -> dict[str, int]:
     counts = asdict(report)
     del counts["unknown"]
     return counts
-
-
-def _data(event: Event) -> ImportRequested:
-    return cast("ImportRequested", event.data)

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import cast
 
 from services.syncer.after_commit import is_news, lead_changed
 from services.syncer.storage.creation import Creation, LeadCreationRepository, new_lead
@@ -25,7 +24,7 @@ class LeadCreatedHandler:
         self._cache = cache
         self._publisher = publisher
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[LeadCreated]]) -> Sequence[Outcome]:
         """Apply the events; also those applied before, whose followers may not have heard."""
         created = await self._leads.create([_creation(event) for event in events])
         made = [
@@ -45,8 +44,8 @@ class LeadCreatedHandler:
         return [one.outcome for one in created]
 
 
-def _creation(event: Event) -> Creation:
-    data = cast("LeadCreated", event.data)
+def _creation(event: Event[LeadCreated]) -> Creation:
+    data = event.data
     return Creation(
         EventRecord.of(event, subject=data.lead_id),
         new_lead(

@@ -1,7 +1,6 @@
 """lead-deleted: delete leads, and forget the persons in cache, events and streams."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from services.syncer.after_commit import is_news, lead_changed
 from services.syncer.storage.deletion import Deleted, Deletion, LeadDeletionRepository
@@ -29,7 +28,7 @@ class LeadDeletedHandler:
         self._publisher = publisher
         self._erasure = erasure
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[LeadDeleted]]) -> Sequence[Outcome]:
         """Apply the events; also those applied before, whose followers may not have heard."""
         ended = await self._leads.delete([_deletion(event) for event in events])
         gone = [
@@ -56,8 +55,8 @@ class LeadDeletedHandler:
         await self._erasure.erase(await self._leads.erased(lead_ids))
 
 
-def _deletion(event: Event) -> Deletion:
-    data = cast("LeadDeleted", event.data)
+def _deletion(event: Event[LeadDeleted]) -> Deletion:
+    data = event.data
     return Deletion(
         event=EventRecord.of(event, subject=data.lead_id),
         lead_id=data.lead_id,

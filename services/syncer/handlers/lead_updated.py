@@ -1,7 +1,6 @@
 """lead-updated: change leads as persons want them, cache them, and tell of it."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from services.syncer.after_commit import Aftermath
 from services.syncer.storage.held_leads import Change
@@ -19,15 +18,15 @@ class LeadUpdatedHandler:
         self._leads = leads
         self._aftermath = aftermath
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[LeadUpdated]]) -> Sequence[Outcome]:
         """Apply the events; also those applied before, whose followers may not have heard."""
         applied = await self._leads.update([_update(event) for event in events])
         await self._aftermath(events, applied)
         return [one.outcome for one in applied]
 
 
-def _update(event: Event) -> Update:
-    data = cast("LeadUpdated", event.data)
+def _update(event: Event[LeadUpdated]) -> Update:
+    data = event.data
     order = ChangeOrder(
         event=EventRecord.of(event, subject=data.lead_id),
         lead_id=data.lead_id,

@@ -1,7 +1,6 @@
 """lead-upserted: change the lead with an externalId or make it, cache it, and tell of it."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from services.syncer.after_commit import Aftermath
 from services.syncer.storage.creation import Creation, new_lead
@@ -21,15 +20,15 @@ class LeadUpsertedHandler:
         self._leads = leads
         self._aftermath = aftermath
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[LeadUpserted]]) -> Sequence[Outcome]:
         """Apply the events; also those applied before, whose followers may not have heard."""
         applied = await self._leads.upsert([_upsert(event) for event in events])
         await self._aftermath(events, applied)
         return [one.outcome for one in applied]
 
 
-def _upsert(event: Event) -> Upsert:
-    data = cast("LeadUpserted", event.data)
+def _upsert(event: Event[LeadUpserted]) -> Upsert:
+    data = event.data
     lead = data.lead.model_copy(update={"external_id": data.external_id})
     creation = Creation(
         EventRecord.of(event, subject=data.lead_id),

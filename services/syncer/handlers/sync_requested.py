@@ -47,12 +47,12 @@ class SyncRequestedHandler:
         self._results = results
         self._timeout = timeout
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[SyncRequested]]) -> Sequence[Outcome]:
         """Run each event's sync; the outcome's body is the report."""
         return [await self._run(event) for event in events]
 
-    async def _run(self, event: Event) -> Outcome:
-        requested_by = _data(event).requested_by
+    async def _run(self, event: Event[SyncRequested]) -> Outcome:
+        requested_by = event.data.requested_by
         if not await self._runs.begin(event.id, requested_by=requested_by):
             return Outcome(OutcomeStatus.SYNCED)
         started = time.monotonic()
@@ -69,7 +69,7 @@ class SyncRequestedHandler:
         status = OutcomeStatus.SYNCED if report.error is None else OutcomeStatus.FAILED
         return Outcome(status, orjson.dumps(asdict(report)))
 
-    async def _sync(self, event: Event) -> SyncReport:
+    async def _sync(self, event: Event[SyncRequested]) -> SyncReport:
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
                 fetched = await self._fetch()
@@ -108,12 +108,6 @@ class SyncRequestedHandler:
             duplicate=len(outcomes) - created,
             unknown=len(event_ids) - len(outcomes),
         )
-
-
-def _data(event: Event) -> SyncRequested:
-    if not isinstance(event.data, SyncRequested):
-        raise TypeError(f"not a sync-requested event: {event.type}")
-    return event.data
 
 
 def _lead_created(run: Event, lead: LeadFields, source: str) -> Event:

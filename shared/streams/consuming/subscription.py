@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 
-Handler = Callable[[Sequence[Event]], Awaitable[Sequence[Outcome]]]
-"""Applies events of one type, in order; gives one outcome for each.
+Handler = Callable[[Sequence[Event[Any]]], Awaitable[Sequence[Outcome]]]
+"""Applies events of one type, which its subscription names, in order; gives one outcome for each.
 
 Raises `UnavailableError` when a dependency is down (the runtime waits and calls again),
 `TransientError` to be called again later, `UnfinishedError` to be called for the rest,

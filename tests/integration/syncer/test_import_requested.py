@@ -35,7 +35,7 @@ PARKED = "SELECT event_id FROM leads.dead_letter"
 Damage = Callable[[Redis, str], Awaitable[Any]]
 
 
-def requested(content: bytes = b"") -> Event:
+def requested(content: bytes = b"") -> Event[ImportRequested]:
     return Event(
         id=row_event_id(new_id(), 0),
         source="tests",
@@ -76,7 +76,7 @@ def handler_of(
     )
 
 
-async def deliver(handler: ImportRequestedHandler, event: Event) -> Outcome | None:
+async def deliver(handler: ImportRequestedHandler, event: Event[ImportRequested]) -> Outcome | None:
     """Deliver the event, and return the import's end if it has come to that."""
     with contextlib.suppress(UnfinishedError):
         [outcome] = await handler([event])
