@@ -70,10 +70,10 @@ class AccountHandlers:
         """POST /authentication/login."""
         credentials = await self._credentials(call, Credentials)
         email = credentials.email
-        await self._limits.count(call, email=email)
+        await self._limits.count_attempt(call, email=email)
         async with _steady_refusals():
             session = await self._accounts.log_in(email, credentials.password.get_secret_value())
-        await self._limits.forgive(email=email)
+        await self._limits.reset_attempts(email=email)
         return _session_response(session)
 
     async def refresh(self, call: Call) -> web.StreamResponse:

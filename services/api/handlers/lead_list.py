@@ -24,7 +24,7 @@ from shared.domain.lead_file import FileFormat
 from shared.events.envelope import now
 from shared.events.lead_fields import TEXT, Cleaned
 from shared.lead_files.writing import csv_header, csv_line
-from shared.storage.lead_export import MOST_WORDS, LeadExport, LeadFilters
+from shared.storage.lead_export import LeadExport, LeadFilters
 
 # GET `/leads/export`: any number of leads in one file.
 
@@ -101,6 +101,7 @@ _FORMS: Mapping[FileFormat, tuple[bytes, Callable[[bytes], bytes]]] = {
 # The parameters of the list of leads and of its export.
 
 LONGEST_TEXT = 100
+MOST_WORDS = 8
 EMAIL_LIKE = "^[^@\\u0000-\\u001f\\u007f-\\u009f]+@[^@\\u0000-\\u001f\\u007f-\\u009f]+$"
 
 _timestamp = re.compile(

@@ -157,8 +157,8 @@ class Gateway:
                 call.caller = await self._verifier.verify(authorization)
         limits = self._limits if route.is_limited else None
         # Calls are nearly always leased to this process.
-        if limits is not None and not limits.spend(call, route.access):
-            await limits.admit(call, route.access)
+        if limits is not None and not limits.spend_leased(call, route.access):
+            await limits.spend(call, route.access)
         if route.access is Access.OPERATOR:
             self._check_operator(call.request)
         # Most addresses have no parameters, and then none are looked for.

@@ -10,46 +10,14 @@ from aiohttp import hdrs, web
 
 from services.api.server.routing import Access, Call
 from services.api.settings import LimitSettings, Rate
-from services.api.storage.rate_limits import Limit, RateLimits, Standing
+from services.api.storage.rate_limits import Limit, RateLimits, Usage
 from services.api.web.problems import Problem
 from shared.domain.lead import email_key
 
-# The address of whoever sent a request, also when it came by way of proxies.
-
+POLICY_HEADER = "RateLimit-Policy"
+USAGE_HEADER = "RateLimit"
 # What a provider gives one customer: within it, addresses cost nothing.
 IPV6_CUSTOMER = 64
-
-
-def client_address(request: web.BaseRequest, *, hops: int) -> str:
-    """Return the client's address, or its network where it has a whole one (IPv6).
-
-    `hops` is how many proxies stand before this process. Each adds the address it was called
-    from to the right of X-Forwarded-For; what is further left is the client's own invention.
-    """
-    peer = request.remote or ""
-    if hops == 0:
-        return _network(peer) or peer
-    forwarded = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
-    # Fewer entries than proxies: it came from between them.
-    nearest = forwarded[-hops] if len(forwarded) >= hops else forwarded[0]
-    return _network(nearest.strip()) or _network(peer) or peer
-
-
-def _network(text: str) -> str | None:
-    """Return the address in one spelling, or None for what is none."""
-    try:
-        address = ipaddress.ip_address(text.removeprefix("[").partition("]")[0].partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, IPV6_CUSTOMER), strict=False))
-
-
-POLICY_HEADER = "RateLimit-Policy"
-STANDING_HEADER = "RateLimit"
 
 # Makes what counts against a limit, over the Redis that all processes share.
 Counting: TypeAlias = Callable[[Limit], RateLimits]
@@ -57,7 +25,7 @@ Counting: TypeAlias = Callable[[Limit], RateLimits]
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One limit, and how it is told (draft-ietf-httpapi-ratelimit-headers-10)."""
+    """One limit, and the headers that describe it (draft-ietf-httpapi-ratelimit-headers-10)."""
 
     name: str
     limits: RateLimits
@@ -69,10 +37,10 @@ class Quota:
         policy = f'"{name}";q={rate.calls};w={round(rate.span.total_seconds())}'
         return cls(name, counting(Limit(name, rate.calls, rate.span)), policy)
 
-    def tell(self, call: Call, standing: Standing) -> None:
-        """Have the answer say how its caller stands."""
-        told = f'"{self.name}";r={standing.remaining};t={standing.seconds_left()}'
-        call.limit_headers = ((POLICY_HEADER, self.policy), (STANDING_HEADER, told))
+    def headers(self, usage: Usage) -> tuple[tuple[str, str], ...]:
+        """Return what the answer says of its caller's usage."""
+        value = f'"{self.name}";r={usage.remaining};t={usage.seconds_left()}'
+        return ((POLICY_HEADER, self.policy), (USAGE_HEADER, value))
 
 
 class CallLimits:
@@ -94,22 +62,22 @@ class CallLimits:
             hops=settings.forwarded_hops,
         )
 
-    def spend(self, call: Call, access: Access) -> bool:
-        """Count a call; False when only `admit` can tell whether it is allowed."""
+    def spend_leased(self, call: Call, access: Access) -> bool:
+        """Count a call; False when the caller has no lease left and `spend` has to ask Redis."""
         quota, caller = self._caller(call, access)
-        standing = quota.limits.spend(caller)
-        if standing is None:
+        usage = quota.limits.spend_leased(caller)
+        if usage is None:
             return False
-        quota.tell(call, standing)
+        call.limit_headers = quota.headers(usage)
         return True
 
-    async def admit(self, call: Call, access: Access) -> None:
+    async def spend(self, call: Call, access: Access) -> None:
         """Count a call; raises `Problem` 429."""
         quota, caller = self._caller(call, access)
-        is_allowed, standing = await quota.limits.admit(caller)
-        quota.tell(call, standing)
+        is_allowed, usage = await quota.limits.spend(caller)
+        call.limit_headers = quota.headers(usage)
         if not is_allowed:
-            raise _refusal(standing)
+            raise _refusal(usage)
 
     def _caller(self, call: Call, access: Access) -> tuple[Quota, str]:
         if access is Access.USER:
@@ -130,24 +98,52 @@ class LoginLimits:
         self._addresses = Quota.of(counting, "login-address", settings.login_limit_address)
         self._hops = settings.forwarded_hops
 
-    async def count(self, call: Call, *, email: str) -> None:
+    async def count_attempt(self, call: Call, *, email: str) -> None:
         """Count an attempt; raises `Problem` 429."""
         if not self._is_on:
             return
         address = client_address(call.request, hops=self._hops)
         for quota, caller in ((self._addresses, address), (self._accounts, _account(email))):
-            is_allowed, standing = await quota.limits.admit(caller)
+            is_allowed, usage = await quota.limits.spend(caller)
             if not is_allowed:
-                raise _refusal(standing)
+                raise _refusal(usage)
 
-    async def forgive(self, *, email: str) -> None:
-        """Forget the attempts on an account whose owner has logged in."""
+    async def reset_attempts(self, *, email: str) -> None:
+        """Give an account whose owner has logged in all its attempts again."""
         if self._is_on:
-            await self._accounts.limits.forget(_account(email))
+            await self._accounts.limits.reset(_account(email))
 
 
-def _refusal(standing: Standing) -> Problem:
-    wait = standing.seconds_left()
+def client_address(request: web.BaseRequest, *, hops: int) -> str:
+    """Return the client's address, or its network where it has a whole one (IPv6).
+
+    `hops` is how many proxies stand before this process. Each adds the address it was called
+    from to the right of X-Forwarded-For; what is further left is the client's own invention.
+    """
+    peer = request.remote or ""
+    if hops == 0:
+        return _network(peer) or peer
+    forwarded = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
+    # Fewer entries than proxies: it came from between them.
+    nearest = forwarded[-hops] if len(forwarded) >= hops else forwarded[0]
+    return _network(nearest.strip()) or _network(peer) or peer
+
+
+def _network(text: str) -> str | None:
+    """Return the address in one spelling, or None for text that is not an address."""
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").partition("]")[0].partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, IPV6_CUSTOMER), strict=False))
+
+
+def _refusal(usage: Usage) -> Problem:
+    wait = usage.seconds_left()
     return Problem(
         "rate-limited",
         f"Too many requests: try again in {wait} seconds",

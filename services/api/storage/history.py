@@ -10,52 +10,16 @@ from shared.storage.pool import Database
 _NEWEST = Position(datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 
 _EVENTS = """
-    SELECT time AS key, id,
-        row_to_json((SELECT entry FROM (SELECT
-            event.id,
-            event.type,
-            event.source,
-            to_char(event.time, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "time",
-            event.outcome,
-            event.correlation_id AS "correlationId",
-            event.data
-        ) AS entry))::text AS json
+    SELECT time AS key, id, leads.event_json(event) AS json
     FROM leads.event
-    WHERE subject = $1::text AND (time, id) < ($3, $4)
-    ORDER BY time DESC, id DESC
-    LIMIT $2
+    WHERE subject = $1 AND (time, id) < ($3, $4)
+    ORDER BY time DESC, id DESC LIMIT $2
 """
 _SUMMARIES = """
-    SELECT requested_at AS key, id,
-        row_to_json((SELECT entry FROM (SELECT
-            summary.id,
-            summary.lead_id AS "leadId",
-            summary.state,
-            summary.summary,
-            summary.next_action AS "nextAction",
-            summary.lead_version AS "leadVersion",
-            summary.provider,
-            summary.model,
-            summary.prompt_version AS "promptVersion",
-            encode(summary.input_hash, 'hex') AS "inputHash",
-            summary.reused,
-            summary.joined_id AS "joinedId",
-            summary.tokens_in AS "tokensIn",
-            summary.tokens_out AS "tokensOut",
-            summary.attempts,
-            summary.latency_ms AS "latencyMs",
-            summary.reason,
-            summary.detail,
-            summary.requested_by AS "requestedBy",
-            to_char(summary.requested_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "requestedAt",
-            to_char(summary.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "startedAt",
-            to_char(summary.finished_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "finishedAt",
-            to_char(summary.deadline, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "deadline"
-        ) AS entry))::text AS json
-    FROM leads.summary
-    WHERE lead_id = $1::uuid AND (requested_at, id) < ($3, $4)
-    ORDER BY requested_at DESC, id DESC
-    LIMIT $2
+    SELECT requested_at AS key, id, leads.summary_json(request) AS json
+    FROM leads.summary AS request
+    WHERE lead_id = $1 AND (requested_at, id) < ($3, $4)
+    ORDER BY requested_at DESC, id DESC LIMIT $2
 """
 _HAS_BEGUN = """
     SELECT state <> 'queued' OR joined_id IS NOT NULL FROM leads.summary WHERE id = $1

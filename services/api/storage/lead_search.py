@@ -1,22 +1,29 @@
 """Leads page by page: filtered, sorted, and as cheap on page 10,000 as on the first."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from services.api.storage.pages import PageRow, Position, page_rows
-from shared.storage.lead_document import LEAD_JSON
-from shared.storage.lead_export import (
-    CONDITION,
-    EVERYTHING,
-    NEXT_PARAMETER,
-    FilteredLeads,
-    LeadFilters,
-)
+from shared.storage.lead_export import EVERYTHING, FilteredLeads, LeadFilters
 from shared.storage.pool import Database
 
 # Counting reads every lead that there is, in the worst case.
 COUNT_TIMEOUT = timedelta(seconds=30)
+
+# Put together, since an order cannot be a parameter: each has an index of its own. Only the words
+# of `_KEYS` and of this module get into a statement, and the conditions of `FilteredLeads`.
+_PAGE = """
+    SELECT {key} AS key, id, leads.lead_json(lead) AS json FROM leads.lead
+    WHERE {after} ORDER BY {key} {direction}, id {direction} LIMIT $1
+"""
+# The inner query finds and sorts, so that JSON is made of no more than a page.
+_FILTERED_PAGE = """
+    SELECT key, id, leads.lead_json(lead) AS json FROM (
+        SELECT {key} AS key, id, lead FROM leads.lead
+        WHERE {conditions} AND {after} ORDER BY {key} {direction}, id {direction} LIMIT $1
+    ) AS page ORDER BY key {direction}, id {direction}
+"""
+_COUNT = "SELECT count(*) FROM leads.lead WHERE {conditions}"
 
 
 class LeadSort(StrEnum):
@@ -34,51 +41,21 @@ class LeadSort(StrEnum):
         """Whether positions in this order are times; else they are folded names."""
         return self not in (LeadSort.LAST_NAME, LeadSort.LAST_NAME_LAST)
 
-
-@dataclass(frozen=True, slots=True)
-class _Queries:
-    """The queries of one order. Without filters one plan is good for all values."""
-
-    first: str
-    next: str
-    filtered: str
+    @property
+    def is_descending(self) -> bool:
+        """Whether the greatest come first."""
+        return self.startswith("-")
 
 
-def _queries(key: str, key_type: str, *, descending: bool) -> _Queries:
-    direction, behind = ("DESC", "<") if descending else ("ASC", ">")
-    select = f"SELECT {key} AS key, lead.id, {LEAD_JSON} AS json FROM leads.lead"  # noqa: S608 (constants)
-    order = f"ORDER BY {key} {direction}, id {direction} LIMIT"
-    at = NEXT_PARAMETER
-    position = f"""
-        (${at}::{key_type} IS NULL OR ({key}, id) {behind} (${at}, ${at + 1}::uuid))
-    """
-    return _Queries(
-        first=f"{select} {order} $1",
-        next=f"{select} WHERE ({key}, id) {behind} ($2, $3) {order} $1",
-        # The inner query finds and sorts, so that JSON is built of no more than a page.
-        filtered=f"""
-            SELECT key, lead.id, {LEAD_JSON} AS json FROM (
-                SELECT lead.*, {key} AS key FROM leads.lead
-                WHERE {CONDITION} AND {position} {order} ${at + 2}
-            ) AS lead ORDER BY key {direction}, id {direction}
-        """,  # noqa: S608 (constants)
-    )
-
-
-_LAST_NAME = "leads.folded(last_name)"
-_QUERIES = {
-    LeadSort.CREATED: _queries("created_at", "timestamptz", descending=False),
-    LeadSort.CREATED_LAST: _queries("created_at", "timestamptz", descending=True),
-    LeadSort.UPDATED: _queries("updated_at", "timestamptz", descending=False),
-    LeadSort.UPDATED_LAST: _queries("updated_at", "timestamptz", descending=True),
-    LeadSort.LAST_NAME: _queries(_LAST_NAME, "text", descending=False),
-    LeadSort.LAST_NAME_LAST: _queries(_LAST_NAME, "text", descending=True),
+_KEYS = {
+    "createdAt": "created_at",
+    "updatedAt": "updated_at",
+    "lastName": "leads.folded(last_name)",
 }
-_COUNT = f"SELECT count(*) FROM leads.lead WHERE {CONDITION}"  # noqa: S608 (constants)
 
 
 class LeadSearch:
-    """Every method raises `UnavailableError` when PostgreSQL is down."""
+    """Pages and counts of leads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -92,23 +69,30 @@ class LeadSearch:
         filters: LeadFilters = EVERYTHING,
         after: Position | None = None,
     ) -> list[PageRow]:
-        """Return up to `limit` leads behind a position of the same order."""
-        queries = _QUERIES[sort]
+        """Return up to `limit` leads that come after a position of the same order."""
+        values = (limit,) if after is None else (limit, after.key, after.id)
         if filters == EVERYTHING:
+            # One plan is good for all values.
             async with self._database.connection() as connection:
-                rows = (
-                    await connection.fetch(queries.first, limit)
-                    if after is None
-                    else await connection.fetch(queries.next, limit, after.key, after.id)
-                )
-        else:
-            place = (None, None) if after is None else (after.key, after.id)
-            async with self._leads.filtering(filters) as (connection, parameters):
-                rows = await connection.fetch(queries.filtered, *parameters, *place, limit)
-        return page_rows(rows)
+                query = _in_order(_PAGE, sort, is_first=after is None)
+                return page_rows(await connection.fetch(query, *values))
+        async with self._leads.filtering(filters, first_parameter=len(values) + 1) as leads:
+            query = _in_order(
+                _FILTERED_PAGE, sort, is_first=after is None, conditions=leads.conditions
+            )
+            return page_rows(await leads.connection.fetch(query, *values, *leads.parameters))
 
     async def count(self, filters: LeadFilters = EVERYTHING) -> int:
         """Return how many leads there are; costs as much as reading them all."""
-        async with self._leads.filtering(filters) as (connection, parameters):
-            seconds = COUNT_TIMEOUT.total_seconds()
-            return int(await connection.fetchval(_COUNT, *parameters, timeout=seconds))
+        seconds = COUNT_TIMEOUT.total_seconds()
+        async with self._leads.filtering(filters) as leads:
+            query = _COUNT.format(conditions=leads.conditions)
+            return int(await leads.connection.fetchval(query, *leads.parameters, timeout=seconds))
+
+
+def _in_order(query: str, sort: LeadSort, *, is_first: bool, conditions: str = "") -> str:
+    """Return the query of a page in this order; one that is not the first has $2 and $3."""
+    key = _KEYS[sort.removeprefix("-")]
+    direction, beyond = ("DESC", "<") if sort.is_descending else ("ASC", ">")
+    after = "true" if is_first else f"({key}, id) {beyond} ($2, $3)"
+    return query.format(key=key, direction=direction, after=after, conditions=conditions)

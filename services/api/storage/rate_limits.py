@@ -9,27 +9,16 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 
 from redis.asyncio import Redis
 
 from shared.domain.errors import UnavailableError
+from shared.lua import Key, lua_script
 from shared.streams.connection import translated_errors
-from shared.streams.consuming.group import milliseconds
 
-# Callers whose leases a process keeps in mind; the rest ask Redis again.
+# Callers whose leases a process keeps in memory; the rest ask Redis again.
 MOST_KEYS = 20_000
 LEASES_PER_WINDOW = 20
-
-_LEASE = """
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-local granted = math.max(0, math.min(tonumber(ARGV[1]), tonumber(ARGV[2]) - used))
-if granted > 0 then
-  used = redis.call('INCRBY', KEYS[1], granted)
-  if used == granted then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-end
-return {granted, tonumber(ARGV[2]) - used, redis.call('PTTL', KEYS[1])}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +31,11 @@ class Limit:
 
 
 @dataclass(slots=True)
-class Standing:
-    """How a caller stands: calls left in this window, and when (monotonic seconds) it ends."""
+class Usage:
+    """What a caller has left in this window: calls leased to this process, and calls shared.
+
+    The window ends at `ends_at`, in monotonic seconds.
+    """
 
     leased: int
     shared: int
@@ -60,77 +52,95 @@ class Standing:
 
 
 class RateLimits:
-    """The standings of one limit's callers."""
+    """The usage of one limit by its callers."""
 
     def __init__(self, redis: Redis, limit: Limit) -> None:
         self.limit = limit
         self._redis = redis
-        self._lease = redis.register_script(_LEASE)
-        self._size = max(1, limit.calls // LEASES_PER_WINDOW)
-        self._standings: OrderedDict[str, Standing] = OrderedDict()
+        self._lease_size = max(1, limit.calls // LEASES_PER_WINDOW)
+        self._usages: OrderedDict[str, Usage] = OrderedDict()
 
-    def spend(self, caller: str) -> Standing | None:
-        """Count a call against the lease; None when there is none and `admit` has to ask."""
-        standing = self._current(caller)
-        if standing is None or standing.leased == 0:
+    def spend_leased(self, caller: str) -> Usage | None:
+        """Count a call against the lease; None when none is left and `spend` has to ask Redis."""
+        usage = self._current(caller)
+        if usage is None or usage.leased == 0:
             return None
-        standing.leased -= 1
-        return standing
+        usage.leased -= 1
+        return usage
 
-    async def admit(self, caller: str) -> tuple[bool, Standing]:
-        """Count a call; returns whether it is allowed, and how the caller stands after it.
+    async def spend(self, caller: str) -> tuple[bool, Usage]:
+        """Count a call; returns whether it is allowed, and the caller's usage after it.
 
         Without Redis every process counts for itself.
         """
-        spent = self.spend(caller)
-        if spent is not None:
-            return True, spent
-        standing = self._current(caller)
-        if standing is None or standing.shared:
-            standing = await self._renew(caller)
-        if standing.leased == 0:
-            return False, standing
-        standing.leased -= 1
-        return True, standing
+        leased = self.spend_leased(caller)
+        if leased is not None:
+            return True, leased
+        usage = self._current(caller)
+        if usage is None or usage.shared:
+            usage = await self._renew(caller)
+        if usage.leased == 0:
+            return False, usage
+        usage.leased -= 1
+        return True, usage
 
-    async def forget(self, caller: str) -> None:
-        """Give the caller a fresh window."""
-        self._standings.pop(caller, None)
+    async def reset(self, caller: str) -> None:
+        """Give the caller a fresh window, unless Redis is down."""
+        self._usages.pop(caller, None)
         try:
             with translated_errors():
-                await self._redis.delete(self._key(caller))
+                await self._redis.delete(self._counter(caller))
         except UnavailableError:
             return
 
-    async def _renew(self, caller: str) -> Standing:
+    async def _renew(self, caller: str) -> Usage:
         try:
-            fresh = await self._ask(caller)
+            fresh = await self._lease(caller)
         except UnavailableError:
-            fresh = Standing(0, 0, time.monotonic() + self.limit.span.total_seconds())
+            fresh = Usage(0, 0, time.monotonic() + self.limit.span.total_seconds())
             if self._current(caller) is None:
                 fresh.leased = self.limit.calls
         known = self._current(caller)
         if known is not None:
             # Calls that asked at the same time put their leases together.
             fresh.leased += known.leased
-        self._standings[caller] = fresh
-        self._standings.move_to_end(caller)
-        if len(self._standings) > MOST_KEYS:
-            self._standings.popitem(last=False)
+        self._usages[caller] = fresh
+        self._usages.move_to_end(caller)
+        if len(self._usages) > MOST_KEYS:
+            self._usages.popitem(last=False)
         return fresh
 
-    def _current(self, caller: str) -> Standing | None:
-        known = self._standings.get(caller)
+    def _current(self, caller: str) -> Usage | None:
+        known = self._usages.get(caller)
         return known if known is not None and time.monotonic() < known.ends_at else None
 
-    async def _ask(self, caller: str) -> Standing:
+    async def _lease(self, caller: str) -> Usage:
         with translated_errors():
-            answer = await self._lease(
-                keys=[self._key(caller)],
-                args=[self._size, self.limit.calls, milliseconds(self.limit.span)],
+            granted, left, lifetime = await lease_calls(
+                self._redis,
+                counter=self._counter(caller),
+                wanted=self._lease_size,
+                most=self.limit.calls,
+                span=self.limit.span,
             )
-        granted, left, lifetime = cast("tuple[int, int, int]", tuple(answer))
-        return Standing(granted, max(0, left), time.monotonic() + max(lifetime, 1) / 1000)
+        return Usage(granted, max(0, left), time.monotonic() + max(lifetime, 1) / 1000)
 
-    def _key(self, caller: str) -> str:
+    def _counter(self, caller: str) -> str:
         return f"limit:{self.limit.name}:{caller}"
+
+
+@lua_script("""
+local used = tonumber(redis.call('GET', counter) or '0')
+local granted = math.max(0, math.min(wanted, most - used))
+if granted > 0 then
+  used = redis.call('INCRBY', counter, granted)
+  if used == granted then redis.call('PEXPIRE', counter, span) end
+end
+return {granted, most - used, redis.call('PTTL', counter)}
+""")
+def lease_calls(*, counter: Key, wanted: int, most: int, span: timedelta) -> tuple[int, int, int]:
+    """Take up to `wanted` of the `most` calls of a window, which lasts `span` from its first.
+
+    Returns how many were granted, how many are left, and the milliseconds the window still lasts.
+    """
+    raise NotImplementedError

@@ -17,7 +17,7 @@ HUNDRED = Limit("test", 100, timedelta(minutes=1))
 
 async def test_several_processes_share_one_limit(redis: Redis) -> None:
     processes = [RateLimits(redis, HUNDRED) for _ in range(4)]
-    answers = await asyncio.gather(*(processes[number % 4].admit("ada") for number in range(400)))
+    answers = await asyncio.gather(*(processes[number % 4].spend("ada") for number in range(400)))
     allowed = sum(is_allowed for is_allowed, _ in answers)
     assert allowed <= 100
     assert allowed > 80  # at most a lease per process may be lost
@@ -27,7 +27,7 @@ async def test_one_process_reaches_the_limit_exactly_and_says_how_long_to_wait(
     redis: Redis,
 ) -> None:
     limits = RateLimits(redis, HUNDRED)
-    answers = [await limits.admit("ada") for _ in range(101)]
+    answers = [await limits.spend("ada") for _ in range(101)]
     assert [is_allowed for is_allowed, _ in answers] == [True] * 100 + [False]
     standing = answers[-1][1]
     assert standing.remaining == 0
@@ -36,26 +36,26 @@ async def test_one_process_reaches_the_limit_exactly_and_says_how_long_to_wait(
 
 async def test_callers_do_not_share_a_limit(redis: Redis) -> None:
     limits = RateLimits(redis, Limit("test", 1, timedelta(minutes=1)))
-    assert (await limits.admit("ada"))[0]
-    assert (await limits.admit("grace"))[0]
-    assert not (await limits.admit("ada"))[0]
+    assert (await limits.spend("ada"))[0]
+    assert (await limits.spend("grace"))[0]
+    assert not (await limits.spend("ada"))[0]
 
 
 async def test_leased_calls_are_counted_here(redis: Redis) -> None:
     limits = RateLimits(redis, HUNDRED)
-    assert limits.spend("ada") is None
-    await limits.admit("ada")
-    remaining = [standing.remaining for _ in range(4) if (standing := limits.spend("ada"))]
+    assert limits.spend_leased("ada") is None
+    await limits.spend("ada")
+    remaining = [usage.remaining for _ in range(4) if (usage := limits.spend_leased("ada"))]
     assert remaining == [98, 97, 96, 95]
-    assert limits.spend("ada") is None
+    assert limits.spend_leased("ada") is None
 
 
 async def test_a_new_window_is_a_new_start(redis: Redis) -> None:
     limits = RateLimits(redis, Limit("test", 1, timedelta(milliseconds=200)))
-    assert (await limits.admit("ada"))[0]
+    assert (await limits.spend("ada"))[0]
 
     async def allowed() -> bool:
-        return (await limits.admit("ada"))[0]
+        return (await limits.spend("ada"))[0]
 
     assert not await allowed()
     await eventually(allowed)
@@ -63,9 +63,9 @@ async def test_a_new_window_is_a_new_start(redis: Redis) -> None:
 
 async def test_a_caller_can_be_forgiven(redis: Redis) -> None:
     limits = RateLimits(redis, Limit("test", 1, timedelta(minutes=1)))
-    await limits.admit("ada")
-    await limits.forget("ada")
-    assert (await limits.admit("ada"))[0]
+    await limits.spend("ada")
+    await limits.reset("ada")
+    assert (await limits.spend("ada"))[0]
 
 
 @pytest.mark.parametrize("calls", [5])
@@ -73,5 +73,5 @@ async def test_without_redis_a_process_counts_for_itself(calls: int) -> None:
     nowhere = StreamsSettings(redis_url=SecretStr("redis://127.0.0.1:9/0"))
     async with open_redis(nowhere) as redis:
         limits = RateLimits(redis, Limit("test", calls, timedelta(minutes=1)))
-        answers = [(await limits.admit("ada"))[0] for _ in range(calls + 1)]
+        answers = [(await limits.spend("ada"))[0] for _ in range(calls + 1)]
     assert answers == [True] * calls + [False]
