@@ -1,4 +1,4 @@
-"""The guard between a model and everything else: what is no proper answer ends here."""
+"""The check between a model and everything else: an invalid answer goes no further."""
 
 import re
 import unicodedata
@@ -9,14 +9,14 @@ from pydantic_core import PydanticCustomError
 
 from shared.domain.summary import MAX_LENGTH, SummaryText
 
-# Far more than two texts of a proper length take up, however they are escaped.
+# Far more than two texts of a valid length take up, however they are escaped.
 LONGEST_ANSWER = 30_000
 
 # Joiners that some scripts and emoji need, among the invisible characters that are removed.
 _NEEDED = {"\u200c", "\u200d"}
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
-# A lead's facts hold no address to go to, so one in an answer was put there by somebody.
+# A lead's facts hold no link, so one in an answer comes from an injected instruction.
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{1,15}://|\bwww\.|\bjavascript:|\bdata:text", re.IGNORECASE)
 
 
@@ -25,7 +25,7 @@ class InvalidAnswerError(Exception):
 
 
 def _clean(text: str) -> str:
-    """Normalise, turn white space into single spaces, and drop what nobody can see."""
+    """Normalise, turn white space into single spaces, and drop invisible characters."""
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
     visible = "".join(
         character
@@ -35,7 +35,7 @@ def _clean(text: str) -> str:
     return " ".join(visible.split())
 
 
-def _check(text: str) -> str:
+def _checked(text: str) -> str:
     cleaned = _clean(text)
     if not any(character.isalnum() for character in cleaned):
         raise PydanticCustomError("empty", "must not be empty")
@@ -48,7 +48,7 @@ def _check(text: str) -> str:
     return cleaned
 
 
-Text = Annotated[str, AfterValidator(_check)]
+AnswerText = Annotated[str, AfterValidator(_checked)]
 
 
 class Answer(BaseModel):
@@ -56,8 +56,10 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    summary: Text = Field(description="Two to four sentences about the lead.")
-    next_action: Text = Field(description="One sentence: what the salesperson should do next.")
+    summary: AnswerText = Field(description="Two to four sentences about the lead.")
+    next_action: AnswerText = Field(
+        description="One sentence: what the salesperson should do next."
+    )
 
 
 def answer_schema() -> dict[str, Any]:

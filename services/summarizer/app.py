@@ -30,7 +30,7 @@ async def run(
 ) -> None:
     """Run until `stop` is set and everything in flight has ended."""
     name = instance_name(catalog.SUMMARIZER)
-    wiring = open_workers(
+    opening = open_workers(
         context.redis,
         context.subscriptions,
         streams=settings.streams,
@@ -40,7 +40,7 @@ async def run(
         stop=stop,
     )
     async with (
-        wiring as workers,
+        opening as workers,
         serve_health(settings.observability, _checks(context, workers), registry=context.registry),
     ):
         async with asyncio.TaskGroup() as tasks:

@@ -1,7 +1,7 @@
 """Opens what the summarizer needs and joins it: the only place that knows every part."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -9,10 +9,8 @@ from uuid import UUID
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from services.summarizer.breaker import Breaker
-from services.summarizer.cache_writes import CacheLead, open_cache_writes
 from services.summarizer.handlers.lead_changed import LeadChangedHandler
-from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
+from services.summarizer.handlers.summary_requested import CacheLead, SummaryRequestedHandler
 from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import PROMPT_VERSION
 from services.summarizer.providers import Provider
@@ -21,31 +19,34 @@ from services.summarizer.providers.offline import OfflineProvider
 from services.summarizer.settings import SummarizerSettings
 from services.summarizer.storage.budget import DailyQuota, MinuteBudget
 from services.summarizer.storage.records import SummarySource
-from services.summarizer.storage.repository import SummaryRepository, open_summaries
+from services.summarizer.storage.requests import open_requests
+from services.summarizer.storage.results import open_results
 from services.summarizer.sweeper import Sweeper
-from services.summarizer.upstream import Upstream
+from services.summarizer.upstream import ModelCircuit, Upstream
 from services.summarizer.writer import SummaryWriter
-from shared.cache.lead_cache import open_cache
+from shared.batcher import open_batcher
+from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
 from shared.events.lead_events import LeadChanged
 from shared.events.summary_events import SummaryRequested
 from shared.storage.dead_letters import DeadLetterRepository
+from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database, open_database
 from shared.streams.connection import open_redis
 from shared.streams.consuming.subscription import Subscription
-from shared.streams.publisher import Publisher, open_publisher
+from shared.streams.publisher import open_publisher
 from shared.streams.replies import LateReplies
 
-# The group that summarises new leads has a place of its own in their stream, and few at a time:
-# what it does not take is there for requests that somebody waits for.
+# The group that summarises new leads handles few at a time: the rest of the process is left to
+# requests of people.
 AUTO_SUMMARY = "auto-summary"
 AUTO_SUMMARY_CONCURRENCY = 4
 
-BREAKER_FAILURES = 10
-BREAKER_PAUSE = timedelta(seconds=15)
+CIRCUIT_FAILURES = 10
+CIRCUIT_PAUSE = timedelta(seconds=15)
 
-# What storing and telling a summary may take on top of writing it.
-AFTERWORK = timedelta(seconds=30)
+# What storing and announcing a summary may take on top of writing it.
+AFTER_WRITING = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +62,6 @@ class SummarizerContext:
     registry: CollectorRegistry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    settings: SummarizerSettings
-    summaries: SummaryRepository
-    writer: SummaryWriter
-    cache_lead: CacheLead
-    publisher: Publisher
-    replies: LateReplies
-    quota: DailyQuota
-    metrics: SummaryMetrics
-
-
 @contextlib.asynccontextmanager
 async def bootstrap(
     settings: SummarizerSettings, *, provider: Provider | None = None
@@ -84,32 +73,47 @@ async def bootstrap(
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
         open_publisher(redis) as publisher,
         _provider(settings, provider) as chosen,
-        open_summaries(database, _source(settings, chosen)) as summaries,
+        open_requests(database, _source(settings, chosen)) as requests,
+        open_results(database, _source(settings, chosen)) as results,
         open_cache_writes(cache) as cache_lead,
     ):
         registry = CollectorRegistry()
         metrics = SummaryMetrics(registry)
-        breaker = Breaker(failures=BREAKER_FAILURES, pause=BREAKER_PAUSE)
-        metrics.watch(breaker)
-        parts = _Parts(
-            settings=settings,
-            summaries=summaries,
-            writer=SummaryWriter(_upstream(settings, chosen, redis, breaker)),
+        circuit = ModelCircuit(failures=CIRCUIT_FAILURES, pause=CIRCUIT_PAUSE)
+        metrics.watch(circuit)
+        replies = LateReplies(redis)
+        on_summary_requested = SummaryRequestedHandler(
+            requests=requests,
+            results=results,
+            writer=SummaryWriter(_upstream(settings, chosen, redis, circuit)),
             cache_lead=cache_lead,
             publisher=publisher,
-            replies=LateReplies(redis),
+            replies=replies,
             quota=DailyQuota(redis, name="summaries", most=settings.daily_quota),
             metrics=metrics,
+            timeout=settings.summary.summary_deadline,
         )
         yield SummarizerContext(
             database=database,
             redis=redis,
             provider=chosen,
-            subscriptions=tuple(_subscriptions(parts)),
+            subscriptions=tuple(_subscriptions(settings, on_summary_requested)),
             dead_letters=DeadLetterRepository(database),
-            sweeper=Sweeper(summaries, parts.replies),
+            sweeper=Sweeper(results, replies),
             registry=registry,
         )
+
+
+@contextlib.asynccontextmanager
+async def open_cache_writes(cache: LeadCache) -> AsyncGenerator[CacheLead]:
+    """Write leads to the cache for the length of the block; what ends together shares a trip."""
+
+    async def write(documents: Sequence[LeadDocument]) -> Sequence[None]:
+        await cache.put(documents)
+        return [None] * len(documents)
+
+    async with open_batcher(write, name="cache writes") as writes:
+        yield writes.submit
 
 
 @contextlib.asynccontextmanager
@@ -143,7 +147,7 @@ def _source(settings: SummarizerSettings, provider: Provider) -> SummarySource:
 
 
 def _upstream(
-    settings: SummarizerSettings, provider: Provider, redis: Redis, breaker: Breaker
+    settings: SummarizerSettings, provider: Provider, redis: Redis, circuit: ModelCircuit
 ) -> Upstream:
     groq = settings.groq
     calls, tokens = groq.requests_per_minute, groq.tokens_per_minute
@@ -151,7 +155,7 @@ def _upstream(
     name = f"{provider.name}:{provider.model}"
     return Upstream(
         provider,
-        breaker=breaker,
+        circuit=circuit,
         concurrency=settings.summary.summary_concurrency,
         timeout=groq.groq_timeout,
         budget=MinuteBudget(redis, name=name, calls=calls, tokens=tokens) if is_limited else None,
@@ -159,45 +163,33 @@ def _upstream(
     )
 
 
-def _subscriptions(parts: _Parts) -> list[Subscription]:
-    summary = parts.settings.summary
-    deadline = summary.summary_deadline + AFTERWORK
+def _subscriptions(
+    settings: SummarizerSettings, on_summary_requested: SummaryRequestedHandler
+) -> list[Subscription]:
+    summary = settings.summary
+    deadline = summary.summary_deadline + AFTER_WRITING
     subscriptions = [
         Subscription(
             stream=catalog.SUMMARIES,
             group=catalog.SUMMARIZER,
-            handlers={SummaryRequested.type: _handler(parts)},
-            is_settled=parts.summaries.is_settled,
+            handlers={SummaryRequested.type: on_summary_requested},
+            is_settled=on_summary_requested.results.is_settled,
             concurrency=summary.summary_concurrency,
             deadline=deadline,
         )
     ]
     if summary.summary_new_leads:
-        on_lead_changed = LeadChangedHandler(_handler(parts))
         subscriptions.append(
             Subscription(
                 stream=catalog.CHANGES,
                 group=AUTO_SUMMARY,
-                handlers={LeadChanged.type: on_lead_changed},
+                handlers={LeadChanged.type: LeadChangedHandler(on_summary_requested)},
                 is_settled=_never,
                 concurrency=AUTO_SUMMARY_CONCURRENCY,
                 deadline=deadline,
             )
         )
     return subscriptions
-
-
-def _handler(parts: _Parts) -> SummaryRequestedHandler:
-    return SummaryRequestedHandler(
-        parts.summaries,
-        parts.writer,
-        cache_lead=parts.cache_lead,
-        publisher=parts.publisher,
-        replies=parts.replies,
-        quota=parts.quota,
-        metrics=parts.metrics,
-        patience=parts.settings.summary.summary_deadline,
-    )
 
 
 async def _never(_event_id: UUID) -> bool:

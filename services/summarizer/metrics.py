@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.summarizer.breaker import Breaker
-from services.summarizer.storage.records import Finished, Joined
+from services.summarizer.storage.records import SummaryEnd
+from services.summarizer.upstream import ModelCircuit
 from services.summarizer.writer import Written
 from shared.domain.summary import SummaryFailure
 from shared.events.outcome import OutcomeStatus
@@ -39,18 +39,20 @@ class SummaryMetrics:
             registry=registry,
         )
 
-    def watch(self, breaker: Breaker) -> None:
+    def watch(self, circuit: ModelCircuit) -> None:
         """Expose whether calls of the model are turned away."""
         gauge = Gauge(
             "leads_summary_breaker_open",
             "1 while calls of the model are turned away after a run of failures.",
             registry=self._registry,
         )
-        gauge.set_function(lambda: float(breaker.is_open))
+        gauge.set_function(lambda: float(circuit.is_open))
 
-    def count_end(self, end: Joined | Finished) -> None:
+    def count_end(self, end: SummaryEnd) -> None:
         """Count how a request went."""
-        self._requests.labels(_name(end)).inc()
+        status = end.outcome.status
+        is_written = status is OutcomeStatus.SUMMARISED
+        self._requests.labels("written" if is_written else status).inc()
 
     def count_writing(self, written: Written) -> None:
         """Count what writing took, and why it failed if it did."""
@@ -60,11 +62,3 @@ class SummaryMetrics:
         self._seconds.observe(written.latency.total_seconds())
         if isinstance(written.result, SummaryFailure):
             self._failures.labels(written.result.reason).inc()
-
-
-def _name(end: Joined | Finished) -> str:
-    if isinstance(end, Joined):
-        return "joined"
-    if end.outcome.status in {OutcomeStatus.SUMMARISED, OutcomeStatus.REUSED}:
-        return "reused" if end.reused else "written"
-    return end.outcome.status

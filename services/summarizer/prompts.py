@@ -1,7 +1,7 @@
-"""The prompt: what the model is told, in which words, and under which version.
+"""The prompt: what the model gets to see of a lead, in which words, and under which version.
 
-Whoever changes a word here gives `PROMPT_VERSION` a new value, so that summaries made with
-the old words are not used again for leads that have not changed.
+A change of the words needs a new value of `PROMPT_VERSION`, so that summaries made with the old
+ones are not used again for leads that have not changed.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ from datetime import date
 from typing import Literal
 
 import orjson
-
-from services.summarizer.lead_facts import LeadFacts
+from pydantic import BaseModel, ConfigDict
 
 PROMPT_VERSION = "2026-11-24"
 
@@ -49,6 +48,40 @@ Answer with one JSON object that has exactly the keys "summary" and "next_action
 texts of 1 to 500 characters, and with nothing before or after it."""
 
 
+class LeadFacts(BaseModel):
+    """The input of a summary: as little of the person as will do.
+
+    `missing` names what the record lacks (`phone`, `city`, `country`). E-mail, phone numbers
+    and date of birth are there only where the operator wants them to be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_name: str
+    last_name: str
+    city: str | None = None
+    state: str | None = None
+    country: str | None = None
+    status: str
+    source: str
+    created_on: date
+    missing: tuple[str, ...] = ()
+    email: str | None = None
+    phone: str | None = None
+    cell: str | None = None
+    dob: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the full name."""
+        return f"{self.first_name} {self.last_name}"
+
+    @property
+    def place(self) -> str | None:
+        """Return where the lead lives, from small to large."""
+        return ", ".join(filter(None, (self.city, self.state, self.country))) or None
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation with a model."""
@@ -80,7 +113,7 @@ def write_prompt(facts: LeadFacts, *, today: date) -> Prompt:
 
 
 def repair_prompt(prompt: Prompt, *, answer: str, complaint: str) -> Prompt:
-    """Return the prompt that asks again after an answer that was no proper one."""
+    """Return the prompt that asks again after an invalid answer."""
     messages = (
         *prompt.messages,
         Message("assistant", answer[:LONGEST_QUOTE] or "{}"),

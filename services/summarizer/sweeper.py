@@ -1,4 +1,4 @@
-"""Ends requests that outlived their deadline because whoever worked on them died."""
+"""Ends requests that are past their deadline because the process that worked on them died."""
 
 import asyncio
 from datetime import timedelta
@@ -6,7 +6,7 @@ from datetime import timedelta
 import structlog
 
 from services.summarizer.storage.records import failure_body
-from services.summarizer.storage.repository import SummaryRepository
+from services.summarizer.storage.results import SummaryResults
 from shared.domain.errors import TransientError
 from shared.domain.summary import FailureReason, SummaryFailure
 from shared.events.outcome import Outcome, OutcomeStatus
@@ -28,13 +28,13 @@ class Sweeper:
 
     def __init__(
         self,
-        summaries: SummaryRepository,
+        results: SummaryResults,
         replies: LateReplies,
         *,
         every: timedelta = EVERY,
         grace: timedelta = GRACE,
     ) -> None:
-        self._summaries = summaries
+        self._results = results
         self._replies = replies
         self._every = every
         self._grace = grace
@@ -50,7 +50,7 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """End what is late; returns how many requests failed by it."""
-        expired = await self._summaries.expire(EXPIRED, grace=self._grace)
+        expired = await self._results.expire(EXPIRED, grace=self._grace)
         if expired:
             log.warning("summaries.expired", count=len(expired))
         outcome = Outcome(OutcomeStatus.FAILED, failure_body(EXPIRED))

@@ -1,15 +1,16 @@
-"""Every call of the model goes through here: the one place of retries, limits and patience."""
+"""Every call of the model goes through here: the one place of retries, limits and waits."""
 
 import asyncio
+import contextlib
 import random
+import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, Self
 
 import structlog
 
-from services.summarizer.breaker import Breaker
-from services.summarizer.deadline import Deadline
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
 from shared.domain.summary import FailureReason
@@ -22,28 +23,24 @@ FIRST_WAIT = timedelta(milliseconds=500)
 # English has about four characters to a token, other scripts fewer; too many is the safe side.
 CHARACTERS_A_TOKEN = 3
 
+_OUTAGES = {FailureReason.PROVIDER_UNAVAILABLE, FailureReason.TIMEOUT}
 
-class Reservation(Protocol):
-    """A place in the budget, from when on it may be used, and how to say what it took."""
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Measured by the monotonic clock: setting the wall clock does not move it."""
+
+    _at: float
+
+    @classmethod
+    def after(cls, span: timedelta) -> Self:
+        """Return the deadline that lies `span` ahead."""
+        return cls(time.monotonic() + span.total_seconds())
 
     @property
-    def wait(self) -> timedelta: ...
-
-    async def settle(self, tokens: int) -> None: ...
-
-
-class Budget(Protocol):
-    """What all replicas together may ask of the provider per minute."""
-
-    async def reserve(
-        self, *, tokens: int, within: timedelta, background: bool
-    ) -> Reservation | timedelta:
-        """Return a place, or when there will be one if that is not within the given time."""
-        ...
-
-    async def pause(self, span: timedelta) -> None:
-        """Let nobody call for that long: the provider said so."""
-        ...
+    def remaining(self) -> timedelta:
+        """Return the time left, never less than zero."""
+        return timedelta(seconds=max(0.0, self._at - time.monotonic()))
 
 
 @dataclass(slots=True)
@@ -54,10 +51,106 @@ class Usage:
     tokens_in: int = 0
     tokens_out: int = 0
 
-    def add(self, completion: Completion) -> None:
-        """Count what a call took."""
-        self.tokens_in += completion.tokens_in
-        self.tokens_out += completion.tokens_out
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A call in the budget: it may be made after `wait`, and counts as `tokens` until settled."""
+
+    id: str
+    wait: timedelta
+    tokens: int
+
+
+class Budget(Protocol):
+    """What all replicas together may ask of the provider per minute."""
+
+    async def reserve(
+        self, *, tokens: int, within: timedelta, background: bool
+    ) -> Reservation | timedelta:
+        """Return a reservation, or when there will be one if that is not within the given time."""
+        ...
+
+    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """Replace the estimate with what the call took."""
+        ...
+
+    async def pause(self, span: timedelta) -> None:
+        """Let no replica call for that long: the provider said so."""
+        ...
+
+
+class ModelCircuit:
+    """After a run of failures, spares further requests the wait for the next one.
+
+    Opens after `failures` failures in a row; after `pause` one call may try again.
+    """
+
+    def __init__(
+        self, *, failures: int, pause: timedelta, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most = failures
+        self._pause = pause.total_seconds()
+        self._clock = clock
+        self._failures = 0
+        self._answers = 0
+        self._opened_at: float | None = None
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are turned away."""
+        return self._opened_at is not None
+
+    @contextlib.contextmanager
+    def watch(self) -> Generator[None]:
+        """Run one call; raises `ProviderError` with reason `circuit-open` instead of trying it."""
+        probing, answers = self._admit(), self._answers
+        try:
+            yield
+        except ProviderError as error:
+            if error.reason in _OUTAGES:
+                self._count_failure(error.reason, answers_before=answers)
+            elif error.reason is not FailureReason.RATE_LIMITED:
+                self._count_answer()
+            raise
+        else:
+            self._count_answer()
+        finally:
+            if probing:
+                self._probing = False
+
+    def _admit(self) -> bool:
+        """Let a call through, or not; True for the one that probes an open circuit."""
+        if self._opened_at is None:
+            return False
+        left = self._opened_at + self._pause - self._clock()
+        if left > 0 or self._probing:
+            raise ProviderError(
+                "the circuit is open",
+                reason=FailureReason.CIRCUIT_OPEN,
+                detail="The language model is not available at the moment.",
+                retry_after=timedelta(seconds=max(left, 1)),
+            )
+        self._probing = True
+        return True
+
+    def _count_failure(self, reason: FailureReason, *, answers_before: int) -> None:
+        if reason is FailureReason.TIMEOUT and answers_before < self._answers:
+            # Calls that began together time out together, which is a run of them. Where others
+            # were answered meanwhile it is no outage.
+            return
+        self._failures += 1
+        if self._failures >= self._most:
+            if self._opened_at is None:
+                log.warning("model.circuit_opened", failures=self._failures)
+            self._opened_at = self._clock()
+
+    def _count_answer(self) -> None:
+        if self._opened_at is not None:
+            log.info("model.circuit_closed")
+        self._answers += 1
+        self._failures = 0
+        self._opened_at = None
 
 
 class Upstream:
@@ -67,15 +160,15 @@ class Upstream:
         self,
         provider: Provider,
         *,
-        breaker: Breaker,
+        circuit: ModelCircuit,
         concurrency: int,
         timeout: timedelta,
         budget: Budget | None = None,
         most_tokens: int = 0,
     ) -> None:
         self._provider = provider
-        self._breaker = breaker
-        self._places = asyncio.Semaphore(concurrency)
+        self._circuit = circuit
+        self._at_once = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._budget = budget
         self._most_tokens = most_tokens
@@ -87,7 +180,7 @@ class Upstream:
 
         `background` work leaves half of the budget to people who wait.
         """
-        async with self._places:
+        async with self._at_once:
             for attempt in range(1, TRIES + 1):
                 try:
                     return await self._try(prompt, deadline, usage, background=background)
@@ -104,48 +197,52 @@ class Upstream:
     async def _try(
         self, prompt: Prompt, deadline: Deadline, usage: Usage, *, background: bool
     ) -> Completion:
-        place = await self._reserve(prompt, deadline, background=background)
-        with self._breaker.watch():
+        reservation = await self._reserve(prompt, deadline, background=background)
+        with self._circuit.watch():
             usage.calls += 1
             try:
                 completion = await self._provider.complete(
                     prompt, timeout=min(self._timeout, deadline.remaining)
                 )
             except ProviderError as error:
-                await self._heed(error)
+                await self._pause_if_asked(error)
                 raise
-        usage.add(completion)
-        if place is not None:
-            await place.settle(completion.tokens_in + completion.tokens_out)
+        usage.tokens_in += completion.tokens_in
+        usage.tokens_out += completion.tokens_out
+        if self._budget is not None and reservation is not None:
+            await self._budget.settle(
+                reservation, tokens=completion.tokens_in + completion.tokens_out
+            )
         return completion
 
     async def _reserve(
         self, prompt: Prompt, deadline: Deadline, *, background: bool
     ) -> Reservation | None:
+        """Wait until the budget allows a call; background work may wait more than once."""
         if self._budget is None:
             return None
         tokens = prompt.length // CHARACTERS_A_TOKEN + self._most_tokens
         while isinstance(
-            place := await self._budget.reserve(
+            reserved := await self._budget.reserve(
                 tokens=tokens, within=deadline.remaining, background=background
             ),
             timedelta,
         ):
-            if background and place < deadline.remaining:
-                await asyncio.sleep((place + FIRST_WAIT).total_seconds())
+            if background and reserved < deadline.remaining:
+                await asyncio.sleep((reserved + FIRST_WAIT).total_seconds())
                 continue
             raise ProviderError(
                 "the budget is used up",
                 reason=FailureReason.RATE_LIMITED,
                 detail="The service's budget for the language model is used up for the moment.",
-                retry_after=place,
+                retry_after=reserved,
             )
-        if place.wait:
-            await asyncio.sleep(place.wait.total_seconds())
-        return place
+        if reserved.wait:
+            await asyncio.sleep(reserved.wait.total_seconds())
+        return reserved
 
-    async def _heed(self, error: ProviderError) -> None:
-        """Tell all replicas when the provider wants to be left alone."""
+    async def _pause_if_asked(self, error: ProviderError) -> None:
+        """Have all replicas pause when the provider asks for it."""
         if (
             self._budget is not None
             and error.reason is FailureReason.RATE_LIMITED

@@ -9,11 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 
 from services.summarizer.answers import InvalidAnswerError, read_answer
-from services.summarizer.deadline import Deadline
-from services.summarizer.lead_facts import LeadFacts
-from services.summarizer.prompts import Prompt, repair_prompt, write_prompt
+from services.summarizer.prompts import LeadFacts, Prompt, repair_prompt, write_prompt
 from services.summarizer.providers import ProviderError
-from services.summarizer.upstream import Upstream, Usage
+from services.summarizer.upstream import Deadline, Upstream, Usage
 from shared.domain.summary import FailureReason, SummaryFailure, SummaryText
 
 log = structlog.get_logger(__name__)
@@ -21,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What came of it, and what it took."""
+    """A summary, or why there is none, and what the attempt took."""
 
     result: SummaryText | SummaryFailure
     usage: Usage
@@ -33,19 +31,19 @@ def _today() -> date:
 
 
 class SummaryWriter:
-    """Turns facts into a checked summary, or into the reason why there is none."""
+    """Makes a checked summary of facts, or says why there is none."""
 
     def __init__(self, upstream: Upstream, *, today: Callable[[], date] = _today) -> None:
         self._upstream = upstream
         self._today = today
 
     async def write(
-        self, facts: LeadFacts, *, deadline: Deadline, background: bool = False
+        self, facts: LeadFacts, *, within: timedelta, background: bool = False
     ) -> Written:
-        """Return by the deadline; raises `UnavailableError` when the shared budget is down."""
-        usage, started = Usage(), time.monotonic()
+        """Return a result in time; raises `UnavailableError` when the shared budget is down."""
+        usage, started, deadline = Usage(), time.monotonic(), Deadline.after(within)
         try:
-            async with asyncio.timeout(deadline.remaining.total_seconds()):
+            async with asyncio.timeout(within.total_seconds()):
                 prompt = write_prompt(facts, today=self._today())
                 result = await self._ask(prompt, deadline, usage, background=background)
         except TimeoutError:
@@ -75,7 +73,7 @@ class SummaryWriter:
             )
             return read_answer(second.text)
         except InvalidAnswerError as error:
-            log.warning("model.answered_nonsense", problem=str(error))
+            log.warning("model.answer_invalid", problem=str(error))
             return SummaryFailure(
                 FailureReason.INVALID_OUTPUT, "The language model did not give a usable answer."
             )

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any
 
-from services.summarizer.lead_facts import LeadFacts
+from services.summarizer.prompts import LeadFacts
 
 
 def facts(**changes: Any) -> LeadFacts:

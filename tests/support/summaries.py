@@ -12,16 +12,16 @@ import orjson
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from services.summarizer.breaker import Breaker
-from services.summarizer.cache_writes import open_cache_writes
+from services.summarizer.bootstrap import open_cache_writes
 from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
 from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
 from services.summarizer.storage.budget import DailyQuota
 from services.summarizer.storage.records import SummarySource
-from services.summarizer.storage.repository import SummaryRepository, open_summaries
-from services.summarizer.upstream import Upstream
+from services.summarizer.storage.requests import open_requests
+from services.summarizer.storage.results import SummaryResults, open_results
+from services.summarizer.upstream import ModelCircuit, Upstream
 from services.summarizer.writer import SummaryWriter
 from services.syncer.storage.creation import Creation, LeadCreationRepository, NewLead
 from shared.cache.lead_cache import LeadCache, open_cache
@@ -39,7 +39,7 @@ from shared.streams.replies import LateReplies
 from tests.support.builders import lead_created, lead_fields
 
 SOURCE = SummarySource(provider="tests", model="says-hello", prompt_version="1")
-PATIENCE = timedelta(seconds=20)
+TIME_LIMIT = timedelta(seconds=20)
 
 
 def answer(summary: Any = "Hello", next_action: Any = "Say hello back") -> str:
@@ -102,7 +102,7 @@ class Desk:
     """One summarizer process's parts around a provider."""
 
     handle: Handler
-    summaries: SummaryRepository
+    results: SummaryResults
     cache: LeadCache
     replies: LateReplies
     registry: CollectorRegistry
@@ -121,37 +121,37 @@ async def open_desk(
     provider: Provider,
     *,
     quota: int = 0,
-    patience: timedelta = PATIENCE,
+    time_limit: timedelta = TIME_LIMIT,
     source: SummarySource = SOURCE,
 ) -> AsyncGenerator[Desk]:
     """Open the parts of one process; several desks on one database are several replicas."""
     async with (
         open_cache(CacheSettings(), default_url=streams.url) as cache,
         open_publisher(redis) as publisher,
-        open_summaries(database, source) as summaries,
+        open_requests(database, source) as requests,
+        open_results(database, source) as results,
         open_cache_writes(cache) as cache_lead,
     ):
         upstream = Upstream(
             provider,
-            breaker=Breaker(failures=10, pause=timedelta(seconds=15)),
+            circuit=ModelCircuit(failures=10, pause=timedelta(seconds=15)),
             concurrency=500,
             timeout=timedelta(seconds=10),
         )
         replies = LateReplies(redis)
         registry = CollectorRegistry()
         handler = SummaryRequestedHandler(
-            summaries,
-            SummaryWriter(upstream),
+            requests=requests,
+            results=results,
+            writer=SummaryWriter(upstream),
             cache_lead=cache_lead,
             publisher=publisher,
             replies=replies,
             quota=DailyQuota(redis, name="summaries", most=quota),
             metrics=SummaryMetrics(registry),
-            patience=patience,
+            timeout=time_limit,
         )
-        yield Desk(
-            handle=handler, summaries=summaries, cache=cache, replies=replies, registry=registry
-        )
+        yield Desk(handle=handler, results=results, cache=cache, replies=replies, registry=registry)
 
 
 async def stored_lead(database: Database, **changes: Any) -> UUID:

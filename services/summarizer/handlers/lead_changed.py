@@ -1,7 +1,6 @@
-"""lead-changed: write summaries of leads that are new, when nobody waits for them."""
+"""lead-changed: write summaries of leads that are new, in the background."""
 
 from collections.abc import Sequence
-from typing import cast
 from uuid import uuid5
 
 from shared.events.envelope import Event
@@ -14,27 +13,27 @@ REQUESTED_BY = "auto-summary"
 
 
 class LeadChangedHandler:
-    """Has every lead that was created summarised, behind the people who wait for theirs.
+    """Summarises every lead that was created; requests of people go first.
 
-    It follows what was committed and not what was asked for: a lead that was a duplicate
-    never comes by here, and one that does can be read.
+    It follows what was committed and not what was asked for: there is no lead-changed for a
+    duplicate, and the lead of each one can be read.
     """
 
     def __init__(self, summarise: Handler) -> None:
         self._summarise = summarise
 
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    async def __call__(self, events: Sequence[Event[LeadChanged]]) -> Sequence[Outcome]:
         """Apply each event; changes other than a creation are passed over."""
         for event in events:
-            if cast("LeadChanged", event.data).change == "created" and event.replay_id is None:
+            if event.data.change == "created" and event.replay_id is None:
                 await self._summarise([_request(event)])
         return [Outcome(OutcomeStatus.SUMMARISED, answered=False) for _ in events]
 
 
-def _request(event: Event) -> Event:
-    lead_id = cast("LeadChanged", event.data).lead_id
+def _request(event: Event[LeadChanged]) -> Event[SummaryRequested]:
+    lead_id = event.data.lead_id
     return Event(
-        # One per lead, however often its creation is told.
+        # One for each lead, however often its creation is delivered.
         id=uuid5(lead_id, REQUESTED_BY),
         time=event.time,
         source="summarizer",

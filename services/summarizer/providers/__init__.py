@@ -32,7 +32,7 @@ class Provider(Protocol):
 
 
 class ProviderError(Exception):
-    """A call that failed. `detail` is fit for whoever asked, the message for the operator.
+    """A call that failed. `detail` is for the user who asked, the message for the operator.
 
     `passing` says whether another try may help, `retry_after` when it may.
     """

@@ -4,8 +4,7 @@ from datetime import date, timedelta
 
 import orjson
 
-from services.summarizer.lead_facts import LeadFacts
-from services.summarizer.prompts import Prompt
+from services.summarizer.prompts import LeadFacts, Prompt
 from services.summarizer.providers import Completion
 from shared.domain.lead import LeadSource, LeadStatus
 from shared.domain.summary import SummaryText
@@ -19,7 +18,7 @@ _ORIGINS: dict[LeadSource | None, str] = {
     LeadSource.RANDOMUSER: "came in through the scheduled sync with Random User",
     LeadSource.IMPORT: "came in with an import",
 }
-_STANDINGS: dict[LeadStatus | None, str] = {
+_STATUSES: dict[LeadStatus | None, str] = {
     LeadStatus.NEW: "Nobody has been in touch yet.",
     LeadStatus.CONTACTED: "A first contact has been made; whether there is a need is still open.",
     LeadStatus.QUALIFIED: "The need is confirmed, so this one is worth an offer.",
@@ -51,7 +50,7 @@ def _summary(facts: LeadFacts) -> str:
     origin = _ORIGINS.get(_source(facts), f"came in through {facts.source}")
     sentences = [
         f"{facts.name}{place} {origin} on {_day(facts.created_on)}.",
-        _STANDINGS.get(_status(facts), f"Its status is {facts.status}."),
+        _STATUSES.get(_status(facts), f"Its status is {facts.status}."),
     ]
     if facts.missing:
         lacks = _listed([_LACKS.get(name, name) for name in facts.missing])

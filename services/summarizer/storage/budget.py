@@ -4,15 +4,14 @@ Both are kept in the streams' Redis, the minutes by its own clock.
 """
 
 import secrets
-from dataclasses import dataclass
 from datetime import date, timedelta
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
+from services.summarizer.upstream import Reservation
+from shared.lua import Key, load_lua, lua_script
 from shared.streams.connection import translated_errors
-from shared.streams.consuming.group import milliseconds
 
 # A second more than the provider's minute: calls do not take equally long to get there.
 WINDOW = timedelta(seconds=61)
@@ -20,78 +19,61 @@ BACKGROUND_SHARE = 0.5
 
 QUOTA_KEPT = timedelta(days=2)
 
-# A sorted set of calls by the time from which each may be made, some of it yet to come: each
-# call gets the first place after the last one that keeps every window within the limits, so
-# nobody asks twice and the first come are the first served.
-_RESERVE = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local id, tokens, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
-local most_calls, most_tokens = tonumber(ARGV[3]), tonumber(ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
-local at = now + math.max(0, redis.call('PTTL', KEYS[2]))
-local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-if last[2] then at = math.max(at, tonumber(last[2])) end
-if most_calls > 0 then
-  local full = redis.call('ZRANGE', KEYS[1], -most_calls, -most_calls, 'WITHSCORES')
-  if full[2] then at = math.max(at, tonumber(full[2]) + window) end
-end
-if most_tokens > 0 then
-  tokens = math.min(tokens, most_tokens)
-  local room = most_tokens - tokens
-  local taken = redis.call('ZREVRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-  for i = 1, #taken, 2 do
-    room = room - tonumber(string.match(taken[i], ':(%d+)$'))
-    if room < 0 then
-      at = math.max(at, tonumber(taken[i + 1]) + window)
-      break
-    end
-  end
-end
-if at - now > tonumber(ARGV[6]) then return {0, at - now} end
-redis.call('ZADD', KEYS[1], at, id .. ':' .. tokens)
-redis.call('PEXPIRE', KEYS[1], at - now + window)
-return {1, at - now, tokens}
-"""
-_SETTLE = """
-local at = redis.call('ZSCORE', KEYS[1], ARGV[1] .. ':' .. ARGV[2])
+
+@lua_script(load_lua(__file__, "reserve.lua"))
+def _reserve(
+    *,
+    reserved: Key,
+    paused: Key,
+    id: str,  # noqa: A002 (Lua's name)
+    tokens: int,
+    most_calls: int,
+    most_tokens: int,
+    window: timedelta,
+    within: timedelta,
+) -> tuple[int, int, int]:
+    """Reserve a call; returns whether it may be made in time, the wait in ms, and its tokens."""
+    raise NotImplementedError
+
+
+@lua_script("""
+local at = redis.call('ZSCORE', reserved, id .. ':' .. estimate)
 if at then
-  redis.call('ZREM', KEYS[1], ARGV[1] .. ':' .. ARGV[2])
-  redis.call('ZADD', KEYS[1], at, ARGV[1] .. ':' .. ARGV[3])
+  redis.call('ZREM', reserved, id .. ':' .. estimate)
+  redis.call('ZADD', reserved, at, id .. ':' .. tokens)
 end
-"""
-_PAUSE = """
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
-end
-"""
-_TAKE = """
-if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 1 end
-if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+""")
+def _settle(*, reserved: Key, id: str, estimate: str, tokens: str) -> None:  # noqa: A002 (Lua's name)
+    """Replace the tokens of a reservation that has not passed out of the window yet."""
+    raise NotImplementedError
+
+
+@lua_script("""
+if redis.call('PTTL', paused) < span then redis.call('SET', paused, '', 'PX', span) end
+""")
+def _pause(*, paused: Key, span: timedelta) -> None:
+    """Pause for a span, or for longer if that was asked for before."""
+    raise NotImplementedError
+
+
+@lua_script("""
+if redis.call('SISMEMBER', requests, request) == 1 then return 1 end
+if redis.call('SCARD', requests) >= most then return 0 end
+redis.call('SADD', requests, request)
+redis.call('PEXPIRE', requests, kept)
 return 1
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A call's place: it may be made after `wait`."""
-
-    wait: timedelta
-    _key: str
-    _id: str
-    _tokens: int
-    _settle: AsyncScript
-
-    async def settle(self, tokens: int) -> None:
-        """Replace the estimate with what the call took."""
-        with translated_errors():
-            await self._settle(keys=[self._key], args=[self._id, self._tokens, tokens])
+""")
+def _take(*, requests: Key, request: UUID, most: int, kept: timedelta) -> bool:
+    """Count a request unless it is counted; false when there are as many as there may be."""
+    raise NotImplementedError
 
 
 class MinuteBudget:
-    """Calls and tokens per minute; 0 is no limit. Raises `UnavailableError` without Redis."""
+    """Calls and tokens per minute; 0 is no limit.
+
+    First come, first served: each call gets the first time after the last reserved one that keeps
+    every window within the limits.
+    """
 
     def __init__(
         self,
@@ -102,44 +84,60 @@ class MinuteBudget:
         tokens: int,
         window: timedelta = WINDOW,
     ) -> None:
-        self._calls = f"budget:{name}"
+        self._redis = redis
+        self._reserved = f"budget:{name}"
         self._paused = f"budget:{name}:paused"
-        self._limits = [calls, tokens]
+        self._limits = (calls, tokens)
         self._window = window
-        self._reserve = redis.register_script(_RESERVE)
-        self._settle = redis.register_script(_SETTLE)
-        self._pause = redis.register_script(_PAUSE)
 
     async def reserve(
         self, *, tokens: int, within: timedelta, background: bool
-    ) -> Place | timedelta:
-        """Return a place, or after how long there will be one if that is not within the time.
+    ) -> Reservation | timedelta:
+        """Return a reservation, or after how long there will be one if that is not `within`.
 
-        Background calls get a place only now, and only while half of the budget is free.
+        Background calls get one only for now, and only while half of the budget is free.
         """
-        limits: list[int] = self._limits
+        most_calls, most_tokens = self._limits
         if background:
-            limits = [max(1, int(most * BACKGROUND_SHARE)) if most else 0 for most in limits]
+            most_calls, most_tokens = _background_share(most_calls), _background_share(most_tokens)
             within = timedelta(0)
-        place_id = secrets.token_hex(8)
+        reservation_id = secrets.token_hex(8)
         with translated_errors():
-            granted, wait, *taken = await self._reserve(
-                keys=[self._calls, self._paused],
-                args=[place_id, tokens, *limits, milliseconds(self._window), milliseconds(within)],
+            granted, wait, counted = await _reserve(
+                self._redis,
+                reserved=self._reserved,
+                paused=self._paused,
+                id=reservation_id,
+                tokens=tokens,
+                most_calls=most_calls,
+                most_tokens=most_tokens,
+                window=self._window,
+                within=within,
             )
         span = timedelta(milliseconds=wait)
-        if not granted:
-            return span
-        return Place(span, self._calls, place_id, taken[0], self._settle)
+        return Reservation(reservation_id, span, counted) if granted else span
+
+    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """Replace the estimate with what the call took."""
+        with translated_errors():
+            await _settle(
+                self._redis,
+                reserved=self._reserved,
+                id=reservation.id,
+                estimate=str(reservation.tokens),
+                tokens=str(tokens),
+            )
 
     async def pause(self, span: timedelta) -> None:
-        """Give nobody a place for that long."""
+        """Give no replica a reservation before that long."""
         with translated_errors():
-            await self._pause(keys=[self._paused], args=[max(1, milliseconds(span))])
+            await _pause(
+                self._redis, paused=self._paused, span=max(timedelta(milliseconds=1), span)
+            )
 
 
 class DailyQuota:
-    """Requests that a user may make per day; 0 is no limit. Raises `UnavailableError`.
+    """Requests that a user may make per day; 0 is no limit.
 
     Counted by their ids, so that one that is delivered again does not count again.
     """
@@ -148,18 +146,18 @@ class DailyQuota:
         self._redis = redis
         self._name = name
         self._most = most
-        self._take = redis.register_script(_TAKE)
 
     async def take(self, user: str, request: UUID, *, day: date) -> bool:
         """Count a request; False when the user has had the day's share."""
         if self._most == 0:
             return True
-        keys = [self._key(user, day)]
         with translated_errors():
-            return bool(
-                await self._take(
-                    keys=keys, args=[str(request), self._most, milliseconds(QUOTA_KEPT)]
-                )
+            return await _take(
+                self._redis,
+                requests=self._key(user, day),
+                request=request,
+                most=self._most,
+                kept=QUOTA_KEPT,
             )
 
     async def give_back(self, user: str, request: UUID, *, day: date) -> None:
@@ -170,3 +168,7 @@ class DailyQuota:
 
     def _key(self, user: str, day: date) -> str:
         return f"quota:{self._name}:{day}:{user}"
+
+
+def _background_share(most: int) -> int:
+    return max(1, int(most * BACKGROUND_SHARE)) if most else 0

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from services.summarizer.storage.budget import DailyQuota, MinuteBudget, Place
+from services.summarizer.storage.budget import DailyQuota, MinuteBudget
+from services.summarizer.upstream import Reservation
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
 from shared.settings import StreamsSettings
@@ -24,15 +25,15 @@ def budget_of(redis: Redis, *, calls: int = 0, tokens: int = 0) -> MinuteBudget:
 
 async def reserve(
     budget: MinuteBudget, *, tokens: int = 10, within: timedelta = NO_WAIT, background: bool = False
-) -> Place | timedelta:
+) -> Reservation | timedelta:
     return await budget.reserve(tokens=tokens, within=within, background=background)
 
 
 async def test_calls_are_limited_across_replicas(redis: Redis) -> None:
     budgets = [budget_of(redis, calls=5) for _ in range(3)]
-    places = [await reserve(budget) for budget in budgets * 3]
-    granted = [place for place in places if isinstance(place, Place)]
-    refused = [place for place in places if isinstance(place, timedelta)]
+    reserved = [await reserve(budget) for budget in budgets * 3]
+    granted = [one for one in reserved if isinstance(one, Reservation)]
+    refused = [one for one in reserved if isinstance(one, timedelta)]
     assert (len(granted), len(refused)) == (5, 4)
     assert all(NO_WAIT < wait <= WINDOW for wait in refused)
 
@@ -40,16 +41,16 @@ async def test_calls_are_limited_across_replicas(redis: Redis) -> None:
 async def test_tokens_are_limited_and_settled(redis: Redis) -> None:
     budget = budget_of(redis, tokens=100)
     first = await reserve(budget, tokens=80)
-    assert isinstance(first, Place)
+    assert isinstance(first, Reservation)
     assert isinstance(await reserve(budget, tokens=30), timedelta)
-    await first.settle(20)
-    assert isinstance(await reserve(budget, tokens=80), Place)
+    await budget.settle(first, tokens=20)
+    assert isinstance(await reserve(budget, tokens=80), Reservation)
     assert isinstance(await reserve(budget, tokens=1), timedelta)
 
 
 async def test_call_larger_than_the_budget_gets_all_of_it(redis: Redis) -> None:
     budget = budget_of(redis, tokens=100)
-    assert isinstance(await reserve(budget, tokens=1_000), Place)
+    assert isinstance(await reserve(budget, tokens=1_000), Reservation)
     assert isinstance(await reserve(budget, tokens=1), timedelta)
 
 
@@ -58,9 +59,9 @@ async def test_first_come_are_first_served_and_no_window_holds_too_many(redis: R
     started = time.monotonic()
     due: list[float] = []
     for number in range(35):
-        place = await reserve(budgets[number % 2], within=timedelta(seconds=10))
-        assert isinstance(place, Place)
-        due.append(time.monotonic() - started + place.wait.total_seconds())
+        reservation = await reserve(budgets[number % 2], within=timedelta(seconds=10))
+        assert isinstance(reservation, Reservation)
+        due.append(time.monotonic() - started + reservation.wait.total_seconds())
     # Each call may be made a window after the tenth before it: by their own clock, so with
     # some room for the time that asking takes.
     for earlier, later in zip(due, due[10:], strict=False):
@@ -74,26 +75,26 @@ async def test_small_call_does_not_overtake_a_large_one_that_waits(redis: Redis)
     await reserve(budget, tokens=60)
     large = await reserve(budget, tokens=60, within=WINDOW)
     small = await reserve(budget, tokens=10, within=WINDOW)
-    assert isinstance(large, Place)
-    assert isinstance(small, Place)
+    assert isinstance(large, Reservation)
+    assert isinstance(small, Reservation)
     assert small.wait >= large.wait - timedelta(milliseconds=100)
 
 
-async def test_places_come_back_with_time(redis: Redis) -> None:
+async def test_budget_comes_back_with_time(redis: Redis) -> None:
     budget = budget_of(redis, calls=1)
-    assert isinstance(await reserve(budget), Place)
+    assert isinstance(await reserve(budget), Reservation)
     wait = await reserve(budget)
     assert isinstance(wait, timedelta)
     await asyncio.sleep(wait.total_seconds() + 0.02)
-    assert isinstance(await reserve(budget), Place)
+    assert isinstance(await reserve(budget), Reservation)
 
 
 async def test_background_work_leaves_half_to_people(redis: Redis) -> None:
     budget = budget_of(redis, calls=10)
     background = [await reserve(budget, background=True) for _ in range(7)]
-    assert sum(isinstance(place, Place) for place in background) == 5
+    assert sum(isinstance(one, Reservation) for one in background) == 5
     people = [await reserve(budget) for _ in range(7)]
-    assert sum(isinstance(place, Place) for place in people) == 5
+    assert sum(isinstance(one, Reservation) for one in people) == 5
 
 
 async def test_pause_is_for_everybody_and_never_shortened(redis: Redis) -> None:

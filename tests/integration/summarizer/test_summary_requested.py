@@ -139,7 +139,7 @@ async def test_request_that_takes_too_long_fails_by_its_deadline(
     database: Database, desk_of: OpenDesk
 ) -> None:
     lead_id = await stored_lead(database)
-    async with desk_of(Waits(), patience=timedelta(milliseconds=100)) as desk:
+    async with desk_of(Waits(), time_limit=timedelta(milliseconds=100)) as desk:
         assert reason(await desk.ask(requested(lead_id))) == "timeout"
 
 

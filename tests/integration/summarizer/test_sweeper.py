@@ -19,9 +19,7 @@ from tests.support.summaries import Desk, Says, Waits, requested, stored_lead, s
 
 
 def sweeper_of(desk: Desk) -> Sweeper:
-    return Sweeper(
-        desk.summaries, desk.replies, every=timedelta(milliseconds=20), grace=timedelta(0)
-    )
+    return Sweeper(desk.results, desk.replies, every=timedelta(milliseconds=20), grace=timedelta(0))
 
 
 async def pass_deadline(database: Database, *ids: UUID) -> None:

@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from services.summarizer import prompts
-from services.summarizer.lead_facts import LeadFacts
 from services.summarizer.prompts import (
     LONGEST_FACT,
     PROMPT_VERSION,
+    LeadFacts,
     repair_prompt,
     write_prompt,
 )

@@ -1,4 +1,4 @@
-"""Retries, limits and the breaker: in one place, and never past the deadline."""
+"""Retries, limits and the circuit: in one place, and never past the deadline."""
 
 import asyncio
 import time
@@ -9,11 +9,17 @@ from datetime import date, timedelta
 
 import pytest
 
-from services.summarizer.breaker import Breaker
-from services.summarizer.deadline import Deadline
 from services.summarizer.prompts import write_prompt
 from services.summarizer.providers import Provider, ProviderError
-from services.summarizer.upstream import TRIES, Budget, Upstream, Usage
+from services.summarizer.upstream import (
+    TRIES,
+    Budget,
+    Deadline,
+    ModelCircuit,
+    Reservation,
+    Upstream,
+    Usage,
+)
 from shared.domain.summary import FailureReason
 from tests.support.facts import facts
 from tests.support.summaries import Says, Waits, answer, is_down
@@ -34,14 +40,14 @@ def passing(
 def upstream_of(
     provider: Provider,
     *,
-    breaker: Breaker | None = None,
+    circuit: ModelCircuit | None = None,
     concurrency: int = 10,
     budget: Budget | None = None,
     most_tokens: int = 0,
 ) -> Upstream:
     return Upstream(
         provider,
-        breaker=breaker or Breaker(failures=100, pause=PAUSE),
+        circuit=circuit or ModelCircuit(failures=100, pause=PAUSE),
         concurrency=concurrency,
         timeout=timedelta(seconds=5),
         budget=budget,
@@ -84,7 +90,7 @@ async def test_retry_after_is_waited_for() -> None:
     assert wait.total_seconds() <= time.monotonic() - started < 1.5
 
 
-async def test_retry_after_past_the_deadline_is_told_at_once() -> None:
+async def test_retry_after_past_the_deadline_is_returned_at_once() -> None:
     provider = Says(passing(FailureReason.RATE_LIMITED, timedelta(minutes=9)))
     started = time.monotonic()
     with pytest.raises(ProviderError) as caught:
@@ -116,9 +122,9 @@ class Clock:
         return self.now
 
 
-def attempt(breaker: Breaker, error: ProviderError | None = None) -> FailureReason | None:
+def attempt(circuit: ModelCircuit, error: ProviderError | None = None) -> FailureReason | None:
     try:
-        with breaker.watch():
+        with circuit.watch():
             if error is not None:
                 raise error
     except ProviderError as raised:
@@ -126,124 +132,120 @@ def attempt(breaker: Breaker, error: ProviderError | None = None) -> FailureReas
     return None
 
 
-def open_breaker(clock: Callable[[], float]) -> Breaker:
-    breaker = Breaker(failures=3, pause=PAUSE, clock=clock)
+def open_circuit(clock: Callable[[], float]) -> ModelCircuit:
+    circuit = ModelCircuit(failures=3, pause=PAUSE, clock=clock)
     for _ in range(3):
-        attempt(breaker, is_down())
-    assert breaker.is_open
-    return breaker
+        attempt(circuit, is_down())
+    assert circuit.is_open
+    return circuit
 
 
-def test_breaker_opens_on_a_run_of_failures_only() -> None:
-    breaker = Breaker(failures=3, pause=PAUSE)
+def test_circuit_opens_on_a_run_of_failures_only() -> None:
+    circuit = ModelCircuit(failures=3, pause=PAUSE)
     for error in (is_down(), is_down(FailureReason.TIMEOUT), None, is_down(), is_down()):
-        attempt(breaker, error)
-    assert not breaker.is_open
-    attempt(breaker, is_down())
-    assert attempt(breaker) is FailureReason.CIRCUIT_OPEN
+        attempt(circuit, error)
+    assert not circuit.is_open
+    attempt(circuit, is_down())
+    assert attempt(circuit) is FailureReason.CIRCUIT_OPEN
 
 
 @pytest.mark.parametrize("reason", [FailureReason.RATE_LIMITED, FailureReason.PROVIDER_REFUSED])
-def test_breaker_takes_an_answer_for_a_sign_of_life(reason: FailureReason) -> None:
-    breaker = Breaker(failures=3, pause=PAUSE)
+def test_circuit_takes_an_answer_for_a_sign_of_life(reason: FailureReason) -> None:
+    circuit = ModelCircuit(failures=3, pause=PAUSE)
     for _ in range(10):
-        attempt(breaker, is_down(reason))
-    assert not breaker.is_open
+        attempt(circuit, is_down(reason))
+    assert not circuit.is_open
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_breaker_minds_calls_that_hang_together_unless_others_are_answered(
+def test_circuit_opens_for_calls_that_hang_together_unless_others_are_answered(
     *, answered: bool
 ) -> None:
-    breaker = Breaker(failures=3, pause=PAUSE)
+    circuit = ModelCircuit(failures=3, pause=PAUSE)
     with suppress(ProviderError), ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(breaker.watch())
-        attempt(breaker, None if answered else is_down(FailureReason.RATE_LIMITED))
+            stack.enter_context(circuit.watch())
+        attempt(circuit, None if answered else is_down(FailureReason.RATE_LIMITED))
         raise is_down(FailureReason.TIMEOUT)
-    assert breaker.is_open is not answered
+    assert circuit.is_open is not answered
 
 
-def test_breaker_says_when_to_come_back() -> None:
+def test_open_circuit_says_when_to_come_back() -> None:
     clock = Clock()
-    breaker = open_breaker(clock)
+    circuit = open_circuit(clock)
     clock.now = 5
-    with pytest.raises(ProviderError) as caught, breaker.watch():
+    with pytest.raises(ProviderError) as caught, circuit.watch():
         pass
     assert caught.value.retry_after == timedelta(seconds=10)
 
 
-def test_breaker_lets_one_call_find_out() -> None:
+def test_open_circuit_is_probed_by_one_call() -> None:
     clock = Clock()
-    breaker = open_breaker(clock)
+    circuit = open_circuit(clock)
     clock.now = PAUSE.total_seconds()
-    with breaker.watch():
-        assert attempt(breaker) is FailureReason.CIRCUIT_OPEN
-    assert not breaker.is_open
+    with circuit.watch():
+        assert attempt(circuit) is FailureReason.CIRCUIT_OPEN
+    assert not circuit.is_open
 
 
-def test_breaker_stays_open_when_the_call_fails_and_after_one_that_was_broken_off() -> None:
+def test_circuit_stays_open_when_the_probe_fails_or_is_cancelled() -> None:
     clock = Clock()
-    breaker = open_breaker(clock)
+    circuit = open_circuit(clock)
     clock.now = PAUSE.total_seconds()
-    with pytest.raises(asyncio.CancelledError), breaker.watch():
+    with pytest.raises(asyncio.CancelledError), circuit.watch():
         raise asyncio.CancelledError
-    assert attempt(breaker, is_down()) is FailureReason.PROVIDER_UNAVAILABLE
-    assert attempt(breaker) is FailureReason.CIRCUIT_OPEN
+    assert attempt(circuit, is_down()) is FailureReason.PROVIDER_UNAVAILABLE
+    assert attempt(circuit) is FailureReason.CIRCUIT_OPEN
 
 
-async def test_open_breaker_answers_without_a_call() -> None:
+async def test_open_circuit_answers_without_a_call() -> None:
     provider = Says()
-    upstream = upstream_of(provider, breaker=open_breaker(Clock()))
+    upstream = upstream_of(provider, circuit=open_circuit(Clock()))
     with pytest.raises(ProviderError) as caught:
         await complete(upstream)
     assert caught.value.reason is FailureReason.CIRCUIT_OPEN
     assert provider.calls == 0
 
 
-@dataclass
-class Ledger:
-    """A budget that gives places as it is told, and keeps what it is told."""
+AT_ONCE = Reservation("1", timedelta(0), 500)
 
-    places: list["FreePlace | timedelta"]
+
+@dataclass
+class ScriptedBudget:
+    """A budget that answers with what a test gives it, and keeps what it is asked."""
+
+    answers: list[Reservation | timedelta]
     paused: list[timedelta] = field(default_factory=list["timedelta"])
     asked: list[tuple[int, bool]] = field(default_factory=list["tuple[int, bool]"])
+    settled: list[tuple[Reservation, int]] = field(default_factory=list["tuple[Reservation, int]"])
 
     async def reserve(
         self, *, tokens: int, within: timedelta, background: bool
-    ) -> "FreePlace | timedelta":
+    ) -> Reservation | timedelta:
         assert within > timedelta(0)
         self.asked.append((tokens, background))
-        return self.places.pop(0)
+        return self.answers.pop(0)
+
+    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        self.settled.append((reservation, tokens))
 
     async def pause(self, span: timedelta) -> None:
         self.paused.append(span)
 
 
-@dataclass
-class FreePlace:
-    """A place in the budget."""
-
-    wait: timedelta = timedelta(0)
-    settled: list[int] = field(default_factory=list[int])
-
-    async def settle(self, tokens: int) -> None:
-        self.settled.append(tokens)
-
-
-async def test_every_call_has_a_place_in_the_budget_and_is_settled() -> None:
-    place = FreePlace()
-    budget = Ledger([FreePlace(), place])
+async def test_every_call_is_reserved_in_the_budget_and_an_answered_one_settled() -> None:
+    answered = Reservation("2", timedelta(0), 500)
+    budget = ScriptedBudget([AT_ONCE, answered])
     upstream = upstream_of(Says(passing(), answer()), budget=budget, most_tokens=500)
     await complete(upstream)
-    assert place.settled == [120]
+    assert budget.settled == [(answered, 120)]
     assert len(budget.asked) == 2
     assert all(tokens > 500 for tokens, _ in budget.asked)
 
 
 async def test_used_up_budget_is_a_rate_limit_that_says_when_to_come_back() -> None:
     provider = Says()
-    upstream = upstream_of(provider, budget=Ledger([timedelta(seconds=40)]))
+    upstream = upstream_of(provider, budget=ScriptedBudget([timedelta(seconds=40)]))
     with pytest.raises(ProviderError) as caught:
         await complete(upstream)
     assert caught.value.reason is FailureReason.RATE_LIMITED
@@ -253,7 +255,7 @@ async def test_used_up_budget_is_a_rate_limit_that_says_when_to_come_back() -> N
 
 async def test_rate_limit_of_the_provider_is_passed_on_to_all_replicas() -> None:
     wait = timedelta(minutes=5)
-    budget = Ledger([FreePlace()])
+    budget = ScriptedBudget([AT_ONCE])
     upstream = upstream_of(Says(passing(FailureReason.RATE_LIMITED, wait)), budget=budget)
     with pytest.raises(ProviderError):
         await complete(upstream)
@@ -261,7 +263,7 @@ async def test_rate_limit_of_the_provider_is_passed_on_to_all_replicas() -> None
 
 
 async def test_background_work_waits_for_its_turn() -> None:
-    budget = Ledger([timedelta(milliseconds=10), FreePlace()])
+    budget = ScriptedBudget([timedelta(milliseconds=10), AT_ONCE])
     provider = Says()
     upstream = upstream_of(provider, budget=budget)
     deadline = Deadline.after(timedelta(seconds=5))

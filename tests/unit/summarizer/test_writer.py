@@ -4,10 +4,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from services.summarizer.breaker import Breaker
-from services.summarizer.deadline import Deadline
 from services.summarizer.providers import Provider
-from services.summarizer.upstream import Upstream
+from services.summarizer.upstream import ModelCircuit, Upstream
 from services.summarizer.writer import SummaryWriter, Written
 from shared.domain.summary import FailureReason, SummaryFailure, SummaryText
 from tests.support.adversarial import IN_LEAD_FIELDS, REFUSED_ANSWERS
@@ -20,12 +18,12 @@ TODAY = date(2026, 11, 24)
 async def write(provider: Provider, *, within: float = 5, name: str = "Ada") -> Written:
     upstream = Upstream(
         provider,
-        breaker=Breaker(failures=10, pause=timedelta(seconds=15)),
+        circuit=ModelCircuit(failures=10, pause=timedelta(seconds=15)),
         concurrency=10,
         timeout=timedelta(seconds=5),
     )
     return await SummaryWriter(upstream, today=lambda: TODAY).write(
-        facts(first_name=name), deadline=Deadline.after(timedelta(seconds=within))
+        facts(first_name=name), within=timedelta(seconds=within)
     )
 
 
