@@ -1,4 +1,4 @@
-"""A task that lives as long as a block of code."""
+"""Tasks that live as long as a block of code, and loops that wait longer after each failure."""
 
 import asyncio
 import contextlib
@@ -6,33 +6,6 @@ import random
 from collections.abc import AsyncGenerator, Coroutine
 from datetime import timedelta
 from typing import Any
-
-# Waiting longer after each failure, with jitter so that processes do not march in step.
-
-
-class Backoff:
-    """Full jitter between zero and a ceiling that doubles from `first` to `longest`."""
-
-    def __init__(
-        self,
-        *,
-        first: timedelta = timedelta(milliseconds=100),
-        longest: timedelta = timedelta(seconds=2),
-    ) -> None:
-        self._first = first
-        self._longest = longest
-        self._ceiling = first
-
-    def next(self) -> float:
-        """Return how many seconds to wait this time."""
-        ceiling = self._ceiling
-        self._ceiling = min(self._longest, ceiling * 2)
-        return random.uniform(0, ceiling.total_seconds())  # noqa: S311 (jitter, not a secret)
-
-    def reset(self) -> None:
-        """Start again from the shortest wait."""
-        self._ceiling = self._first
-
 
 CANCEL_AGAIN = timedelta(milliseconds=100)
 
@@ -66,3 +39,60 @@ async def end(task: asyncio.Task[None]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=CANCEL_AGAIN.total_seconds())
+
+
+class Backoff:
+    """A loop that waits before every round but the first; leave it on success.
+
+        async for _ in Backoff():
+            try:
+                return await call()
+            except UnavailableError as error:
+                log.warning("not.yet", error=str(error))
+
+    Each wait is between zero and a ceiling that doubles from `first` to `longest`: full jitter,
+    so that processes do not march in step. A wait ends early, and with it the loop, once `stop`
+    is set. With `rounds` the loop ends after that many and the wait that follows the last.
+    """
+
+    def __init__(
+        self,
+        *,
+        first: timedelta = timedelta(milliseconds=100),
+        longest: timedelta = timedelta(seconds=2),
+        stop: asyncio.Event | None = None,
+        rounds: int | None = None,
+    ) -> None:
+        self._ceiling = first
+        self._longest = longest
+        self._stop = stop
+        self._rounds_left = rounds
+        self._is_first = True
+
+    def __aiter__(self) -> "Backoff":
+        return self
+
+    async def __anext__(self) -> None:
+        if not self._is_first:
+            await self._wait()
+        self._is_first = False
+        if self._rounds_left is not None:
+            if not self._rounds_left:
+                raise StopAsyncIteration
+            self._rounds_left -= 1
+
+    async def _wait(self) -> None:
+        seconds = self._ceiling * random.uniform(0, 1)  # noqa: S311 (jitter, not a secret)
+        self._ceiling = min(self._longest, self._ceiling * 2)
+        if self._stop is None:
+            await asyncio.sleep(seconds.total_seconds())
+        elif await wait_for_event(self._stop, within=seconds):
+            raise StopAsyncIteration
+
+
+async def wait_for_event(event: asyncio.Event, *, within: timedelta) -> bool:
+    """Wait until an event is set, but no longer than that; tells whether it is."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within.total_seconds()):
+            await event.wait()
+    return event.is_set()

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from shared.background import background
-from shared.domain.errors import TransientError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,7 +35,7 @@ class Batcher(Generic[Item, Result]):
         return future
 
     async def run(self) -> None:
-        """Send batches, forever. Whoever still waits at the end is cancelled."""
+        """Send batches, forever. Callers that still wait at the end are cancelled."""
         try:
             while True:
                 if not self._waiting:
@@ -50,7 +49,8 @@ class Batcher(Generic[Item, Result]):
     async def _flush(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
-        except TransientError as error:
+            answered = list(zip(batch, results, strict=True))
+        except Exception as error:  # noqa: BLE001 (it is this batch's, and the next one may pass)
             for _, future in batch:
                 if not future.done():  # else its caller has gone
                     future.set_exception(error)
@@ -58,7 +58,7 @@ class Batcher(Generic[Item, Result]):
         except BaseException:
             _cancel(batch)
             raise
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in answered:
             if not future.done():
                 future.set_result(result)
 

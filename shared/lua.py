@@ -24,8 +24,9 @@ All keys of a call must lie in one slot of a Redis Cluster, and a script touches
 import hashlib
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin
 from typing import get_type_hints as type_hints
@@ -54,16 +55,12 @@ class LuaScript(Generic[Parameters, Result]):
         hints = type_hints(declaration, include_extras=True)
         self.__doc__ = declaration.__doc__
         self._decode = _decoder(hints.pop("return"))
-        names = list(inspect.signature(declaration).parameters)
-        self._keys = [name for name in names if _is_key(hints[name])]
-        self._args = [name for name in names if not _is_key(hints[name])]
-        self.text = "\n".join(
-            [
-                *_locals("KEYS", [(name, hints[name]) for name in self._keys]),
-                *_locals("ARGV", [(name, hints[name]) for name in self._args]),
-                lua.strip(),
-            ]
-        )
+        parameters = [(name, hints[name]) for name in inspect.signature(declaration).parameters]
+        keys = [(name, get_args(hint)[0]) for name, hint in parameters if _is_key(hint)]
+        arguments = [(name, hint) for name, hint in parameters if not _is_key(hint)]
+        self._keys = [(name, _encoder(kind)) for name, kind in keys]
+        self._arguments = [(name, _encoder(kind)) for name, kind in arguments]
+        self.text = "\n".join([*_locals("KEYS", keys), *_locals("ARGV", arguments), lua.strip()])
         # Redis names scripts by their SHA-1.
         self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -72,7 +69,7 @@ class LuaScript(Generic[Parameters, Result]):
     ) -> Result:
         """Run the script; the driver's errors come out as they are."""
         values = self._values(*args, **kwargs)
-        execute: Callable[..., Awaitable[Any]] = redis.execute_command  # it has no types
+        execute = cast("Callable[..., Awaitable[Any]]", redis.execute_command)  # it has no types
         try:
             reply = await execute("EVALSHA", self._sha, *values)
         except NoScriptError:
@@ -90,8 +87,8 @@ class LuaScript(Generic[Parameters, Result]):
     def _values(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> list[Any]:
         if args:
             raise TypeError("A script takes its parameters by name")
-        keys = [part for name in self._keys for part in _encode(kwargs[name])]
-        arguments = [part for name in self._args for part in _encode(kwargs[name])]
+        keys = [part for name, encode in self._keys for part in encode(kwargs[name])]
+        arguments = [part for name, encode in self._arguments for part in encode(kwargs[name])]
         return [len(keys), *keys, *arguments]
 
 
@@ -119,13 +116,12 @@ def _is_key(hint: Any) -> bool:
     return _IS_KEY in getattr(hint, "__metadata__", ())
 
 
-def _locals(source: str, hints: Sequence[tuple[str, Any]]) -> list[str]:
+def _locals(source: str, kinds: Sequence[tuple[str, Any]]) -> list[str]:
     """Return Lua that names each place of KEYS or ARGV."""
     lines: list[str] = []
-    for place, (name, hint) in enumerate(hints, start=1):
-        kind = get_args(hint)[0] if _is_key(hint) else hint
+    for place, (name, kind) in enumerate(kinds, start=1):
         if get_origin(kind) is Sequence:
-            if place < len(hints):
+            if place < len(kinds):
                 raise TypeError(f"{name}: only the last of a script's {source} may be a sequence")
             lines.append(f"local {name} = {{}}")
             lines.append(f"for i = {place}, #{source} do {name}[i - {place - 1}] = {source}[i] end")
@@ -138,19 +134,20 @@ def _locals(source: str, hints: Sequence[tuple[str, Any]]) -> list[str]:
     return lines
 
 
-def _encode(value: Any) -> Sequence[str | bytes | int | float]:
-    """Return the place or places that a value takes up in KEYS or ARGV."""
-    match value:
-        case bool():
-            return (int(value),)
-        case timedelta():
-            return (value // timedelta(milliseconds=1),)
-        case UUID():
-            return (str(value),)
-        case str() | bytes() | int() | float():
-            return (value,)
-        case _:
-            return [part for one in value for part in _encode(one)]
+_ENCODINGS: dict[Any, Callable[[Any], str | int]] = {
+    bool: int,
+    timedelta: lambda span: span // timedelta(milliseconds=1),
+    UUID: str,
+}
+
+
+def _encoder(kind: Any) -> Callable[[Any], Iterable[Any]]:
+    """Return what turns a parameter into the place or places it takes up in KEYS or ARGV."""
+    is_sequence = get_origin(kind) is Sequence
+    encode = _ENCODINGS.get(get_args(kind)[0] if is_sequence else kind)
+    if is_sequence:
+        return partial(map, encode) if encode else lambda values: values
+    return (lambda value: (encode(value),)) if encode else lambda value: (value,)
 
 
 def _decoder(result: Any) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ from shared.storage.dead_letters import (
     LetterSelection,
 )
 from shared.storage.pool import Database
-from shared.streams.consuming.retry import add_letters
+from shared.streams.consuming.retry import requeue_letters
 
 PAGE = 200
 
@@ -42,7 +42,7 @@ class DeadLetters:
         retried = hopeless = 0
         async for page in self._pages(selection):
             hopeful = [kept for kept in page if kept.letter.reason != HOPELESS]
-            await add_letters(self._redis, [kept.letter for kept in hopeful])
+            await requeue_letters(self._redis, [kept.letter for kept in hopeful])
             await self.letters.remove(hopeful)
             retried += len(hopeful)
             hopeless += len(page) - len(hopeful)

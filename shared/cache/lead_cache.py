@@ -19,84 +19,11 @@ from redis.asyncio.connection import AbstractConnection
 
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import LivePool, connection_options
-from shared.reset_connections import as_reset_error
+from shared.lua import Keys, lua_script
+from shared.redis_connections import LivePool, connection_options, is_outage, milliseconds
 from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)
-
-# The cache's errors in the domain's terms.
-
-UNAVAILABLE = (OSError, redis.RedisError)
-
-
-@contextlib.contextmanager
-def translated_errors() -> Generator[None]:
-    """Raise `UnavailableError` for whatever goes wrong."""
-    try:
-        with as_reset_error():
-            yield
-    except UNAVAILABLE as error:
-        raise unavailable(error) from error
-
-
-def unavailable(error: Exception) -> UnavailableError:
-    """Return what a driver's error means."""
-    return UnavailableError(f"The cache is unavailable: {error}")
-
-
-# Reading many keys in one round trip: what nearly every request to the API waits for.
-#
-# A tenth of the time of the client's own MGET on a pooled connection: no checkout, one
-# timer for the whole exchange, and keys packed in one go.
-
-Keys = tuple[bytes, ...]
-Values = tuple[bytes | None, ...]
-
-
-class KeyReader:
-    """Reads keys on a connection of its own, opened when first used. One read at a time."""
-
-    def __init__(self, url: str, *, timeout: timedelta) -> None:
-        self._seconds = timeout.total_seconds()
-        # Sending and receiving have one deadline together, below.
-        pool = ConnectionPool.from_url(url, **connection_options(connect=timeout, answer=None))
-        make_connection: Callable[[], AbstractConnection] = pool.make_connection
-        self._connection = make_connection()
-
-    async def read(self, requests: Sequence[Keys]) -> list[Values]:
-        """Return each request's values, in order; raises `UnavailableError`."""
-        keys = [key for request in requests for key in request]
-        try:
-            async with asyncio.timeout(self._seconds):
-                values = iter(await self._mget(keys))
-        except UNAVAILABLE as error:
-            raise unavailable(error) from error
-        return [tuple(islice(values, len(request))) for request in requests]
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._connection.disconnect()
-
-    async def _mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        command = _pack(keys)
-        try:
-            return await self._exchange(command)
-        except (redis.ConnectionError, ConnectionResetError):
-            # The server may have closed an idle connection; a new one tells.
-            return await self._exchange(command)
-
-    async def _exchange(self, command: bytes) -> list[bytes | None]:
-        with as_reset_error():
-            await self._connection.send_packed_command(command, check_health=False)
-        return cast("list[bytes | None]", await self._connection.read_response())
-
-
-def _pack(keys: Sequence[bytes]) -> bytes:
-    packed = [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
-    packed += [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-    return b"".join(packed)
-
 
 # The number is the layout's: bump it when the JSON of a lead or this format changes, and old
 # and new processes no longer see each other's entries.
@@ -115,23 +42,11 @@ PAUSE_SECONDS = 1.0
 # outlives the tombstone that refuses it.
 TOMBSTONE = timedelta(minutes=1)
 
-# A version guard with a versioned write: a guard with DEL would let a slow reader fill in
-# what it read before the change.
-_PUT = """
-for i = 1, #KEYS, 2 do
-  local a = i * 2 - 1
-  local version, json, lifetime, id = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  local current = redis.call('GET', KEYS[i])
-  local known = current and tonumber(string.match(current, '^(%d+):'))
-  if not known or known < tonumber(version) then
-    redis.call('SET', KEYS[i], version .. ':' .. json, 'PX', lifetime)
-  end
-  if id ~= '' then redis.call('SET', KEYS[i + 1], id, 'PX', lifetime) end
-end
-"""
-
-# Leads per script: Redis serves nobody else while one runs.
+# Leads per script: Redis serves no other client while one runs.
 MOST_PER_PUT = 50
+
+Request = tuple[bytes, ...]
+Values = tuple[bytes | None, ...]
 
 
 class Document(Protocol):
@@ -155,16 +70,39 @@ class CachedLead:
     json: bytes
 
 
+@contextlib.asynccontextmanager
+async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGenerator["LeadCache"]:
+    """Open the cache at `CACHE_REDIS_URL`, or at `default_url` when that is unset."""
+    configured = settings.cache_redis_url
+    url = default_url if configured is None else configured.get_secret_value()
+    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        # Nothing is lost with a cache, so it needs no fail-over and speaks to one server.
+        raise SettingsError("CACHE_REDIS_URL: must be set when the streams are behind Sentinel")
+    timeout = settings.cache_timeout
+    pool = LivePool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout.total_seconds(),
+        **connection_options(connect=timeout, answer=timeout),
+    )
+    async with Redis.from_pool(pool) as client:
+        reader = KeyReader(url, timeout=timeout)
+        try:
+            async with open_batcher(reader.read, name="cache reads") as batcher:
+                yield LeadCache(client, batcher, settings)
+        finally:
+            await reader.close()
+
+
 class LeadCache:
     """Reads never fail: without Redis they find nothing. Writes say when they failed."""
 
     def __init__(
-        self, client: Redis, batcher: Batcher[Keys, Values], settings: CacheSettings
+        self, client: Redis, batcher: Batcher[Request, Values], settings: CacheSettings
     ) -> None:
         self._client = client
         self._batcher = batcher
         self._ttl = settings.cache_ttl
-        self._put = client.register_script(_PUT)
         self._paused_until = 0.0
 
     async def find(self, key: str) -> CachedLead | None:
@@ -196,7 +134,7 @@ class LeadCache:
         return None if pointer is None else await self._pointed_to(pointer, external_id=key)
 
     async def put(self, documents: Sequence[Document]) -> None:
-        """Write leads unless a newer version is there; raises `UnavailableError`."""
+        """Write leads unless a newer version is there."""
         with translated_errors():
             for start in range(0, len(documents), MOST_PER_PUT):
                 await self._put_some(documents[start : start + MOST_PER_PUT])
@@ -208,24 +146,26 @@ class LeadCache:
         with contextlib.suppress(UnavailableError):
             await self.put([document])
 
-    async def bury(self, lead_id: UUID, external_id: UUID | None, *, version: int) -> None:
-        """Mark a lead as deleted in `version`; raises `UnavailableError`."""
+    async def mark_deleted(self, lead_id: UUID, external_id: UUID | None, *, version: int) -> None:
+        """Leave a tombstone: the lead is deleted in `version`."""
         key = _lead_key(str(lead_id))
         with translated_errors():
-            await self._put(keys=[key, key], args=[version, b"", _milliseconds(TOMBSTONE), b""])
+            await put_leads(
+                self._client, keys=[key, key], values=[version, b"", milliseconds(TOMBSTONE), b""]
+            )
             if external_id is not None:
                 await self._client.delete(_pointer_key(str(external_id)))
 
     async def _put_some(self, documents: Sequence[Document]) -> None:
         keys: list[bytes] = []
-        arguments: list[int | bytes | str] = []
+        values: list[int | bytes | str] = []
         for lead in documents:
             key = _lead_key(str(lead.id))
             pointer = None if lead.external_id is None else _pointer_key(str(lead.external_id))
-            lifetime = _milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
+            lifetime = milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
             keys += (key, pointer or key)
-            arguments += (lead.version, lead.json, lifetime, str(lead.id) if pointer else b"")
-        await self._put(keys=keys, args=arguments)
+            values += (lead.version, lead.json, lifetime, str(lead.id) if pointer else b"")
+        await put_leads(self._client, keys=keys, values=values)
 
     async def _pointed_to(self, pointer: bytes, *, external_id: str) -> CachedLead | None:
         cached = await self.get(UUID(pointer.decode()))
@@ -247,28 +187,28 @@ class LeadCache:
         return time.monotonic() < self._paused_until
 
 
-@contextlib.asynccontextmanager
-async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGenerator[LeadCache]:
-    """Open the cache at `CACHE_REDIS_URL`, or at `default_url` when that is unset."""
-    configured = settings.cache_redis_url
-    url = default_url if configured is None else configured.get_secret_value()
-    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
-        # Nothing is lost with a cache, so it needs no fail-over and speaks to one server.
-        raise SettingsError("CACHE_REDIS_URL: must be set when the streams are behind Sentinel")
-    timeout = settings.cache_timeout
-    pool = LivePool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout.total_seconds(),
-        **connection_options(connect=timeout, answer=timeout),
-    )
-    async with Redis.from_pool(pool) as client:
-        reader = KeyReader(url, timeout=timeout)
-        try:
-            async with open_batcher(reader.read, name="cache reads") as batcher:
-                yield LeadCache(client, batcher, settings)
-        finally:
-            await reader.close()
+# A version guard with a versioned write: a guard with DEL would let a slow reader fill in
+# what it read before the change.
+@lua_script("""
+for i = 1, #keys, 2 do
+  local a = i * 2 - 1
+  local version, json, lifetime, id = values[a], values[a + 1], values[a + 2], values[a + 3]
+  local current = redis.call('GET', keys[i])
+  local known = current and tonumber(string.match(current, '^(%d+):'))
+  if not known or known < tonumber(version) then
+    redis.call('SET', keys[i], version .. ':' .. json, 'PX', lifetime)
+  end
+  if id ~= '' then redis.call('SET', keys[i + 1], id, 'PX', lifetime) end
+end
+""")
+def put_leads(*, keys: Keys, values: Sequence[int | bytes | str]) -> None:
+    """Write leads that are newer than what is there, and the pointers to them.
+
+    A lead has two keys, its own and its pointer's, and four values: its version, its JSON
+    (none for a tombstone), its lifetime in milliseconds, and its id to put into the pointer,
+    or nothing.
+    """
+    raise NotImplementedError
 
 
 def _cached(value: bytes | None) -> CachedLead | None:
@@ -286,5 +226,61 @@ def _pointer_key(external_id: str) -> bytes:
     return f"{PREFIX}external:{external_id}".encode()
 
 
-def _milliseconds(span: timedelta) -> int:
-    return int(span / timedelta(milliseconds=1))
+class KeyReader:
+    """Reads many keys in one round trip: what nearly every request to the API waits for.
+
+    A tenth of the time of the client's own MGET on a pooled connection: no checkout, one
+    timer for the whole exchange, and keys packed in one go. It has a connection of its own,
+    opened when first used. One read at a time.
+    """
+
+    def __init__(self, url: str, *, timeout: timedelta) -> None:
+        self._seconds = timeout.total_seconds()
+        # Sending and receiving have one deadline together, below.
+        pool = ConnectionPool.from_url(url, **connection_options(connect=timeout, answer=None))
+        make_connection: Callable[[], AbstractConnection] = pool.make_connection
+        self._connection = make_connection()
+
+    async def read(self, requests: Sequence[Request]) -> list[Values]:
+        """Return each request's values, in order."""
+        keys = [key for request in requests for key in request]
+        with translated_errors():
+            async with asyncio.timeout(self._seconds):
+                values = iter(await self._mget(keys))
+        return [tuple(islice(values, len(request))) for request in requests]
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.disconnect()
+
+    async def _mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        command = _pack(keys)
+        try:
+            return await self._exchange(command)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # The server may have closed an idle connection; a new one will show.
+            return await self._exchange(command)
+
+    async def _exchange(self, command: bytes) -> list[bytes | None]:
+        await self._connection.send_packed_command(command, check_health=False)
+        return cast("list[bytes | None]", await self._connection.read_response())
+
+
+def _pack(keys: Sequence[bytes]) -> bytes:
+    packed = [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
+    packed += [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    return b"".join(packed)
+
+
+@contextlib.contextmanager
+def translated_errors() -> Generator[None]:
+    """Raise `UnavailableError` for every error of Redis: no read fails for what is in the cache."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, redis.RedisError) and not is_outage(error):
+            raise
+        reason = str(error) or type(error).__name__
+        raise UnavailableError(f"The cache is unavailable: {reason}") from error

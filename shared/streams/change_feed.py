@@ -1,7 +1,7 @@
 """Changes for any number of readers in one process, read from Redis once.
 
-A reader first catches up from where it was, then hears what comes. Whoever is too slow for that
-is cut off rather than waited for: it comes back with the last id it saw.
+A reader first catches up from where it was, then gets what comes. A reader that is too slow for
+that is cut off rather than waited for: it comes back with the last id it saw.
 """
 
 import asyncio
@@ -17,8 +17,9 @@ from redis.asyncio import Redis
 from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
+from shared.redis_connections import milliseconds
 from shared.streams.connection import translated_errors
-from shared.streams.entries import Entry, entries_of, read_entries
+from shared.streams.entries import Entry, entries_of, entry_id, read_entries
 
 log = structlog.get_logger(__name__)
 
@@ -29,12 +30,12 @@ PAGE = 500
 BEGINNING = "0-0"
 LARGEST_PART = 2**64 - 1
 
-_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
+_match_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
 
 
 def parse_entry_id(text: str) -> str | None:
     """Return an entry's id in full, or None for what cannot be one."""
-    match = _entry_id(text)
+    match = _match_entry_id(text)
     if match is None:
         return None
     parts = int(match[1]), int(match[2] or "0")
@@ -77,30 +78,29 @@ class Follower:
 
 
 class ChangeFeed:
-    """Follows the stream of changes. Raises `UnavailableError` when Redis is down."""
+    """Follows the stream of changes for all readers of a process."""
 
     def __init__(self, redis: Redis, reader: Redis, *, block: timedelta) -> None:
         self._redis = redis
         self._reader = reader
-        self._block = int(block / timedelta(milliseconds=1))
+        self._block = milliseconds(block)
         self._followers: set[Follower] = set()
         self._position: str | None = None
         self._is_closed = False
 
     async def run(self) -> None:
-        """Read the stream and tell every follower, forever."""
-        backoff = Backoff()
+        """Read the stream and pass it on to every follower, forever."""
         while True:
-            try:
-                await self._read()
-                backoff.reset()
-            except UnavailableError as error:
-                log.warning("changes.unavailable", error=str(error))
-                await asyncio.sleep(backoff.next())
+            async for _ in Backoff():
+                try:
+                    await self._read()
+                    break
+                except UnavailableError as error:
+                    log.warning("changes.unavailable", error=str(error))
 
     @contextlib.contextmanager
     def following(self) -> Generator[Follower]:
-        """Give a place in the feed: from now on, nothing is missed that fits in it."""
+        """Give a place in the feed: from now on, nothing is missed unless the place overflows."""
         if self._position is None:
             raise UnavailableError("The stream of changes is not being read yet")
         follower = Follower()
@@ -118,17 +118,17 @@ class ChangeFeed:
         for follower in self._followers:
             follower.end()
 
-    async def resume(self, entry_id: str) -> tuple[str, bool]:
-        """Return where to go on behind an entry, and whether nothing is missing from there."""
+    async def resume(self, position: str) -> tuple[str, bool]:
+        """Return the entry id after which to go on, and whether nothing is missing from there."""
         last, first = await self._ends()
-        if entry_id in {BEGINNING, last}:
-            return entry_id, True
-        if order_of(entry_id) > order_of(last):  # an entry of a stream that is gone
+        if position in {BEGINNING, last}:
+            return position, True
+        if entry_id(position) > entry_id(last):  # an entry of a stream that is gone
             return last, False
-        return entry_id, order_of(first) <= order_of(entry_id)
+        return position, entry_id(first) <= entry_id(position)
 
     async def history(self, *, after: str) -> AsyncGenerator[Entry]:
-        """Yield the entries behind an id, up to now."""
+        """Yield the entries after an id, up to now."""
         while True:
             with translated_errors():
                 page = entries_of(await self._redis.xrange(CHANGES, min=f"({after}", count=PAGE))
@@ -159,9 +159,3 @@ class ChangeFeed:
         first = info["first-entry"]
         # Of an empty stream everything is gone.
         return last, first[0].decode() if first else last
-
-
-def order_of(entry_id: str) -> tuple[int, int]:
-    """Return what puts ids in order."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence)

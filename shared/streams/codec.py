@@ -15,29 +15,6 @@ from shared.events.envelope import Event
 from shared.events.replay import EventFields
 from shared.streams.entries import Fields
 
-# Putting an event back into its stream for one consumer group, for nobody's answer.
-
-# Whoever asked at first has gone, and what was tried before does not count.
-_ADDRESSING = frozenset(
-    {b"replyto", b"expires", b"attempt", b"onlygroup", b"replayid", b"withmodel"}
-)
-
-
-def readdressed(
-    fields: EventFields, *, group: str, replay_id: str | None = None, with_model: bool = False
-) -> dict[FieldT, EncodableT]:
-    """Return the fields of a new entry with the same event, for this group's first attempt."""
-    entry: dict[FieldT, EncodableT] = {
-        name: value for name, value in fields.items() if name not in _ADDRESSING
-    }
-    entry |= {b"attempt": b"1", b"onlygroup": group.encode()}
-    if replay_id is not None:
-        entry[b"replayid"] = replay_id.encode()
-    if with_model:
-        entry[b"withmodel"] = b"true"
-    return entry
-
-
 _OPTIONAL = {
     "traceparent": "traceparent",
     "tracestate": "tracestate",
@@ -79,6 +56,27 @@ def flatten(fields: Mapping[FieldT, EncodableT]) -> bytes:
     return orjson.dumps([part for field in fields.items() for part in field])
 
 
+# The client that asked at first has gone, and earlier attempts do not count.
+_ADDRESSING = frozenset(
+    {b"replyto", b"expires", b"attempt", b"onlygroup", b"replayid", b"withmodel"}
+)
+
+
+def for_group(
+    fields: EventFields, *, group: str, replay_id: str | None = None, with_model: bool = False
+) -> dict[FieldT, EncodableT]:
+    """Return the fields of a new entry with the same event, for this group's first attempt."""
+    entry: dict[FieldT, EncodableT] = {
+        name: value for name, value in fields.items() if name not in _ADDRESSING
+    }
+    entry |= {b"attempt": b"1", b"onlygroup": group.encode()}
+    if replay_id is not None:
+        entry[b"replayid"] = replay_id.encode()
+    if with_model:
+        entry[b"withmodel"] = b"true"
+    return entry
+
+
 def decode(fields: Fields) -> Event:
     """Return the event of an entry.
 
@@ -89,7 +87,7 @@ def decode(fields: Fields) -> Event:
         text = {name.decode(): value.decode() for name, value in fields.items()}
         return _event(text, _data(text))
     except (KeyError, ValueError) as error:
-        # A missing field is named; other errors quote values, which are somebody's data.
+        # A missing field is named; other errors quote values, which may be personal data.
         reason = error if isinstance(error, KeyError) else type(error).__name__
         raise PermanentError(f"Not an event: {reason}", code="undecodable") from error
 
@@ -125,7 +123,7 @@ def _data(text: Mapping[str, str]) -> EventData:
     try:
         return flow.event.model_validate_json(text["data"])
     except ValidationError as error:
-        # The input stays out of the message: it is somebody's personal data.
+        # The input stays out of the message: it is personal data.
         problems = error.errors(include_input=False, include_url=False)
         fields = ", ".join(".".join(map(str, problem["loc"])) for problem in problems)
         raise PermanentError(f"Invalid {text['type']}: {fields}", code="invalid-data") from None

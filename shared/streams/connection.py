@@ -6,13 +6,11 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import redis
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import LivePool, connection_options
-from shared.reset_connections import as_reset_error
+from shared.redis_connections import LivePool, connection_options, is_outage
 from shared.settings import StreamsSettings
 
 # A blocked read answers late by as much as the server was busy; only then is it lost.
@@ -25,31 +23,20 @@ SENTINEL_OPTIONS = ("protocol", "socket_connect_timeout", "socket_timeout", "ret
 # Callers beyond these wait for a connection; the server gains nothing from more.
 MAX_CONNECTIONS = 16
 
-_UNAVAILABLE = (
-    OSError,
-    redis.ConnectionError,  # also loading, authentication and too many connections
-    redis.TimeoutError,
-    redis.ReadOnlyError,  # a replica, until the fail-over is through
-    redis.OutOfMemoryError,  # full, and rightly not evicting
-)
 # What a command answers when its group went with the stream, until the reader has made it anew.
 GROUP_GONE = ("NOGROUP", "UNBLOCKED")
-_UNAVAILABLE_CODES = (*GROUP_GONE, "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN")
 
 
 @contextlib.contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise `UnavailableError` for whatever means that Redis cannot serve now."""
+    """Raise `UnavailableError` for every error of the client that is no defect of ours."""
     try:
-        with as_reset_error():
-            yield
-    except _UNAVAILABLE as error:
+        yield
+    except Exception as error:
+        if not is_outage(error):
+            raise
         reason = str(error) or type(error).__name__
         raise UnavailableError(f"Redis is unavailable: {reason}") from error
-    except redis.ResponseError as error:
-        if str(error).startswith(_UNAVAILABLE_CODES):
-            raise UnavailableError(f"Redis is unavailable: {error}") from error
-        raise
 
 
 class LiveSentinelPool(SentinelConnectionPool, LivePool):
@@ -62,8 +49,8 @@ async def open_redis(
 ) -> AsyncGenerator[Redis]:
     """Open a client that connects when first used and never retries by itself.
 
-    A retried XADD writes twice, so retries are the caller's to decide. Blocking reads get a
-    client of their own (`block`: the longest wait), since they would starve other commands.
+    Blocking reads get a client of their own (`block`: the longest wait), since they would
+    starve other commands.
     """
     timeout = settings.redis_timeout.total_seconds()
     options = connection_options(
@@ -110,6 +97,6 @@ def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
 
 
 async def ping(redis: Redis) -> None:
-    """Ask for a sign of life; raises `UnavailableError`."""
+    """Ask for a sign of life."""
     with translated_errors():
         await redis.ping()

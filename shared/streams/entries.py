@@ -1,10 +1,13 @@
-"""Stream entries as redis-py returns them, in types of our own."""
+"""Stream entries and their ids as redis-py returns them, in types of our own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 Fields = Mapping[bytes, bytes]
+
+EntryId: TypeAlias = tuple[int, int]
+"""An entry's id as milliseconds and sequence: a form that sorts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +53,10 @@ def read_entries(reply: Any) -> list[Entry]:
     """Return the entries of an XREAD or XREADGROUP reply that asked for one stream."""
     streams = cast("Mapping[bytes, Any]", reply or {})
     return [entry for entries in streams.values() for entry in entries_of(entries)]
+
+
+def entry_id(text: bytes | str) -> EntryId:
+    """Return an entry's id in a form that sorts."""
+    decoded = text.decode() if isinstance(text, bytes) else text
+    time, _, sequence = decoded.partition("-")
+    return int(time), int(sequence or 0)

@@ -1,7 +1,7 @@
 """Imports as Redis keeps them while they go on: how far they have come, and their bad rows.
 
 The position, the counts and the problems of a window move in one step. So an import that was
-cut short goes on exactly where it stopped, whoever takes it over.
+cut short goes on exactly where it stopped, in whichever process takes it over.
 """
 
 import asyncio
@@ -20,17 +20,140 @@ from redis.asyncio import Redis
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.events.catalog import LEADS, stream_of
 from shared.events.envelope import Event, new_id
+from shared.lua import Key, lua_script
+from shared.redis_connections import milliseconds
 from shared.streams.codec import encode
 from shared.streams.connection import translated_errors
-from shared.streams.consuming.group import milliseconds
 from shared.streams.publisher import StreamFullError, memory_of
+
+KEPT = timedelta(days=7)
+
+# How long published events may take before they count as lost and are published again.
+LOST = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """The number of the last row that was dealt with, and what the import counts."""
+
+    position: int = 0
+    counts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class ImportJobs:
+    """Where imports are, and what they publish.
+
+    With `max_bytes` no events are added to a stream that has grown so large. Events that have
+    not been applied `lost` after they were published may be published again.
+    """
+
+    def __init__(
+        self, redis: Redis, *, max_bytes: int | None = None, lost: timedelta = LOST
+    ) -> None:
+        self._redis = redis
+        self._max_bytes = max_bytes
+        self._lost = lost
+
+    async def progress(self, import_id: UUID) -> ImportProgress | None:
+        """Return how far an import has come; None before its first window and after its end."""
+        with translated_errors():
+            fields = await self._redis.hgetall(_key(import_id))
+        if not fields:
+            return None
+        return ImportProgress(int(fields[b"position"]), orjson.loads(fields[b"counts"]))
+
+    async def offer(self, import_id: UUID, *, last_row: int, events: Sequence[Event]) -> None:
+        """Publish the events of a window, unless those up to this row have just been.
+
+        Raises `StreamFullError` when there is no room.
+        """
+        mark = f"{_key(import_id)}:offered"
+        with translated_errors():
+            if await self._redis.get(mark) == str(last_row).encode():
+                return
+        if self._max_bytes and await memory_of(self._redis, LEADS) > self._max_bytes:
+            raise StreamFullError(LEADS)
+        with translated_errors():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                for event in events:
+                    pipeline.xadd(stream_of(event.data), encode(event))
+                pipeline.set(mark, last_row, px=milliseconds(self._lost))
+                await pipeline.execute()
+
+    async def advance(
+        self, import_id: UUID, progress: ImportProgress, *, after: int, problems: bytes
+    ) -> bool:
+        """Move on from the position `after`, and keep lines about rows that were not written.
+
+        False when the position is another one by now.
+        """
+        with translated_errors():
+            return await advance_import(
+                self._redis,
+                job=_key(import_id),
+                errors=_errors_key(import_id),
+                after=after,
+                position=progress.position,
+                counts=orjson.dumps(progress.counts),
+                problems=zlib.compress(problems) if problems else b"",
+                kept=KEPT,
+            )
+
+    async def errors(self, import_id: UUID) -> AsyncGenerator[bytes]:
+        """Yield the lines about rows that were not written, many at a time."""
+        number = 0
+        while True:
+            with translated_errors():
+                chunk = await self._redis.lindex(_errors_key(import_id), number)
+            if chunk is None:
+                return
+            yield zlib.decompress(cast("bytes", chunk))
+            number += 1
+
+    async def forget(self, import_id: UUID) -> None:
+        """Remove the position of an import that has ended; its errors stay for their time."""
+        with translated_errors():
+            await self._redis.delete(_key(import_id))
+
+
+# The first process to finish a window moves the position; one that was taken for dead is late.
+@lua_script("""
+if tonumber(redis.call('HGET', job, 'position') or '0') ~= after then return 0 end
+redis.call('HSET', job, 'position', position, 'counts', counts)
+redis.call('PEXPIRE', job, kept)
+if problems ~= '' then
+  redis.call('RPUSH', errors, problems)
+  redis.call('PEXPIRE', errors, kept)
+end
+return 1
+""")
+def advance_import(
+    *,
+    job: Key,
+    errors: Key,
+    after: int,
+    position: int,
+    counts: bytes,
+    problems: bytes,
+    kept: timedelta,
+) -> bool:
+    """Move an import on from the position `after`; false when it is elsewhere by now."""
+    raise NotImplementedError
+
+
+def _key(import_id: UUID) -> str:
+    return f"import:{import_id}"
+
+
+def _errors_key(import_id: UUID) -> str:
+    return f"import:{import_id}:errors"
+
 
 # The files of imports, kept beside the streams while they are in work.
 #
-# They hold personal data, so nothing of a file outlives its import: what nobody works on is
-# forgotten in the end.
+# They hold personal data, so nothing of a file outlives its import: what no process works on
+# expires in the end.
 
-KEPT = timedelta(days=7)
 # An upload that its process did not live to see the end of.
 UPLOAD_KEPT = timedelta(hours=1)
 WAITING = "imports"
@@ -70,7 +193,7 @@ class Upload:
 
 
 class ImportFiles:
-    """Every method raises `UnavailableError` when Redis is down."""
+    """The files of all imports."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -107,7 +230,7 @@ class ImportFiles:
             return bool(await self._redis.exists(file_key(import_id)))
 
     async def chunk(self, import_id: UUID, number: int) -> bytes:
-        """Return a part of a file, empty behind the last one.
+        """Return a part of a file, empty after the last one.
 
         Raises `PermanentError`, with code `file-gone` when there is no file any more, or
         `file-damaged` when the part is not what was kept.
@@ -138,113 +261,3 @@ class ImportFiles:
 def file_key(file_id: UUID) -> str:
     """Return the list in which a file is kept."""
     return f"import:{file_id}:file"
-
-
-# How long published events may take before they count as lost and are published again.
-LOST = timedelta(minutes=2)
-
-# The first to see to a window has; a process that was taken for dead comes too late.
-_ADVANCE = """
-if (redis.call('HGET', KEYS[1], 'position') or '0') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'position', ARGV[2], 'counts', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-if ARGV[4] ~= '' then
-  redis.call('RPUSH', KEYS[2], ARGV[4])
-  redis.call('PEXPIRE', KEYS[2], ARGV[5])
-end
-return 1
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportProgress:
-    """The number of the last row that was seen to, and what the import counts."""
-
-    position: int = 0
-    counts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-class ImportJobs:
-    """Every method raises `UnavailableError` when Redis is down.
-
-    With `max_bytes` no events are added to a stream that has grown so large. Events that have
-    not been applied `lost` after they were published may be published again.
-    """
-
-    def __init__(
-        self, redis: Redis, *, max_bytes: int | None = None, lost: timedelta = LOST
-    ) -> None:
-        self._redis = redis
-        self._max_bytes = max_bytes
-        self._lost = lost
-        self._advance = redis.register_script(_ADVANCE)
-
-    async def progress(self, import_id: UUID) -> ImportProgress | None:
-        """Return how far an import has come; None before its first window and after its end."""
-        with translated_errors():
-            fields = await self._redis.hgetall(_key(import_id))
-        if not fields:
-            return None
-        return ImportProgress(int(fields[b"position"]), orjson.loads(fields[b"counts"]))
-
-    async def offer(self, import_id: UUID, *, last_row: int, events: Sequence[Event]) -> None:
-        """Publish the events of a window, unless those up to this row have just been.
-
-        Raises `StreamFullError` when there is no room.
-        """
-        mark = f"{_key(import_id)}:offered"
-        with translated_errors():
-            if await self._redis.get(mark) == str(last_row).encode():
-                return
-        if self._max_bytes and await memory_of(self._redis, LEADS) > self._max_bytes:
-            raise StreamFullError(f"{LEADS} is full: its consumers are too far behind")
-        with translated_errors():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                for event in events:
-                    pipeline.xadd(stream_of(event.data), encode(event))
-                pipeline.set(mark, last_row, px=milliseconds(self._lost))
-                await pipeline.execute()
-
-    async def advance(
-        self, import_id: UUID, progress: ImportProgress, *, after: int, problems: bytes
-    ) -> bool:
-        """Move on from the position `after`, and keep lines about rows that were not written.
-
-        False when the position is another one by now.
-        """
-        with translated_errors():
-            moved = await self._advance(
-                keys=[_key(import_id), _errors_key(import_id)],
-                args=[
-                    after,
-                    progress.position,
-                    orjson.dumps(progress.counts),
-                    zlib.compress(problems) if problems else b"",
-                    milliseconds(KEPT),
-                ],
-            )
-        return bool(moved)
-
-    async def errors(self, import_id: UUID) -> AsyncGenerator[bytes]:
-        """Yield the lines about rows that were not written, many at a time."""
-        number = 0
-        while True:
-            with translated_errors():
-                chunk = await self._redis.lindex(_errors_key(import_id), number)
-            if chunk is None:
-                return
-            yield zlib.decompress(cast("bytes", chunk))
-            number += 1
-
-    async def forget(self, import_id: UUID) -> None:
-        """Remove the position of an import that has ended; its errors stay for their time."""
-        with translated_errors():
-            await self._redis.delete(_key(import_id))
-
-
-def _key(import_id: UUID) -> str:
-    return f"import:{import_id}"
-
-
-def _errors_key(import_id: UUID) -> str:
-    return f"import:{import_id}:errors"

@@ -1,11 +1,12 @@
 """Request and reply over streams: the asker waits on a stream of its own.
 
-A reply only wakes the asker up. The truth is in PostgreSQL, so a lost reply costs time,
+A reply only wakes the asker. The truth is in PostgreSQL, so a lost reply costs time,
 never the result.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,9 +20,9 @@ from redis.typing import EncodableT, FieldT
 from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import milliseconds
 from shared.streams.connection import translated_errors
-from shared.streams.consuming.health import Progress
-from shared.streams.entries import Fields, read_entries
+from shared.streams.entries import Fields, entry_id, read_entries
 
 log = structlog.get_logger(__name__)
 
@@ -35,31 +36,12 @@ class Reply:
     outcome: Outcome
 
 
-# Answers to requests whose own events are acknowledged already.
-
-
-class LateReplies:
-    """Raises `UnavailableError` when Redis is down; sending twice is harmless."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def send(self, replies: Sequence[Reply]) -> None:
-        """Send replies in one round trip."""
-        if not replies:
-            return
-        with translated_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                add_replies(pipeline, replies)
-                await pipeline.execute()
-
-
 # More than can wait at once; a reader that fell this far behind has given up on the rest.
 MAX_LENGTH = 1_000
 TIME_TO_LIVE = timedelta(minutes=2)
 
 # How many reads may be overdue before the reader counts as stuck.
-PATIENCE = 5
+MOST_OVERDUE = 5
 
 
 class Replies:
@@ -69,8 +51,9 @@ class Replies:
         self.address = f"reply:{instance}"
         self._reader = reader
         self._block = block
+        self._block_ms = milliseconds(block)
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._progress = Progress()
+        self._read_at = time.monotonic()
 
     @contextlib.contextmanager
     def expect(self, event_id: UUID) -> Generator["asyncio.Future[Outcome]"]:
@@ -88,38 +71,38 @@ class Replies:
             future.cancel()
 
     async def run(self) -> None:
-        """Read replies and wake whoever waits for them, forever."""
+        """Read replies and wake the requests that wait for them, forever."""
         # The instance's name is new with every start, so its stream begins with its first reply.
         last_id = "0-0"
-        backoff = Backoff()
         while True:
-            try:
-                last_id = await self._read(last_id)
-                self._progress.touch()
-                backoff.reset()
-            except UnavailableError as error:
-                log.warning("replies.unavailable", error=str(error))
-                await asyncio.sleep(backoff.next())
+            async for _ in Backoff():
+                try:
+                    last_id = await self._read(last_id)
+                    break
+                except UnavailableError as error:
+                    log.warning("replies.unavailable", error=str(error))
 
     async def check(self) -> None:
         """Raise `UnavailableError` unless replies are being read."""
-        trouble = self._progress.trouble(patience=self._block * PATIENCE)
-        if trouble is not None:
-            raise UnavailableError(f"Replies are not read: {trouble}")
+        still = time.monotonic() - self._read_at
+        if still > (self._block * MOST_OVERDUE).total_seconds():
+            raise UnavailableError(f"Replies are not read: no progress for {still:.0f} s")
 
     async def _read(self, last_id: str) -> str:
-        milliseconds = int(self._block / timedelta(milliseconds=1))
         with translated_errors():
-            reply = await self._reader.xread({self.address: last_id}, block=milliseconds)
-            for entry in read_entries(reply):
-                last_id = entry.id
-                self._wake(entry.fields)
+            reply = await self._reader.xread({self.address: last_id}, block=self._block_ms)
+        for entry in read_entries(reply):
+            last_id = entry.id
+            self._wake(entry.fields)
+        time_part, sequence = entry_id(last_id)
+        with translated_errors():
             async with self._reader.pipeline(transaction=False) as pipeline:
-                # What was read is somebody's personal data, and nobody's to read again.
-                pipeline.xtrim(self.address, minid=_behind(last_id), approximate=False)
+                # What was read is personal data, and no one's to read again.
+                pipeline.xtrim(self.address, minid=f"{time_part}-{sequence + 1}", approximate=False)
                 # Keeps the stream while its reader lives, and only then.
                 pipeline.expire(self.address, TIME_TO_LIVE)
                 await pipeline.execute()
+        self._read_at = time.monotonic()
         return last_id
 
     def _wake(self, fields: Fields) -> None:
@@ -127,11 +110,6 @@ class Replies:
         for future in self._waiting.get(fields[b"id"].decode(), ()):
             if not future.done():
                 future.set_result(outcome)
-
-
-def _behind(entry_id: str) -> str:
-    time, _, sequence = entry_id.partition("-")
-    return f"{time}-{int(sequence) + 1}"
 
 
 def add_replies(pipeline: Pipeline, replies: Sequence[Reply]) -> None:
@@ -145,3 +123,19 @@ def add_replies(pipeline: Pipeline, replies: Sequence[Reply]) -> None:
         pipeline.xadd(reply.address, fields, maxlen=MAX_LENGTH, approximate=True)
     for address in {reply.address for reply in replies}:
         pipeline.expire(address, TIME_TO_LIVE)  # when its reader has gone
+
+
+class LateReplies:
+    """Answers requests whose own events are acknowledged already; sending twice is harmless."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def send(self, replies: Sequence[Reply]) -> None:
+        """Send replies in one round trip."""
+        if not replies:
+            return
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                add_replies(pipeline, replies)
+                await pipeline.execute()

@@ -31,13 +31,13 @@ from shared.storage.inbox import EventStore
 from shared.storage.pool import Connection, Database, open_database
 from shared.streams.connection import open_redis
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.health import Patience
+from shared.streams.consuming.health import OutageWait
 from shared.streams.consuming.settlement import DeadLetterStore, Delivery, Settlement
 from shared.streams.consuming.subscription import Handler, Subscription
+from shared.streams.consuming.worker import Parts, open_workers
 from shared.streams.publisher import open_publisher
 from tests.faults.defects import AcknowledgesOnReading
 from tests.faults.forking import fork, killed
-from tests.faults.wiring import Parts, open_worker
 
 BATCH = 50
 GIVE_UP = timedelta(seconds=10)
@@ -116,14 +116,14 @@ class CrashingSettlement(Settlement):
         group: Group,
         *,
         dead_letters: DeadLetterStore,
-        patience: Patience,
+        outages: OutageWait,
         crash: Crash,
     ) -> None:
-        super().__init__(redis, group, dead_letters=dead_letters, patience=patience)
+        super().__init__(redis, group, dead_letters=dead_letters, outages=outages)
         self._crash = crash
-        # What it acknowledges is nobody's: replies go out, and the entries stay pending.
-        nobody = Group(redis, redis, stream=group.stream, group="nobody", consumer="nobody")
-        self._replies = Settlement(redis, nobody, dead_letters=dead_letters, patience=patience)
+        # It acknowledges for a group that does not exist: replies go out, entries stay pending.
+        no_group = Group(redis, redis, stream=group.stream, group="none", consumer="none")
+        self._replies = Settlement(redis, no_group, dead_letters=dead_letters, outages=outages)
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         self._crash.at(Point.BEFORE_REPLY)
@@ -146,16 +146,17 @@ async def syncer(crash: Crash, parts: Parts) -> None:
         publisher = await stack.enter_async_context(open_publisher(redis))
         leads = LeadCreationRepository(CrashingDatabase(database, crash))
         handler = LeadCreatedHandler(leads, CrashingCache(cache, crash), publisher)
-        worker = await stack.enter_async_context(
-            open_worker(
+        subscription = Subscription(
+            stream=catalog.LEADS,
+            group=catalog.SYNCER,
+            handlers={LeadCreated.type: crash.arming(handler)},
+            is_settled=EventStore(database).is_applied,
+            batch=BATCH,
+        )
+        [worker] = await stack.enter_async_context(
+            open_workers(
                 redis,
-                Subscription(
-                    stream=catalog.LEADS,
-                    group=catalog.SYNCER,
-                    handlers={LeadCreated.type: crash.arming(handler)},
-                    is_settled=EventStore(database).is_applied,
-                    batch=BATCH,
-                ),
+                [subscription],
                 streams=streams,
                 dead_letters=DeadLetterRepository(database),
                 settings=consuming,

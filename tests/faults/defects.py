@@ -1,4 +1,4 @@
-"""The defects that the promises guard against, as parts to put in a good one's place."""
+"""The defects that the promises guard against, as parts to use instead of good ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +10,10 @@ from shared.domain.errors import PermanentError
 from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
+from shared.redis_connections import milliseconds
 from shared.settings import ConsumerSettings
-from shared.streams.consuming.consumer import Consumer, Crowd
-from shared.streams.consuming.group import Group, milliseconds
+from shared.streams.consuming.consumer import Consumer, RWLock
+from shared.streams.consuming.group import Group
 from shared.streams.consuming.reclaimer import Reclaimer
 from shared.streams.consuming.settlement import Settlement
 from shared.streams.consuming.subscription import Handler, Subscription
@@ -43,14 +44,14 @@ class ForgetsEvents:
 
 
 class ForgetsReplays(ForgetsEvents):
-    """A handler that takes a replayed event for one that somebody sent just now."""
+    """A handler that takes a replayed event for one that was sent just now."""
 
     async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
         return await super().__call__([replace(event, replay_id=None) for event in events])
 
 
 class NaiveReclaimer(Reclaimer):
-    """XAUTOCLAIM in batches, and what was delivered too often is dead: as everybody does it."""
+    """XAUTOCLAIM in batches, and what was delivered too often is dead: the usual way."""
 
     def __init__(
         self,
@@ -59,11 +60,11 @@ class NaiveReclaimer(Reclaimer):
         consumer: Consumer,
         settlement: Settlement,
         *,
-        crowd: Crowd,
+        lock: RWLock,
         settings: ConsumerSettings,
         redis: Redis,
     ) -> None:
-        super().__init__(group, subscription, consumer, settlement, crowd=crowd, settings=settings)
+        super().__init__(group, subscription, consumer, settlement, lock=lock, settings=settings)
         self._redis = redis
 
     async def reclaim(self) -> int:

@@ -4,7 +4,7 @@ Forked from one process, which ends them all on SIGTERM. Roles:
 
 - `plain`: the product's own.
 - `deadly`: leads of some names kill the process that handles them, or fail.
-- `naive`: deadly, with a reclaimer as everybody writes it.
+- `naive`: deadly, with a reclaimer as it is usually written.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from shared.lifecycle import instance_name, stop_signal
 from shared.observability.logging import configure_logging
 from shared.streams.consuming.reclaimer import Reclaimer
 from shared.streams.consuming.subscription import Handler
+from shared.streams.consuming.worker import Parts, open_workers
 from tests.faults.defects import NaiveReclaimer
 from tests.faults.forking import fork
-from tests.faults.wiring import Parts, open_worker
 
 KILLER, UNFIT, FAILING = "Killer", "Unfit", "Failing"
 POISON = (KILLER, UNFIT, FAILING)
@@ -58,7 +58,7 @@ class Deadly:
         return await self._handler(events)
 
 
-async def deadly(*, naive: bool) -> None:
+async def consume(*, naive: bool) -> None:
     """Consume leads until SIGTERM, or until an event is the last."""
     settings = SyncerSettings.load()
     configure_logging(settings.observability, service="syncer")
@@ -67,10 +67,11 @@ async def deadly(*, naive: bool) -> None:
         context = await stack.enter_async_context(bootstrap(settings))
         subscription = context.subscriptions[0]
         handlers = {LeadCreated.type: Deadly(subscription.handlers[LeadCreated.type])}
-        worker = await stack.enter_async_context(
-            open_worker(
+        deadly = replace(subscription, handlers=handlers, batch=BATCH, concurrency=CONCURRENCY)
+        [worker] = await stack.enter_async_context(
+            open_workers(
                 context.redis,
-                replace(subscription, handlers=handlers, batch=BATCH, concurrency=CONCURRENCY),
+                [deadly],
                 streams=settings.streams,
                 dead_letters=context.dead_letters,
                 settings=settings.consumer,
@@ -87,8 +88,8 @@ async def deadly(*, naive: bool) -> None:
 
 ROLES: dict[str, Callable[[], None]] = {
     "plain": lambda: uvloop.run(main()),
-    "deadly": lambda: uvloop.run(deadly(naive=False)),
-    "naive": lambda: uvloop.run(deadly(naive=True)),
+    "deadly": lambda: uvloop.run(consume(naive=False)),
+    "naive": lambda: uvloop.run(consume(naive=True)),
 }
 
 

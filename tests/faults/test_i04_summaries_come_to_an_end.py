@@ -20,6 +20,7 @@ from shared.events.summary_events import SummaryRequested
 from shared.lifecycle import instance_name
 from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings
 from shared.streams.consuming.group import Group
+from shared.streams.consuming.worker import Parts, open_workers
 from shared.streams.publisher import add_events
 from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure
@@ -28,7 +29,6 @@ from tests.faults.defects import AcknowledgesOnReading
 from tests.faults.form import scaled
 from tests.faults.house import APIS, GROQ, SUMMARIZER, House
 from tests.faults.streams import drained
-from tests.faults.wiring import MakesGroup, Parts, open_worker
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
 from tests.support.summaries import Says, Waits
@@ -157,7 +157,7 @@ class Servers:
     streams: StreamsSettings
 
     async def work(
-        self, provider: Provider, done: Callable[[], Awaitable[object]], make_group: MakesGroup
+        self, provider: Provider, done: Callable[[], Awaitable[object]], make_group: type[Group]
     ) -> None:
         """Run a summarizer without a sweeper until done, and stop it at once."""
         settings = summarizer_settings(self.postgres, self.streams)
@@ -169,9 +169,9 @@ class Servers:
         stop = asyncio.Event()
         async with AsyncExitStack() as stack:
             context = await stack.enter_async_context(bootstrap(settings, provider=provider))
-            opening = open_worker(
+            opening = open_workers(
                 context.redis,
-                context.subscriptions[0],
+                context.subscriptions[:1],
                 streams=self.streams,
                 dead_letters=context.dead_letters,
                 settings=consuming,
@@ -179,7 +179,7 @@ class Servers:
                 stop=stop,
                 parts=Parts(group=make_group),
             )
-            worker = await stack.enter_async_context(opening)
+            [worker] = await stack.enter_async_context(opening)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(worker.run(), name="worker")
             stack.callback(stop.set)
@@ -202,7 +202,7 @@ async def servers(
     return Servers(postgres_settings, streams_settings)
 
 
-async def check_cut_short(servers: Servers, make_group: MakesGroup, *, within: timedelta) -> None:
+async def check_cut_short(servers: Servers, make_group: type[Group], *, within: timedelta) -> None:
     """Stop a summarizer while the model thinks; fail unless another one ends its requests."""
     tables, thinks = Tables(servers.postgres.dsn), Waits()
     await servers.work(thinks, thinks.asked.wait, make_group)

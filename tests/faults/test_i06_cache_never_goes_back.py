@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.cache.lead_cache import CachedLead, Document, LeadCache, open_cache
+from shared.cache.lead_cache import PREFIX, CachedLead, Document, LeadCache, open_cache
 from shared.events.envelope import new_id
 from shared.settings import CacheSettings
 from tests.faults.conftest import Figure
@@ -59,7 +59,7 @@ class WritesAnything(LeadCache):
     async def put(self, documents: Sequence[Document]) -> None:
         for document in documents:
             value = b"%d:%b" % (document.version, document.json)
-            await self._client.set(f"leads:cache:1:lead:{document.id}", value, ex=60)
+            await self._client.set(f"{PREFIX}lead:{document.id}", value, ex=60)
 
 
 class Deletes(LeadCache):
@@ -70,7 +70,7 @@ class Deletes(LeadCache):
 
     async def put(self, documents: Sequence[Document]) -> None:
         for document in documents:
-            await self._client.delete(f"leads:cache:1:lead:{document.id}")
+            await self._client.delete(f"{PREFIX}lead:{document.id}")
 
     async def fill(self, document: Document) -> None:
         await LeadCache.put(self, [document])
@@ -155,7 +155,7 @@ async def test_control_other_ways_to_write_go_back(
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """A lead's versions in any order: committed, written late, filled in by slow readers, buried.
+    """A lead's versions in any order: committed, written late, filled in by slow readers, deleted.
 
     Each step opens the cache anew, as another process would.
     """
@@ -167,7 +167,7 @@ class CacheMachine(RuleBasedStateMachine):
         self._id, self._external_id = new_id(), new_id()
         self._committed = 1
         self._newest_cached = 0
-        self._buried_in = 0
+        self._deleted_in = 0
 
     @rule()
     def commit(self) -> None:
@@ -184,10 +184,12 @@ class CacheMachine(RuleBasedStateMachine):
     @rule()
     def bury(self) -> None:
         self._committed += 1
-        self._buried_in = self._committed
+        self._deleted_in = self._committed
         asyncio.run(
             self._with_cache(
-                lambda cache: cache.bury(self._id, self._external_id, version=self._buried_in)
+                lambda cache: cache.mark_deleted(
+                    self._id, self._external_id, version=self._deleted_in
+                )
             )
         )
 
@@ -197,7 +199,7 @@ class CacheMachine(RuleBasedStateMachine):
         pointed = asyncio.run(
             self._with_cache(lambda cache: cache.get_by_external_id(self._external_id))
         )
-        if max(self._newest_cached, self._buried_in) in {0, self._buried_in}:
+        if max(self._newest_cached, self._deleted_in) in {0, self._deleted_in}:
             assert (cached, pointed) == (None, None)
         else:
             assert cached is not None

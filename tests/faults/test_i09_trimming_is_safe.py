@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.streams.consuming.housekeeping import Trimmer
+from shared.streams.consuming.housekeeping import Housekeeping
 from shared.streams.entries import entries_of
 from tests.faults.conftest import Figure
 from tests.faults.form import scaled
@@ -95,8 +95,10 @@ async def _check_stream(redis: Redis, trim: Trim, chance: random.Random, *, skew
 
 
 async def trim_well(redis: Redis) -> None:
-    trimmer = Trimmer(redis, streams=[catalog.LEADS], retention=RETENTION, max_bytes=1 << 30)
-    await trimmer.trim()
+    housekeeping = Housekeeping(
+        redis, streams=[catalog.LEADS], retention=RETENTION, max_bytes=1 << 30, name="tests"
+    )
+    await housekeeping.trim()
 
 
 async def trim_to_a_length(redis: Redis) -> None:

@@ -72,16 +72,16 @@ class SigningKeys:
 
     async def run(self) -> None:
         """Fetch the keys now and every ten minutes, forever; sooner after a failure."""
-        backoff = Backoff(first=timedelta(milliseconds=500), longest=timedelta(seconds=15))
         while True:
-            try:
-                await self.fetch()
-            except UnavailableError as error:
-                log.warning("signing_keys.unavailable", error=str(error))
-                await asyncio.sleep(backoff.next())
-            else:
-                backoff.reset()
-                await asyncio.sleep(REFRESH.total_seconds())
+            async for _ in Backoff(
+                first=timedelta(milliseconds=500), longest=timedelta(seconds=15)
+            ):
+                try:
+                    await self.fetch()
+                    break
+                except UnavailableError as error:
+                    log.warning("signing_keys.unavailable", error=str(error))
+            await asyncio.sleep(REFRESH.total_seconds())
 
     async def fetch(self) -> None:
         """Fetch the keys; raises `UnavailableError`."""

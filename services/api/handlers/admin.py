@@ -21,7 +21,7 @@ from shared.events.envelope import Event, now
 from shared.events.lead_events import SyncRequested
 from shared.events.outcome import OutcomeStatus
 from shared.storage.sync_run_repository import SyncReport, SyncRun, SyncRunRepository, SyncState
-from shared.streams.consuming.settlement import STREAM as DEAD_LETTERS
+from shared.streams.consuming.settlement import NOTICES as DEAD_LETTERS
 from shared.streams.inspection import Inspector
 
 # Long enough for a rate that means something.

@@ -14,8 +14,8 @@ from services.api.server.routing import Call
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query, parse_query
 from services.api.web.streaming import HEARTBEAT, event_stream, message
-from shared.streams.change_feed import ChangeFeed, Follower, order_of, parse_entry_id
-from shared.streams.entries import Entry
+from shared.streams.change_feed import ChangeFeed, Follower, parse_entry_id
+from shared.streams.entries import Entry, entry_id
 
 LAST_EVENT_ID = "Last-Event-ID"
 MOST_AT_A_TIME = 1_000
@@ -81,7 +81,7 @@ class ChangeHandlers:
             entries = await follower.read(within=self._heartbeat_every)
             if entries is None:
                 return
-            new = [one for one in entries if seen is None or order_of(one.id) > order_of(seen)]
+            new = [one for one in entries if seen is None or entry_id(one.id) > entry_id(seen)]
             yield b"".join(map(_message, new)) or HEARTBEAT
 
     async def _resume(self, after: str) -> tuple[str, bytes]:

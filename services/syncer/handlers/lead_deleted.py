@@ -49,9 +49,9 @@ class LeadDeletedHandler:
         if not deleted:
             return
         for one in deleted:
-            await self._cache.bury(one.lead_id, one.external_id, version=one.version)
+            await self._cache.mark_deleted(one.lead_id, one.external_id, version=one.version)
         lead_ids = [one.lead_id for one in deleted]
-        await self._erasure.hasten(lead_ids)
+        await self._erasure.make_due(lead_ids)
         await self._erasure.erase(await self._leads.erased(lead_ids))
 
 

@@ -86,13 +86,12 @@ class SyncRequestedHandler:
         return replace(counted, fetched=len(published) + invalid, invalid=invalid)
 
     async def _fetch(self) -> Fetched:
-        backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=5))
-        for _ in range(TRIES - 1):
+        first, longest = timedelta(seconds=1), timedelta(seconds=5)
+        async for _ in Backoff(first=first, longest=longest, rounds=TRIES - 1):
             try:
                 return await self._source.fetch(self._results)
             except TransientError as error:
                 log.warning("source.retried", source=self._source.name, error=str(error))
-                await asyncio.sleep(backoff.next())
         return await self._source.fetch(self._results)
 
     async def _count(self, event_ids: Sequence[UUID]) -> SyncReport:

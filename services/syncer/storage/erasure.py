@@ -72,13 +72,13 @@ class StreamErasure:
             for window in _windows(erased):
                 await self._erase_within(stream, window, ids)
 
-    async def hasten(self, lead_ids: Collection[UUID]) -> None:
+    async def make_due(self, lead_ids: Collection[UUID]) -> None:
         """Have what waits for its retry come now: it ends as the lead has, and goes as well."""
         for stream in STREAMS:
             for group in groups_of(stream):
                 queue = RetryQueue(self._redis, stream=stream, group=group)
                 for lead_id in lead_ids:
-                    await queue.hasten(lead_id)
+                    await queue.make_due(lead_id)
 
     async def _erase_within(self, stream: str, window: Window, ids: Sequence[str]) -> None:
         start, end = (_milliseconds(moment) for moment in window)

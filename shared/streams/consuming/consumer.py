@@ -1,4 +1,4 @@
-"""One process's consumer of one stream: reads, runs handlers, keeps and returns entries."""
+"""One process's consumer of one stream: reads entries, runs them, keeps them, hands them back."""
 
 import asyncio
 import contextlib
@@ -8,91 +8,56 @@ from datetime import timedelta
 
 import structlog
 
-from shared.background import Backoff
+from shared.background import Backoff, wait_for_event
 from shared.domain.errors import UnavailableError
 from shared.settings import ConsumerSettings
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.health import Circuit, Progress
+from shared.streams.consuming.health import ConsumerCircuit, Progress
 from shared.streams.consuming.processor import Processor
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.entries import Entry
 
 log = structlog.get_logger(__name__)
 
-# The places in which a consumer's handlers run.
-
-
-class Slots:
-    """A semaphore that tells how many places are free."""
-
-    def __init__(self, number: int) -> None:
-        self._semaphore = asyncio.Semaphore(number)
-        self.free = number
-
-    @contextlib.asynccontextmanager
-    async def one(self) -> AsyncGenerator[None]:
-        """Hold a place for the length of the block."""
-        async with self._semaphore:
-            self.free -= 1
-            try:
-                yield
-            finally:
-                self.free += 1
-
-    async def wait_for_free(self) -> int:
-        """Wait until at least one place is free; returns how many are."""
-        async with self._semaphore:
-            return max(1, self.free)
-
-
-# Who works in a process: many beside each other, or one alone.
-#
-# When a process dies, everything that was being worked on in it may have been the cause.
-# Only what was alone is found out.
-
-
-class Crowd:
-    """Shared by all that takes entries in a process."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
-        self._is_open = asyncio.Event()
-        self._is_open.set()
-        self._loner = asyncio.Lock()
-
-    @contextlib.asynccontextmanager
-    async def beside_others(self) -> AsyncGenerator[None]:
-        """Work beside others, once nobody is alone or waits to be."""
-        while not self._is_open.is_set():
-            await self._is_open.wait()
-        self._number += 1
-        self._is_empty.clear()
-        try:
-            yield
-        finally:
-            self._number -= 1
-            if not self._number:
-                self._is_empty.set()
-
-    @contextlib.asynccontextmanager
-    async def alone(self) -> AsyncGenerator[None]:
-        """Work alone, once everybody has finished; nobody new begins meanwhile."""
-        async with self._loner:
-            self._is_open.clear()
-            try:
-                await self._is_empty.wait()
-                yield
-            finally:
-                self._is_open.set()
-
-
 # One read's size: bounds the memory that entries waiting for a place take up.
 MOST_PER_READ = 1_000
 
 # How often an event is tried while nearly all of them fail.
 TRIAL_EVERY = timedelta(seconds=1)
+
+
+class RWLock:
+    """Many readers at once, or one writer; readers that come after a waiting writer wait for it.
+
+    A process shares one between all work on entries. When the process dies, everything that
+    was worked on in it may have been the cause; only what ran alone, as a writer, is proven.
+    """
+
+    def __init__(self) -> None:
+        self._turnstile = asyncio.Lock()
+        self._readers = 0
+        self._no_readers = asyncio.Event()
+        self._no_readers.set()
+
+    @contextlib.asynccontextmanager
+    async def reader(self) -> AsyncGenerator[None]:
+        """Hold the lock together with other readers."""
+        async with self._turnstile:
+            self._readers += 1
+            self._no_readers.clear()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._no_readers.set()
+
+    @contextlib.asynccontextmanager
+    async def writer(self) -> AsyncGenerator[None]:
+        """Hold the lock alone."""
+        async with self._turnstile:
+            await self._no_readers.wait()
+            yield
 
 
 class Consumer:
@@ -104,51 +69,82 @@ class Consumer:
         subscription: Subscription,
         processor: Processor,
         *,
-        slots: Slots,
-        crowd: Crowd,
-        circuit: Circuit,
+        lock: RWLock,
+        circuit: ConsumerCircuit,
         progress: Progress,
-        stop: asyncio.Event,
         settings: ConsumerSettings,
+        stop: asyncio.Event,
     ) -> None:
         self._group = group
-        self._subscription = subscription
+        self._batch = subscription.batch
         self._processor = processor
-        self._slots = slots
-        self._crowd = crowd
+        self._places = asyncio.Semaphore(subscription.concurrency)
+        self._free = subscription.concurrency
+        self._lock = lock
         self._circuit = circuit
         self._progress = progress
-        self._stop = stop
         self._block = settings.stream_block
         self._lease = settings.stream_lease
+        self._stop = stop
         self._in_flight: dict[str, float] = {}
 
     async def run(self) -> None:
         """Read until stopped, then return once everything in flight has ended."""
-        backoff = Backoff()
         async with asyncio.TaskGroup() as tasks:
             while not self._stop.is_set():
-                try:
-                    entries = await self._read()
-                    backoff.reset()
-                except UnavailableError as error:
-                    self._progress.hold("reading", str(error))
-                    log.warning("stream.unavailable", stream=self._group.stream, error=str(error))
-                    await asyncio.sleep(backoff.next())
-                    continue
-                for chunk in _chunks(entries, self._subscription.batch):
+                for chunk in _chunks(await self._next_entries(), self._batch):
                     tasks.create_task(self.take(chunk), name=f"{self._group.stream} {chunk[0].id}")
+
+    async def _next_entries(self) -> Sequence[Entry]:
+        async for _ in Backoff(stop=self._stop):
+            try:
+                return await self._read()
+            except UnavailableError as error:
+                self._progress.hold("reading", str(error))
+                log.warning("stream.unavailable", stream=self._group.stream, error=str(error))
+        return ()
+
+    async def _read(self) -> Sequence[Entry]:
+        async with self._places:  # wait until one is free
+            free = max(1, self._free)
+        if self._stop.is_set():  # it may have been a long wait
+            return ()
+        count = min(free * self._batch, MOST_PER_READ)
+        if self._circuit.is_open:
+            self._progress.hold("reading", "nearly every event fails")
+            await wait_for_event(self._stop, within=TRIAL_EVERY)
+            count = 1
+        entries = await self._group.read(count=count, block=self._block)
+        if not self._circuit.is_open:
+            self._progress.release("reading")
+        return entries
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Process entries in a place of their own, keeping them for as long as that takes."""
         self._keep_from_now(entries)
-        async with self._slots.one(), self._crowd.beside_others():
-            await self._process(entries)
+        async with self._places:
+            self._free -= 1
+            try:
+                async with self._lock.reader():
+                    await self._process(entries)
+            finally:
+                self._free += 1
 
     async def take_alone(self, entry: Entry) -> None:
-        """Process an entry at once; that nothing else is under way is the caller's business."""
+        """Process an entry at once; the caller holds the lock as a writer."""
         self._keep_from_now([entry])
         await self._process([entry])
+
+    async def _process(self, entries: Sequence[Entry]) -> None:
+        has_ended = await self._processor.process(entries)
+        # What a stop cut short, here or by cancellation, stays for `hand_back`.
+        if has_ended or not self._stop.is_set():
+            for entry in entries:
+                self._in_flight.pop(entry.id, None)
+
+    def _keep_from_now(self, entries: Sequence[Entry]) -> None:
+        since = time.monotonic()
+        self._in_flight.update((entry.id, since) for entry in entries)
 
     def holds(self, entry_id: str) -> bool:
         """Tell whether this process is working on the entry right now."""
@@ -163,31 +159,6 @@ class Consumer:
     async def hand_back(self) -> None:
         """Give up what is still in flight, so that another consumer takes it over at once."""
         await self._group.hand_back(list(self._in_flight), lease=self._lease)
-
-    def _keep_from_now(self, entries: Sequence[Entry]) -> None:
-        since = time.monotonic()
-        self._in_flight.update((entry.id, since) for entry in entries)
-
-    async def _process(self, entries: Sequence[Entry]) -> None:
-        ended = await self._processor.process(entries)
-        # What a stop cut short, here or by cancellation, stays for `hand_back`.
-        if ended or not self._stop.is_set():
-            for entry in entries:
-                self._in_flight.pop(entry.id, None)
-
-    async def _read(self) -> list[Entry]:
-        free = await self._slots.wait_for_free()
-        if self._stop.is_set():  # it may have been a long wait
-            return []
-        count = min(free * self._subscription.batch, MOST_PER_READ)
-        if self._circuit.is_open:
-            self._progress.hold("reading", "nearly every event fails")
-            await asyncio.sleep(TRIAL_EVERY.total_seconds())
-            count = 1
-        entries = await self._group.read(count=count, block=self._block)
-        if not self._circuit.is_open:
-            self._progress.release("reading")
-        return entries
 
 
 def _chunks(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:

@@ -1,4 +1,4 @@
-"""One consumer's standing in its group: owning, keeping and giving back entries."""
+"""A consumer group: what one of its consumers does in it, and how far it has come."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,84 +8,10 @@ from typing import Any, cast
 import redis
 from redis.asyncio import Redis
 
+from shared.lua import Key, lua_script
+from shared.redis_connections import milliseconds
 from shared.streams.connection import GROUP_GONE, translated_errors
-from shared.streams.entries import Entry, entries_of, read_entries
-
-# How far the groups of a stream have come: what is behind them all, no one needs any more.
-
-EntryId = tuple[int, int]
-
-
-async def finished_before(client: Redis, stream: str, *, group: str | None = None) -> EntryId:
-    """Return the first entry id that this group, or some group of the stream, has not finished.
-
-    Raises `UnavailableError` when Redis is down.
-    """
-    with translated_errors():
-        groups = await groups_info(client, stream)
-        unfinished = [
-            await first_unfinished(client, stream, info)
-            for info in groups
-            if group is None or info["name"].decode() == group
-        ]
-    return min(unfinished, default=(0, 0))
-
-
-async def last_id(client: Redis, stream: str) -> EntryId:
-    """Return the newest entry's id, also when the entry is gone; raises `UnavailableError`."""
-    with translated_errors():
-        return entry_id((await client.xinfo_stream(stream))["last-generated-id"])
-
-
-async def first_unfinished(client: Redis, stream: str, group: dict[str, Any]) -> EntryId:
-    """Return the id of a group's oldest pending entry, or the one behind the last delivered."""
-    if group["pending"]:
-        oldest = (await client.xpending(stream, group["name"]))["min"]
-        if oldest is not None:
-            return entry_id(oldest)
-    time, sequence = entry_id(group["last-delivered-id"])
-    return time, sequence + 1
-
-
-async def groups_info(client: Redis, stream: str) -> list[dict[str, Any]]:
-    """Return what Redis says of a stream's groups; none when there is no stream."""
-    try:
-        return await client.xinfo_groups(stream)
-    except redis.ResponseError as error:
-        if "no such key" in str(error):
-            return []
-        raise
-
-
-def entry_id(text: bytes | str) -> EntryId:
-    """Return an entry id in a form that sorts."""
-    decoded = text.decode() if isinstance(text, bytes) else text
-    time, _, sequence = decoded.partition("-")
-    return int(time), int(sequence or 0)
-
-
-# Only the owner may reset an entry's idle time: without the check a process that slept
-# through its lease would take entries back from whoever took them over. An entry that is
-# given back was delivered for nothing, and must not look as if its consumer had died.
-_SET_IDLE = """
-local kept = 0
-for i = 5, #ARGV do
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
-  if #pending == 1 then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3],
-      'RETRYCOUNT', pending[1][4] - tonumber(ARGV[4]), 'JUSTID')
-    kept = kept + 1
-  end
-end
-return kept
-"""
-
-# XGROUP DELCONSUMER drops the consumer's pending entries for good, so none may be left.
-DELETE_UNLESS_PENDING = """
-local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])
-if #pending == 0 then return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) end
-return -1
-"""
+from shared.streams.entries import Entry, EntryId, entries_of, entry_id, read_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +26,7 @@ class Pending:
 class Group:
     """A consumer group as one of its consumers sees it.
 
-    Every method raises `UnavailableError` when Redis is down.
+    Blocking reads have a client of their own, `reader`.
     """
 
     def __init__(
@@ -111,8 +37,6 @@ class Group:
         self.consumer = consumer
         self._writer = writer
         self._reader = reader
-        self._set_idle = writer.register_script(_SET_IDLE)
-        self._leave = writer.register_script(DELETE_UNLESS_PENDING)
 
     async def ensure(self) -> None:
         """Create the stream and the group unless they exist.
@@ -132,7 +56,7 @@ class Group:
     async def read(self, *, count: int, block: timedelta) -> list[Entry]:
         """Return up to `count` new entries, waiting up to `block` for the first.
 
-        Must not be cancelled: the server would deliver entries that nobody gets to see.
+        Must not be cancelled: the server would deliver entries that no one gets to see.
         """
         with translated_errors():
             try:
@@ -152,7 +76,7 @@ class Group:
         return read_entries(reply)
 
     async def pending(self, *, idle: timedelta, count: int) -> list[Pending]:
-        """Return entries that have lain idle, without touching them."""
+        """Return entries that have been idle for so long, without touching them."""
         with translated_errors():
             rows = await self._writer.xpending_range(
                 self.stream, self.name, "-", "+", count, idle=milliseconds(idle)
@@ -160,7 +84,7 @@ class Group:
         return [_pending(row) for row in cast("list[dict[str, Any]]", rows)]
 
     async def is_unchanged(self, pending: Pending, *, idle: timedelta) -> bool:
-        """Tell whether a pending entry is still as it was seen, in nobody else's hands since."""
+        """Tell whether a pending entry is as it was seen: no consumer has had it since."""
         entry_id = pending.entry_id
         with translated_errors():
             rows = await self._writer.xpending_range(
@@ -178,32 +102,70 @@ class Group:
 
     async def keep(self, entry_ids: Sequence[str]) -> None:
         """Show that these entries are being worked on, if they are still this consumer's."""
-        await self._idle(entry_ids, timedelta(0), deliveries_undone=0)
+        await self._set_idle(entry_ids, timedelta(0), deliveries_undone=0)
 
     async def hand_back(self, entry_ids: Sequence[str], *, lease: timedelta) -> None:
-        """Let another consumer claim these entries at once."""
-        await self._idle(entry_ids, lease, deliveries_undone=1)
+        """Let another consumer claim these entries at once.
+
+        They were delivered for nothing, and must not look as if their consumer had died.
+        """
+        await self._set_idle(entry_ids, lease, deliveries_undone=1)
 
     async def leave(self) -> None:
         """Delete this consumer from the group unless entries are pending for it."""
         with translated_errors():
-            await self._leave(keys=[self.stream], args=[self.name, self.consumer])
+            await delete_unless_pending(
+                self._writer, stream=self.stream, group=self.name, consumer=self.consumer
+            )
 
-    async def _idle(
+    async def _set_idle(
         self, entry_ids: Sequence[str], idle: timedelta, *, deliveries_undone: int
     ) -> None:
         if entry_ids:
             with translated_errors():
-                await self._set_idle(
-                    keys=[self.stream],
-                    args=[
-                        self.name,
-                        self.consumer,
-                        milliseconds(idle),
-                        deliveries_undone,
-                        *entry_ids,
-                    ],
+                await set_idle(
+                    self._writer,
+                    stream=self.stream,
+                    group=self.name,
+                    consumer=self.consumer,
+                    idle=idle,
+                    deliveries_undone=deliveries_undone,
+                    entry_ids=entry_ids,
                 )
+
+
+# Only the owner may reset an entry's idle time: without the check a process that slept
+# through its lease would take entries back from the consumers that took them over.
+@lua_script("""
+for _, id in ipairs(entry_ids) do
+  local pending = redis.call('XPENDING', stream, group, id, id, 1, consumer)
+  if #pending == 1 then
+    redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', idle,
+      'RETRYCOUNT', pending[1][4] - deliveries_undone, 'JUSTID')
+  end
+end
+""")
+def set_idle(
+    *,
+    stream: Key,
+    group: str,
+    consumer: str,
+    idle: timedelta,
+    deliveries_undone: int,
+    entry_ids: Sequence[str],
+) -> None:
+    """Set for how long a consumer's entries have been idle; pass over those it lost."""
+    raise NotImplementedError
+
+
+# XGROUP DELCONSUMER drops the consumer's pending entries for good, so none may be left.
+@lua_script("""
+local pending = redis.call('XPENDING', stream, group, '-', '+', 1, consumer)
+if #pending == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer) end
+""")
+def delete_unless_pending(*, stream: Key, group: str, consumer: str) -> None:
+    """Delete a consumer that has no pending entries."""
+    raise NotImplementedError
 
 
 def _pending(row: dict[str, Any]) -> Pending:
@@ -212,6 +174,42 @@ def _pending(row: dict[str, Any]) -> Pending:
     )
 
 
-def milliseconds(span: timedelta) -> int:
-    """Return a span in Redis' unit."""
-    return int(span / timedelta(milliseconds=1))
+# How far groups have come. Entries before all of these ids are of no use to any group.
+
+
+async def groups_info(client: Redis, stream: str) -> list[dict[str, Any]]:
+    """Return what Redis says of a stream's groups; none when there is no stream."""
+    with translated_errors():
+        try:
+            return await client.xinfo_groups(stream)
+        except redis.ResponseError as error:
+            if "no such key" in str(error):
+                return []
+            raise
+
+
+async def first_unfinished(client: Redis, stream: str, group: dict[str, Any]) -> EntryId:
+    """Return the id of a group's oldest pending entry, or the one after the last delivered."""
+    if group["pending"]:
+        with translated_errors():
+            oldest = (await client.xpending(stream, group["name"]))["min"]
+        if oldest is not None:
+            return entry_id(oldest)
+    time, sequence = entry_id(group["last-delivered-id"])
+    return time, sequence + 1
+
+
+async def finished_before(client: Redis, stream: str, *, group: str | None = None) -> EntryId:
+    """Return the first entry id that this group, or some group of the stream, has not finished."""
+    unfinished = [
+        await first_unfinished(client, stream, info)
+        for info in await groups_info(client, stream)
+        if group is None or info["name"].decode() == group
+    ]
+    return min(unfinished, default=(0, 0))
+
+
+async def last_id(client: Redis, stream: str) -> EntryId:
+    """Return the newest entry's id, also when that entry is gone."""
+    with translated_errors():
+        return entry_id((await client.xinfo_stream(stream))["last-generated-id"])

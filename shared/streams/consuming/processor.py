@@ -1,4 +1,4 @@
-"""What becomes of a delivered entry: handled, retried, parked or left pending."""
+"""Decides for each delivered entry: handled, retried, parked as a dead letter, or left pending."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.observability.logging import describe_error
 from shared.streams.codec import decode
-from shared.streams.consuming.health import Circuit, LeftPendingError, Patience
+from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.retry import RetryQueue, delay_before
 from shared.streams.consuming.settlement import Delivery, Settlement
 from shared.streams.consuming.subscription import Subscription
@@ -30,7 +30,7 @@ CIRCUIT_DELAY = timedelta(seconds=10)
 
 
 class Processor:
-    """Runs handlers and decides what follows from how they end; nobody else does."""
+    """Runs handlers and decides what follows from how they end; no other part does."""
 
     def __init__(
         self,
@@ -39,18 +39,18 @@ class Processor:
         *,
         retries: RetryQueue,
         max_attempts: int,
-        circuit: Circuit,
-        patience: Patience,
+        circuit: ConsumerCircuit,
+        outages: OutageWait,
     ) -> None:
         self._subscription = subscription
         self._settlement = settlement
         self._retries = retries
         self._max_attempts = max_attempts
         self._circuit = circuit
-        self._patience = patience
+        self._outages = outages
 
     async def process(self, entries: Sequence[Entry]) -> bool:
-        """See each entry to its end, in order; False when some had to be left pending."""
+        """Bring each entry to its end, in order; False when some had to be left pending."""
         try:
             opened = [await self._open(entry) for entry in entries]
             deliveries = [delivery for delivery in opened if delivery is not None]
@@ -62,6 +62,7 @@ class Processor:
         return True
 
     async def _open(self, entry: Entry) -> Delivery | None:
+        """Return the event in an entry; None when there is nothing to handle in it."""
         try:
             event = decode(entry.fields)
         except PermanentError as error:
@@ -74,6 +75,7 @@ class Processor:
         return Delivery(entry, event)
 
     async def _apply(self, run: Sequence[Delivery]) -> None:
+        """Handle events of one type together, or each alone when that fails."""
         try:
             outcomes = await self._handle([delivery.event for delivery in run])
         except LeftPendingError:
@@ -100,9 +102,10 @@ class Processor:
             except TimeoutError as error:
                 raise TransientError("the handler ran past its deadline") from error
 
-        return await self._patience.wait_out(call)
+        return await self._outages.call(call)
 
     async def _reject(self, entry: Entry, error: Exception) -> None:
+        """Decide by the error: go on later, retry, or park."""
         if isinstance(error, UnfinishedError):
             self._circuit.succeeded(entry.event_id)
             await self._retries.schedule(entry, attempt=1, delay=timedelta(0))

@@ -1,4 +1,4 @@
-"""Takes over what dead consumers left behind, one entry at a time.
+"""Takes over the entries of dead consumers, one at a time.
 
 A batch that killed its process must not be run as a batch again: the entries around the
 killer are innocent. Nor does it prove anything that an entry was there when one process
@@ -14,7 +14,7 @@ import structlog
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.settings import ConsumerSettings
 from shared.streams.codec import decode
-from shared.streams.consuming.consumer import Consumer, Crowd, Slots
+from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group, Pending
 from shared.streams.consuming.settlement import Settlement
 from shared.streams.consuming.subscription import Subscription
@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 # How many are looked at per round; the rest waits for the next one.
 PAGE = 100
 
-# Deliveries of an event that is never worked on alone: whatever else kills the process is
-# parked long before.
+# Deliveries of an event that is never worked on alone: any other event that kills the process
+# is parked long before.
 MOST_DELIVERIES_BESIDE_OTHERS = 10
 
 
@@ -40,22 +40,24 @@ class Reclaimer:
         consumer: Consumer,
         settlement: Settlement,
         *,
-        crowd: Crowd,
+        lock: RWLock,
         settings: ConsumerSettings,
     ) -> None:
         self._group = group
         self._subscription = subscription
         self._consumer = consumer
         self._settlement = settlement
-        self._crowd = crowd
+        self._lock = lock
         self._lease = settings.stream_lease
         self._max_deliveries = settings.stream_max_deliveries
         if subscription.waits_for_others:
             self._max_deliveries = max(self._max_deliveries, MOST_DELIVERIES_BESIDE_OTHERS)
-        self._places = Slots(subscription.concurrency)
+        # Of its own: an entry is claimed only once there is a place for it, since a claimed
+        # entry that waits looks alive.
+        self._places = asyncio.Semaphore(subscription.concurrency)
 
     async def reclaim(self) -> int:
-        """Do one round; returns how many entries were claimed. Raises `UnavailableError`."""
+        """Do one round; returns how many entries were claimed."""
         pending = await self._group.pending(idle=self._lease, count=PAGE)
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -76,13 +78,12 @@ class Reclaimer:
     async def _take_over(self, pending: Pending) -> bool:
         last_chance = self._max_deliveries - 1
         if pending.deliveries == last_chance:
-            async with self._crowd.alone():
+            async with self._lock.writer():
                 entry = await self._claim(pending)
                 if entry is not None:
                     await self._consumer.take_alone(entry)
             return entry is not None
-        # Claimed only once there is a place for it: a claimed entry that waits looks alive.
-        async with self._places.one():
+        async with self._places:
             entry = await self._claim(pending)
             if entry is None:
                 return False
@@ -93,7 +94,7 @@ class Reclaimer:
             return True
 
     async def _claim(self, pending: Pending) -> Entry | None:
-        """Take an entry over, unless somebody has had it since it was seen."""
+        """Take an entry over, unless another consumer has had it since it was seen."""
         if not await self._group.is_unchanged(pending, idle=self._lease):
             return None
         entry = await self._group.claim(pending.entry_id, idle=self._lease)

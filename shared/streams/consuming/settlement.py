@@ -18,43 +18,28 @@ from shared.observability.logging import describe_error
 from shared.streams.codec import decode
 from shared.streams.connection import translated_errors
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.health import Patience
+from shared.streams.consuming.health import OutageWait
 from shared.streams.entries import Entry
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
 
 log = structlog.get_logger(__name__)
 
-# Parking what no retry will help. PostgreSQL holds the truth; a small stream is for watching.
+ERROR_LENGTH = 2_000
 
-STREAM = "stream:dead-letters"
-MAX_LENGTH = 1_000
+# Notices of dead letters, for dashboards and alerts. The letters themselves are in PostgreSQL.
+NOTICES = "stream:dead-letters"
+MOST_NOTICES = 1_000
 
 
 class DeadLetterStore(Protocol):
-    """Where dead letters are kept; one per group and event."""
+    """Where dead letters are kept; one per group and event.
+
+    A protocol, since `shared.streams` may not import `shared.storage`, which implements it.
+    """
 
     async def add(self, letter: DeadLetter) -> None:
-        """Keep a letter; one that is there already is replaced. Raises `UnavailableError`."""
-
-
-def announce(pipeline: Pipeline, letter: DeadLetter) -> None:
-    """Queue a notice of the letter, without its contents, for whoever watches."""
-    pipeline.xadd(
-        STREAM,
-        {
-            "group": letter.group,
-            "id": letter.event_id,
-            "stream": letter.stream,
-            "type": letter.type,
-            "reason": letter.reason,
-        },
-        maxlen=MAX_LENGTH,
-        approximate=True,
-    )
-
-
-ERROR_LENGTH = 2_000
+        """Keep a letter; one that is there already is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +51,30 @@ class Delivery:
 
 
 class Settlement:
-    """Tells everybody concerned, and acknowledges last. Raises `UnavailableError`."""
+    """Sends replies, counts replays, keeps dead letters, and acknowledges last."""
 
     def __init__(
-        self, redis: Redis, group: Group, *, dead_letters: DeadLetterStore, patience: Patience
+        self, redis: Redis, group: Group, *, dead_letters: DeadLetterStore, outages: OutageWait
     ) -> None:
         self._redis = redis
         self._stream = group.stream
         self._group = group.name
         self._dead_letters = dead_letters
-        self._patience = patience
+        self._outages = outages
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Answer and acknowledge handled events in one round trip."""
+        ended = [(one.event, outcome) for one, outcome in zip(run, outcomes, strict=True)]
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                events = [delivery.event for delivery in run]
-                _tell(pipeline, list(zip(events, outcomes, strict=True)))
-                entry_ids = [delivery.entry.id for delivery in run]
-                pipeline.xack(self._stream, self._group, *entry_ids)
+                _report(pipeline, ended)
+                pipeline.xack(self._stream, self._group, *(one.entry.id for one in run))
                 await pipeline.execute()
 
     async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
         """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
         letter = self._letter(entry, error, reason=reason)
-        await self._patience.wait_out(lambda: self._dead_letters.add(letter))
+        await self._outages.call(lambda: self._dead_letters.add(letter))
         log.error(
             "entry.parked",
             stream=letter.stream,
@@ -101,12 +85,12 @@ class Settlement:
             reason=reason,
             error=describe_error(error),
         )
+        event = _event_or_none(entry)
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                announce(pipeline, letter)
-                event = _event_or_none(entry)
+                _notify(pipeline, letter)
                 if event is not None:
-                    _tell(pipeline, [(event, _dead(reason))])
+                    _report(pipeline, [(event, _dead(reason))])
                 elif (replay_id := letter.fields.get("replayid")) is not None:
                     add_result(pipeline, replay_id, ReplayResult.DEAD)
                 pipeline.xack(self._stream, self._group, entry.id)
@@ -136,8 +120,8 @@ class Settlement:
         )
 
 
-def _tell(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
-    """Queue the replies to those who still wait, and the counts of replays: they answer nobody."""
+def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
+    """Queue replies to the clients that still wait, and the counts of replays, which get none."""
     for event, outcome in ended:
         if event.replay_id is not None:
             add_result(pipeline, event.replay_id, _replay_result(outcome))
@@ -159,6 +143,22 @@ def _replay_result(outcome: Outcome) -> ReplayResult:
     if outcome.status == OutcomeStatus.DEAD:
         return ReplayResult.DEAD
     return ReplayResult.ALREADY_APPLIED if outcome.repeated else ReplayResult.APPLIED
+
+
+def _notify(pipeline: Pipeline, letter: DeadLetter) -> None:
+    """Queue a notice of a dead letter, without its contents."""
+    pipeline.xadd(
+        NOTICES,
+        {
+            "group": letter.group,
+            "id": letter.event_id,
+            "stream": letter.stream,
+            "type": letter.type,
+            "reason": letter.reason,
+        },
+        maxlen=MOST_NOTICES,
+        approximate=True,
+    )
 
 
 def _dead(reason: str) -> Outcome:

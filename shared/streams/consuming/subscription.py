@@ -1,4 +1,4 @@
-"""What a consumer reads and who handles it."""
+"""What a consumer reads and which handlers it calls."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Subscription:
     streams that no group consumes, which are trimmed along with this one.
 
     Calls of a subscription that `waits_for_others` need what its process does on other streams.
-    So they go on beside all else, and it takes more deaths to tell that they are the cause.
+    So they go on beside all else, and it takes more deaths to prove that they are the cause.
     """
 
     stream: str

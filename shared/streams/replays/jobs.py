@@ -17,7 +17,7 @@ from redis.typing import EncodableT, FieldT
 
 from shared.domain.errors import PermanentError
 from shared.events.replay import EventFields, ReplayOrder, ReplayPage
-from shared.streams.codec import readdressed
+from shared.streams.codec import for_group
 from shared.streams.connection import translated_errors
 from shared.streams.replays.tally import REMEMBERED, ReplayResult, read_tally
 
@@ -57,7 +57,7 @@ class ReplayProgress:
 
 
 class ReplayJobs:
-    """Every method raises `UnavailableError` when Redis is down."""
+    """Orders by replay id, the latest hundred of them, and where each replay is."""
 
     def __init__(self, client: Redis) -> None:
         self._redis = client
@@ -136,7 +136,7 @@ class ReplayJobs:
 
 
 def _addressed(order: ReplayOrder, fields: EventFields) -> dict[FieldT, EncodableT]:
-    return readdressed(fields, group=order.group, replay_id=order.id, with_model=order.with_model)
+    return for_group(fields, group=order.group, replay_id=order.id, with_model=order.with_model)
 
 
 def _moved(replay_id: str) -> PermanentError:

@@ -10,54 +10,18 @@ from typing import TypeAlias
 import structlog
 from redis.asyncio import Redis
 
-from shared.background import Backoff
+from shared.background import Backoff, wait_for_event
 from shared.domain.errors import UnavailableError
 from shared.events.replay import ReplayOrder, ReplayPage, ReplaySource
 from shared.streams.connection import translated_errors
-from shared.streams.consuming.group import EntryId, entry_id, finished_before, last_id
+from shared.streams.consuming.group import finished_before, last_id
 from shared.streams.consuming.retry import RetryQueue
+from shared.streams.entries import EntryId, entry_id
 from shared.streams.replays.jobs import ReplayJobs, ReplayProgress, ReplayState
 
 log = structlog.get_logger(__name__)
 
-# The entries that a replay has put back, removed again once every group is done with them.
-#
-# A million copies would crowd the stream's own history out of its bound.
-
-
-class ReplayedEntries:
-    """Remembers what one process has added; what it does not get to, the retention ends.
-
-    Only what lies behind every group is removed. A deletion ahead of a group would leave
-    Redis unable to tell its lag.
-    """
-
-    def __init__(self, redis: Redis, *, stream: str) -> None:
-        self._redis = redis
-        self._stream = stream
-        self._batches: deque[Sequence[str]] = deque()
-
-    def remember(self, entry_ids: Sequence[str]) -> None:
-        """Note a batch of entries, in the order of their ids."""
-        if entry_ids:
-            self._batches.append(entry_ids)
-
-    async def remove_finished(self) -> None:
-        """Remove the batches that all groups have finished; raises `UnavailableError`."""
-        if not self._batches:
-            return
-        boundary = await finished_before(self._redis, self._stream)
-        with translated_errors():
-            while self._batches and _last(self._batches[0]) < boundary:
-                await self._redis.xdel(self._stream, *self._batches[0])
-                self._batches.popleft()
-
-
-def _last(entry_ids: Sequence[str]) -> EntryId:
-    return entry_id(entry_ids[-1])
-
-
-# How much may wait in the stream at once: what a new event has to wait behind.
+# How much may wait in the stream at once, ahead of any new event.
 IN_FLIGHT = 2_000
 
 POLL = timedelta(milliseconds=20)
@@ -98,14 +62,12 @@ class Replayer:
 
         Raises `PermanentError` when the order is being run by another process too.
         """
-        backoff = Backoff()
-        while not self._stop.is_set():
+        async for _ in Backoff(stop=self._stop):
             try:
                 await self._run()
                 break
             except UnavailableError as error:
                 log.warning("replay.waits", replay_id=self._order.id, error=str(error))
-                await asyncio.sleep(backoff.next())
         return await self._jobs.progress(self._order.id)
 
     async def _run(self) -> None:
@@ -133,7 +95,7 @@ class Replayer:
         try:
             self._entries.remember(await self._jobs.add(self._order, page, after=after))
         except UnavailableError:
-            # The answer may be lost and the page added all the same: the position tells.
+            # The answer may be lost and the page added all the same: the position shows it.
             progress = await self._jobs.progress(self._order.id)
             if progress.position != page.position:
                 raise
@@ -179,11 +141,36 @@ class Pace:
         """Wait until so many more events are due, or until `stop` is set."""
         if self._rate is None:
             return
-        seconds = self._next_at - time.monotonic()
-        if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await stop.wait()
-            except TimeoutError:
-                pass
+        early = self._next_at - time.monotonic()
+        if early > 0:
+            await wait_for_event(stop, within=timedelta(seconds=early))
         self._next_at = max(self._next_at, time.monotonic()) + number / self._rate
+
+
+class ReplayedEntries:
+    """Removes the entries that one process has added, once every group is done with them.
+
+    A million copies would crowd the stream's own history out of its bound. What the process
+    does not get to, the retention ends. Only what is before every group is removed: a deletion
+    ahead of a group would leave Redis unable to tell its lag.
+    """
+
+    def __init__(self, redis: Redis, *, stream: str) -> None:
+        self._redis = redis
+        self._stream = stream
+        self._batches: deque[Sequence[str]] = deque()
+
+    def remember(self, entry_ids: Sequence[str]) -> None:
+        """Note a batch of entries, in the order of their ids."""
+        if entry_ids:
+            self._batches.append(entry_ids)
+
+    async def remove_finished(self) -> None:
+        """Remove the batches that all groups have finished."""
+        if not self._batches:
+            return
+        boundary = await finished_before(self._redis, self._stream)
+        while self._batches and entry_id(self._batches[0][-1]) < boundary:
+            with translated_errors():
+                await self._redis.xdel(self._stream, *self._batches[0])
+            self._batches.popleft()

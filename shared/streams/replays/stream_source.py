@@ -15,7 +15,7 @@ CLOCK_SLACK = timedelta(minutes=10)
 
 
 class StreamSource:
-    """Reads a stream without touching its groups; raises `UnavailableError`.
+    """Reads a stream without touching its groups.
 
     Entries that were put back (retries, replays) are left out: each is a copy of another.
     """
@@ -37,7 +37,7 @@ class StreamSource:
             return int(await self._redis.xlen(self._order.stream))
 
     async def pages(self, *, after: str | None) -> AsyncGenerator[ReplayPage]:
-        """Yield the pages behind an entry id, or from the order's first on."""
+        """Yield the pages after an entry id, or from the order's first on."""
         start = self._first() if after is None else f"({after}"
         while True:
             entries = await self._read(start)

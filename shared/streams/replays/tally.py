@@ -1,4 +1,4 @@
-"""Counting what became of the events of a replay, by the consumers that handled them."""
+"""Counts how the events of a replay ended, as reported by the consumers that handled them."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -33,7 +33,7 @@ def add_result(pipeline: Pipeline, replay_id: str, result: ReplayResult) -> None
 
 
 async def read_tally(redis: Redis, replay_id: str) -> dict[ReplayResult, int]:
-    """Return the counts so far; raises `UnavailableError` when Redis is down."""
+    """Return the counts so far."""
     with translated_errors():
         counts = cast("Mapping[bytes, bytes]", await redis.hgetall(tally_key(replay_id)))
     return {ReplayResult(name.decode()): int(count) for name, count in counts.items()}

@@ -63,7 +63,7 @@ async def test_an_older_version_never_replaces_a_newer_one(cache: LeadCache) -> 
 async def test_a_deleted_lead_is_not_served_nor_filled_in_again(cache: LeadCache) -> None:
     lead = Lead(new_id(), 3, new_id())
     await cache.put([lead])
-    await cache.bury(lead.id, lead.external_id, version=4)
+    await cache.mark_deleted(lead.id, lead.external_id, version=4)
     await cache.fill(lead)
     assert lead.external_id is not None
     assert await cache.get(lead.id) is None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.streams.consuming.health import FEWEST, Circuit
+from shared.streams.consuming.health import FEWEST, ConsumerCircuit
 from shared.streams.publisher import add_events
 from tests.integration.shared.streams.conftest import Bench
 from tests.support.builders import lead_created
@@ -49,7 +49,7 @@ async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
 
 
 def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
-    circuit = Circuit()
+    circuit = ConsumerCircuit()
     for _attempt in range(10):
         for number in range(FEWEST - 1):
             circuit.failed(f"event {number}")
@@ -57,7 +57,7 @@ def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
 
 
 def test_it_opens_when_nearly_all_fail_and_closes_with_a_success() -> None:
-    circuit = Circuit()
+    circuit = ConsumerCircuit()
     for number in range(100):
         circuit.succeeded(f"good {number}")
     for number in range(44):

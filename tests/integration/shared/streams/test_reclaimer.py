@@ -16,9 +16,9 @@ from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.connection import open_redis
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.subscription import Subscription
+from shared.streams.consuming.worker import Parts, open_workers
 from shared.streams.entries import Entry
 from shared.streams.publisher import add_events
-from tests.faults.wiring import Parts, open_worker
 from tests.integration.shared.streams.conftest import Bench, KeepsLetters
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
@@ -57,14 +57,15 @@ async def test_an_outage_while_claiming_passes(
         return False
 
     stop = asyncio.Event()
-    opening = open_worker(
+    subscription = Subscription(
+        stream=catalog.LEADS,
+        group=catalog.SYNCER,
+        handlers={LeadCreated.type: handler},
+        is_settled=never,
+    )
+    opening = open_workers(
         redis,
-        Subscription(
-            stream=catalog.LEADS,
-            group=catalog.SYNCER,
-            handlers={LeadCreated.type: handler},
-            is_settled=never,
-        ),
+        [subscription],
         streams=streams_settings,
         dead_letters=KeepsLetters(),
         settings=ConsumerSettings(stream_lease=SOON * 3, stream_block=SOON),
@@ -72,7 +73,7 @@ async def test_an_outage_while_claiming_passes(
         stop=stop,
         parts=Parts(group=AwayForAWhile),
     )
-    async with opening as worker, asyncio.TaskGroup() as tasks:
+    async with opening as [worker], asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(), name="worker")
         await eventually(bench.all_done)
         stop.set()

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.streams.consuming.housekeeping import Leadership, Trimmer
+from shared.streams.consuming.housekeeping import Housekeeping
 from shared.streams.entries import entries_of
 from shared.streams.publisher import Capacity, StreamFullError, add_events, open_publisher
 from tests.support.builders import lead_created
@@ -20,13 +20,13 @@ PLENTY = 1 << 30
 
 async def test_finished_and_old_is_trimmed(redis: Redis) -> None:
     await _fill(redis, read=COUNT, acknowledged=COUNT)
-    await _trimmer(redis, retention=NOTHING).trim()
+    await _housekeeping(redis, retention=NOTHING).trim()
     assert await redis.xlen(catalog.LEADS) < COUNT / 2
 
 
 async def test_young_is_kept(redis: Redis) -> None:
     await _fill(redis, read=COUNT, acknowledged=COUNT)
-    await _trimmer(redis, retention=WEEK).trim()
+    await _housekeeping(redis, retention=WEEK).trim()
     assert await redis.xlen(catalog.LEADS) == COUNT
 
 
@@ -35,20 +35,20 @@ async def test_what_a_group_has_yet_to_finish_is_kept_however_old(
     redis: Redis, read: int, acknowledged: int
 ) -> None:
     ids = await _fill(redis, read=read, acknowledged=acknowledged)
-    await _trimmer(redis, retention=NOTHING).trim()
+    await _housekeeping(redis, retention=NOTHING).trim()
     kept = {entry.id for entry in entries_of(await redis.xrange(catalog.LEADS))}
     assert kept.issuperset(ids[acknowledged:])
 
 
 async def test_without_its_group_a_stream_is_not_trimmed(redis: Redis) -> None:
     await add_events(redis, [lead_created() for _ in range(COUNT)])
-    await _trimmer(redis, retention=NOTHING).trim()
+    await _housekeeping(redis, retention=NOTHING).trim()
     assert await redis.xlen(catalog.LEADS) == COUNT
 
 
 async def test_history_makes_way_before_new_events_are_refused(redis: Redis) -> None:
     await _fill(redis, read=COUNT, acknowledged=COUNT)
-    await _trimmer(redis, retention=WEEK, max_bytes=10_000).trim()
+    await _housekeeping(redis, retention=WEEK, max_bytes=10_000).trim()
     assert await redis.xlen(catalog.LEADS) < COUNT / 2
 
 
@@ -67,25 +67,27 @@ async def test_a_full_stream_refuses_events_until_it_has_room(redis: Redis) -> N
 
 async def test_a_long_idle_consumer_is_removed_only_with_nothing_pending(redis: Redis) -> None:
     await _fill(redis, read=1, acknowledged=0)
-    await _trimmer(redis, retention=WEEK).remove_idle_consumers()
+    await _housekeeping(redis, retention=WEEK).remove_idle_consumers()
     assert len(await redis.xinfo_consumers(catalog.LEADS, catalog.SYNCER)) == 1
 
 
 async def test_one_leads_at_a_time_and_another_follows(redis: Redis) -> None:
     lease = timedelta(milliseconds=200)
-    first, second = (
-        Leadership(redis, chore="trim", holder=name, lease=lease) for name in ("first", "second")
+    first, second = (_housekeeping(redis, name=name) for name in ("first", "second"))
+    assert await first.hold_lease(lease)
+    assert not await second.hold_lease(lease)
+    assert await first.hold_lease(lease)
+    await redis.delete(f"leader:housekeeping:{catalog.LEADS}")  # as when the lease is over
+    assert await second.hold_lease(lease)
+    assert not await first.hold_lease(lease)
+
+
+def _housekeeping(
+    redis: Redis, *, retention: timedelta = WEEK, max_bytes: int = PLENTY, name: str = "one"
+) -> Housekeeping:
+    return Housekeeping(
+        redis, streams=[catalog.LEADS], retention=retention, max_bytes=max_bytes, name=name
     )
-    assert await first.hold()
-    assert not await second.hold()
-    assert await first.hold()
-    await redis.delete("leader:trim")  # as when the lease is over
-    assert await second.hold()
-    assert not await first.hold()
-
-
-def _trimmer(redis: Redis, *, retention: timedelta, max_bytes: int = PLENTY) -> Trimmer:
-    return Trimmer(redis, streams=[catalog.LEADS], retention=retention, max_bytes=max_bytes)
 
 
 async def _fill(redis: Redis, *, read: int, acknowledged: int) -> list[str]:

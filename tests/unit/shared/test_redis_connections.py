@@ -1,0 +1,90 @@
+"""Which errors of the client mean that Redis is away, and which are defects of ours."""
+
+import asyncio
+
+import pytest
+import redis
+from redis.asyncio import Connection
+
+from shared.domain.errors import UnavailableError
+from shared.redis_connections import is_outage
+from shared.streams.connection import translated_errors
+
+
+class LostTransport(asyncio.WriteTransport):
+    """A transport as the event loops leave it once the connection is reset."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, data: object) -> None:  # noqa: ARG002 (it is the base class's)
+        raise self._error
+
+    def writelines(self, list_of_data: object) -> None:  # noqa: ARG002 (it is the base class's)
+        raise self._error
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+class LostConnection(Connection):
+    """A connection whose transport is lost, which it does not know."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        loop = asyncio.get_running_loop()
+        self._reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
+        self._writer = asyncio.StreamWriter(LostTransport(error), protocol, None, loop)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed"),
+        TypeError("'NoneType' object is not callable"),
+        AttributeError("'NoneType' object has no attribute '_add_writer'"),
+    ],
+)
+async def test_a_write_to_a_connection_that_was_reset_is_an_outage(error: Exception) -> None:
+    """As uvloop, Python 3.12 and Python 3.13 have it."""
+    with pytest.raises(UnavailableError, match="Redis is unavailable"), translated_errors():
+        await LostConnection(error).send_packed_command([b"PING"], check_health=False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(),
+        TimeoutError(),
+        redis.TimeoutError("slow"),
+        redis.BusyLoadingError("loading"),
+        redis.OutOfMemoryError("full"),
+        redis.ReadOnlyError("a replica"),
+        redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.ResponseError("MISCONF Errors writing to the AOF file"),
+        redis.ResponseError("SOMETHING no one has ever seen"),
+        redis.ResponseError("Command # 1 (XADD s * a b) of pipeline caused error: ('MISCONF x',)"),
+    ],
+)
+def test_what_is_not_shown_to_be_ours_is_an_outage(error: Exception) -> None:
+    assert is_outage(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.DataError("Invalid input of type: 'UUID'"),
+        redis.WatchError("Watched variable changed"),
+        redis.ResponseError("WRONGTYPE Operation against a key"),
+        redis.ResponseError("wrong number of arguments for 'xadd' command"),
+        redis.ResponseError("Command # 1 (GET s) of pipeline caused error: ('WRONGTYPE Op',)"),
+        KeyError("a defect of ours, not of the client"),
+    ],
+)
+def test_a_defect_of_ours_is_none(error: Exception) -> None:
+    assert not is_outage(error)
