@@ -100,24 +100,26 @@ class People:
     def _name(self, nationality: Nationality, gender: str) -> dict[str, str]:
         for_a_man, for_women = nationality.titles
         title = for_a_man if gender == "male" else self._random.choice(for_women)
-        if nationality.names is not None:
-            men, women, families = nationality.names
-            first = self._random.choice(men if gender == "male" else women)
-            return {"title": title, "first": first, "last": self._random.choice(families)}
         person = self._person(nationality.locale)
         kind = Gender.MALE if gender == "male" else Gender.FEMALE
-        first, last = person.first_name(gender=kind), person.last_name(gender=kind)
-        return {"title": title, "first": _latin(first), "last": _latin(last)}
+        first = self._one_of(nationality.men if gender == "male" else nationality.women)
+        last = self._one_of(nationality.families)
+        return {
+            "title": title,
+            "first": first or _latin(person.first_name(gender=kind)),
+            "last": last or _latin(person.last_name(gender=kind)),
+        }
 
     def _location(self, nationality: Nationality) -> dict[str, Any]:
         offset, description = self._random.choice(_TIMEZONES)
-        street = self._address(nationality.locale).street_name()
+        address = self._address(nationality.locale)
+        street = _latin(address.street_name())
         return {
-            "street": {"number": self._random.randint(1, 9999), "name": _latin(street)},
-            "city": self._random.choice(nationality.cities),
-            "state": self._random.choice(nationality.states),
+            "street": {"number": self._random.randint(1, 9999), "name": street},
+            "city": self._one_of(nationality.cities) or _latin(address.city()),
+            "state": self._one_of(nationality.states) or _latin(address.state()),
             "country": nationality.country,
-            "postcode": self._post_code(nationality),
+            "postcode": self._post_code(nationality.post_code),
             "coordinates": {
                 "latitude": f"{self._random.uniform(-90, 90):.4f}",
                 "longitude": f"{self._random.uniform(-180, 180):.4f}",
@@ -125,11 +127,11 @@ class People:
             "timezone": {"offset": offset, "description": description},
         }
 
-    def _post_code(self, nationality: Nationality) -> int | str:
-        if nationality.post_code is None:
-            return self._random.randint(10_000, 99_999)
-        code = self._filled(nationality.post_code)
-        return int(code) if nationality.is_numeric else code
+    def _post_code(self, form: range | str) -> int | str:
+        return self._filled(form) if isinstance(form, str) else self._random.choice(form)
+
+    def _one_of(self, names: tuple[str, ...]) -> str | None:
+        return self._random.choice(names) if names else None
 
     def _login(self) -> dict[str, str]:
         choose = self._random.choice
