@@ -1,11 +1,8 @@
 """Real servers for every test: one PostgreSQL and one Valkey a session, clean for each test."""
 
-import itertools
 from collections.abc import AsyncGenerator
 
-import psycopg
 import pytest
-from psycopg import sql
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
@@ -17,9 +14,8 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
 from shared.streams.connection import open_redis
+from tests.support.fresh_databases import FreshDatabases
 from tests.support.tcp_proxy import TcpProxy
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -31,21 +27,16 @@ async def postgres() -> AsyncGenerator[EmbeddedPostgres]:
             yield server
 
 
+@pytest.fixture(scope="session")
+def fresh_databases(postgres: EmbeddedPostgres) -> FreshDatabases:
+    return FreshDatabases(postgres)
+
+
 @pytest.fixture
-async def postgres_dsn(postgres: EmbeddedPostgres) -> AsyncGenerator[str]:
+async def postgres_dsn(fresh_databases: FreshDatabases) -> AsyncGenerator[str]:
     """Yield the address of a fresh, migrated database."""
-    name = f"test_{next(_numbers)}"
-    administration = await psycopg.AsyncConnection.connect(
-        postgres.dsn_of("postgres"), autocommit=True
-    )
-    async with administration:
-        await administration.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE leads").format(sql.Identifier(name))
-        )
-        yield postgres.dsn_of(name)
-        await administration.execute(
-            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-        )
+    async with fresh_databases.fresh() as dsn:
+        yield dsn
 
 
 @pytest.fixture
