@@ -194,7 +194,7 @@ def _join_health(clients: Clients, verifier: TokenVerifier) -> HealthHandlers:
             "postgres": clients.database.ping,
             "redis": lambda: ping(clients.redis),
             "replies": clients.replies.check,
-            "auth": verifier.check,
+            "auth": verifier.check_ready,
         }
     )
 

@@ -19,7 +19,7 @@ from shared.settings import (
     load,
 )
 
-# What an `.env` copied from the example holds until somebody sets a key.
+# What an `.env` copied from the example holds until a key is set.
 PLACEHOLDER_KEYS = frozenset({"api-key", "apikey", "your-api-key", "changeme"})
 
 
@@ -122,7 +122,7 @@ class AuthSettings(SettingsGroup):
 
     @property
     def auth_url(self) -> str:
-        """The auth server's address: behind Supabase's gateway unless set otherwise."""
+        """The auth server's address: a path of Supabase's gateway unless set otherwise."""
         return self.supabase_auth_url or f"{self.supabase_uri}/auth/v1"
 
     @property
@@ -142,7 +142,8 @@ class AuthSettings(SettingsGroup):
 class LimitSettings(SettingsGroup):
     """How often callers may call. `rate_limit` "off" switches every limit off.
 
-    `forwarded_hops` is how many proxies stand before the API: addresses are believed as far.
+    `forwarded_hops` is how many proxies there are in front of the API: so many addresses of
+    X-Forwarded-For are believed.
     """
 
     rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_read_rate_or_off)] = Rate(
@@ -162,7 +163,7 @@ class LimitSettings(SettingsGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """Everything the API is told."""
+    """Everything the API reads."""
 
     http: HttpSettings
     auth: AuthSettings

@@ -1,4 +1,4 @@
-"""Supabase's accounts: sign-up, log-in, and its word on a token."""
+"""Supabase's accounts: sign-up, log-in, and its check of a token."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ class Session:
 
 
 class Accounts:
-    """Talks to the auth server. Every method raises `Problem` in the caller's terms.
+    """Talks to the auth server. Its methods raise `Problem` in the caller's terms.
 
     Each call has a library client of its own, since one that is shared keeps the last
     user's session for the next; the connections underneath are shared.
@@ -66,7 +66,7 @@ class Accounts:
 
     async def create_confirmed(self, email: str, password: str) -> str:
         """Make an account that may log in at once; returns its e-mail address."""
-        async with self._asking("sign-up") as auth:
+        async with self._auth_client("sign-up") as auth:
             try:
                 answer = await auth.admin.create_user(
                     {"email": email, "password": password, "email_confirm": True}
@@ -77,7 +77,7 @@ class Accounts:
 
     async def sign_up(self, email: str, password: str) -> str:
         """Make an account that Supabase confirms by its own rules; returns its address."""
-        async with self._asking("sign-up") as auth:
+        async with self._auth_client("sign-up") as auth:
             try:
                 answer = await auth.sign_up({"email": email, "password": password})
             except AuthError as error:
@@ -86,7 +86,7 @@ class Accounts:
 
     async def log_in(self, email: str, password: str) -> Session:
         """Open a session."""
-        async with self._asking("log-in") as auth:
+        async with self._auth_client("log-in") as auth:
             try:
                 answer = await auth.sign_in_with_password({"email": email, "password": password})
             except AuthError as error:
@@ -95,7 +95,7 @@ class Accounts:
 
     async def refresh(self, refresh_token: str) -> Session:
         """Go on with a session: its refresh token is used up, and the answer has the next."""
-        async with self._asking("refresh") as auth:
+        async with self._auth_client("refresh") as auth:
             try:
                 answer = await auth.refresh_session(refresh_token)
             except AuthApiError as error:
@@ -104,20 +104,17 @@ class Accounts:
 
     async def log_out(self, token: str) -> None:
         """End the session of a signed-in user's token; one that is over already is fine."""
-        async with self._asking("log-out") as auth:
+        async with self._auth_client("log-out") as auth:
             try:
                 await auth.admin.sign_out(token, "local")
             except AuthApiError as error:
                 if not _is_session_over(error):
                     raise _unexpected("log-out", error) from error
 
-    async def vouch(self, token: str, *, for_user: User) -> bool:
-        """Whether the auth server takes the token as this signed-in user's.
-
-        Raises `UnavailableError` when it cannot be asked.
-        """
+    async def is_token_valid(self, token: str, *, for_user: User) -> bool:
+        """Whether the auth server takes the token as this signed-in user's."""
         try:
-            async with self._asking("token check") as auth:
+            async with self._auth_client("token check") as auth:
                 answer = await auth.get_user(token)
         except AuthApiError as error:
             if error.status in {400, 401, 403, 404}:
@@ -136,7 +133,7 @@ class Accounts:
         )
 
     @contextlib.asynccontextmanager
-    async def _asking(self, what: str) -> AsyncGenerator[AsyncGoTrueClient]:
+    async def _auth_client(self, what: str) -> AsyncGenerator[AsyncGoTrueClient]:
         auth = AsyncGoTrueClient(
             url=self._url,
             headers=dict(self._headers),
@@ -149,7 +146,7 @@ class Accounts:
                 yield auth
         except AuthApiError:
             raise
-        # Refused connections, gateways' error pages, and answers that are none.
+        # Refused connections, gateways' error pages, and answers of another shape.
         except (AuthError, TimeoutError, ValidationError) as error:
             raise _unavailable(what, reason=type(error).__name__) from error
 
@@ -243,7 +240,7 @@ def _refuse_if_limited(error: AuthApiError) -> None:
 
 
 def _says(error: AuthApiError, *words: str) -> bool:
-    """Auth servers from before error codes existed say it in prose only."""
+    """Whether a message has one of the words: old auth servers have no error codes."""
     return error.code is None and any(word in error.message.lower() for word in words)
 
 

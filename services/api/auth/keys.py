@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 REFRESH = timedelta(minutes=10)
 STALE = timedelta(hours=24)
-# However many tokens name keys that nobody knows, the auth server is asked this often.
+# However many tokens name unknown keys, the auth server is asked no more often than this.
 REFETCH_PAUSE = timedelta(seconds=30)
 
 
@@ -40,7 +40,7 @@ class SigningKeys:
         self._asking = asyncio.Lock()
         self._is_answered = False
 
-    def check(self) -> None:
+    def check_age(self) -> None:
         """Raise `UnavailableError` unless the keys are known and no older than a day."""
         age = None if self._fetched_at is None else time.monotonic() - self._fetched_at
         if age is None:
@@ -49,25 +49,19 @@ class SigningKeys:
             raise UnavailableError("The signing keys could not be fetched for a day")
 
     async def are_published(self) -> bool:
-        """Whether the project publishes keys; one that does not signs with a shared secret.
-
-        Raises `UnavailableError` when that is not known.
-        """
+        """Whether the project publishes keys; one that does not signs with a shared secret."""
         if self._fetched_at is None:
             await self._ask_for(None)
-        self.check()
+        self.check_age()
         return bool(self._keys)
 
-    async def find(self, kid: str | None) -> VerificationKey | None:
-        """Return the key with this id, asking again for one that is new.
-
-        None is for certain; raises `UnavailableError` when the auth server cannot be asked.
-        """
+    async def find_key(self, kid: str | None) -> VerificationKey | None:
+        """Return the key with this id, asking again for one that is new. None is for certain."""
         if kid is None:
             return None
         if kid not in self._keys:
             await self._ask_for(kid)
-        self.check()
+        self.check_age()
         return self._keys.get(kid)
 
     async def run(self) -> None:
@@ -84,12 +78,12 @@ class SigningKeys:
             await asyncio.sleep(REFRESH.total_seconds())
 
     async def fetch(self) -> None:
-        """Fetch the keys; raises `UnavailableError`."""
+        """Fetch the keys."""
         async with self._asking:
             await self._fetch()
 
     async def _ask_for(self, kid: str | None) -> None:
-        # One after the other: whoever waited finds what the first one fetched.
+        # One after the other: those that waited find what the first one fetched.
         async with self._asking:
             if kid in self._keys:
                 return
@@ -97,7 +91,7 @@ class SigningKeys:
             if self._asked_at is None or time.monotonic() - self._asked_at >= pause:
                 await self._fetch()
             elif not self._is_answered:
-                raise UnavailableError("The auth server did not tell its signing keys just now")
+                raise UnavailableError("The auth server did not give its signing keys just now")
 
     async def _fetch(self) -> None:
         self._asked_at, self._is_answered = time.monotonic(), False
@@ -126,7 +120,7 @@ def _usable_keys(document: Any) -> dict[str, VerificationKey]:
         except JoseError as error:
             log.warning("signing_keys.unusable", error=str(error))
             continue
-        # Never a shared secret: whoever can read this page could sign with it.
+        # Never a shared secret: every reader of this page could sign with it.
         if isinstance(key, ECKey | RSAKey | OKPKey) and isinstance(entry.get("kid"), str):
             keys[entry["kid"]] = key
     return keys

@@ -13,16 +13,6 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-# The signed-in user.
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user of the Supabase project; `id` is the token's `sub`."""
-
-    id: str
-
-
 # Pinned: what a token's own header asks for decides nothing.
 ASYMMETRIC = frozenset({"ES256", "RS256", "EdDSA"})
 SYMMETRIC = "HS256"
@@ -34,29 +24,18 @@ LEEWAY = timedelta(seconds=30)
 PARTS = 3
 END_OF_TIME = 1e11
 
-
-class PinnedAlgorithms(JWSRegistry):
-    """The accepted algorithms.
-
-    The library warns of the name EdDSA with each token, since it leaves the curve open; here
-    the key decides the curve.
-    """
-
-    def get_alg(self, name: str) -> Any:
-        """Return the algorithm; raises a `JoseError` for any other."""
-        if name not in ACCEPTED:
-            raise UnsupportedAlgorithmError(name)
-        return self.algorithms[name]
-
-
 VerificationKey = ECKey | RSAKey | OKPKey | OctKey
-
-
-_registry = PinnedAlgorithms()
 
 
 class InvalidTokenError(Exception):
     """The token proves nothing; the message says why, in words for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A signed-in user of the Supabase project; `id` is the token's `sub`."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +83,7 @@ def verify(
 
 
 def unverified_claims(token: str) -> dict[str, Any]:
-    """Return the claims of a well-formed token whose signature somebody else has checked."""
+    """Return the claims of a well-formed token whose signature has been checked elsewhere."""
     return _json_object(token.split(".")[1])
 
 
@@ -178,3 +157,20 @@ def _json_object(part: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidTokenError("The token is malformed")
     return cast("dict[str, Any]", value)
+
+
+class PinnedAlgorithms(JWSRegistry):
+    """The accepted algorithms.
+
+    The library warns of the name EdDSA with each token, since it leaves the curve open; here
+    the key decides the curve.
+    """
+
+    def get_alg(self, name: str) -> Any:
+        """Return the algorithm; raises a `JoseError` for any other."""
+        if name not in ACCEPTED:
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+_registry = PinnedAlgorithms()

@@ -1,4 +1,4 @@
-"""Telling who calls from the Authorization header."""
+"""Who calls: from the Authorization header to a user."""
 
 import hashlib
 import time
@@ -27,15 +27,123 @@ from services.api.storage.sign_outs import SignOuts
 from services.api.web.problems import Problem
 from shared.domain.errors import UnavailableError
 
-# Tokens found valid before: a look-up by the header as it came, bounded, until they expire.
+SCHEME = "bearer "
 
+# How long a token counts as valid until it is checked again: whether its session is over, and where
+# only the auth server knows, whether it is valid at all.
+ASSURANCE_SECONDS = 60.0
+REFUSAL_SECONDS = 10.0
+REFUSALS = 1_000
+# Tokens to a generation of the cache.
 GENERATION = 5_000
 
 
-class TokenCache:
-    """Keeps what was used lately, in two generations: a hit costs one look-up and no reordering.
+class TokenVerifier:
+    """Verifies tokens here, with the project's keys or its secret.
 
-    Holds at most two generations' worth of entries.
+    Where a project signs with a secret that is not configured, its auth server is asked instead.
+    """
+
+    def __init__(
+        self,
+        keys: SigningKeys,
+        accounts: Accounts,
+        known: "TokenCache",
+        sign_outs: SignOuts,
+        *,
+        secret: str | None,
+        issuers: Collection[str],
+    ) -> None:
+        self._keys = keys
+        self._accounts = accounts
+        self._secret = None if secret is None else OctKey.import_key(secret)
+        self._issuers = issuers
+        self._known = known
+        self._sign_outs = sign_outs
+        self._refused: dict[str, float] = {}
+
+    def remembered(self, authorization: str) -> User | None:
+        """Return the user of a header that was verified before."""
+        return self._known.get(authorization, now=time.time())
+
+    async def verify(self, authorization: str) -> User:
+        """Return the user; raises `Problem` 401, or 503 when the token cannot be checked."""
+        token = bearer_token(authorization)
+        try:
+            verified = await self._verify(token)
+            await self._check_session(verified, token)
+        except InvalidTokenError as error:
+            _refuse(str(error))
+        except UnavailableError as error:
+            raise Problem(
+                "auth-unavailable", "Tokens cannot be checked now", headers={"Retry-After": "5"}
+            ) from error
+        assured = min(verified.expires_at, time.time() + ASSURANCE_SECONDS)
+        self._known.put(authorization, replace(verified, expires_at=assured))
+        return verified.user
+
+    async def sign_out(self, authorization: str) -> None:
+        """Have a verified header, and all of its session's, open nothing any more.
+
+        Other processes, and this one for other tokens of the session, may take a minute to hear
+        of it.
+        """
+        token = bearer_token(authorization)
+        verified = check_claims(unverified_claims(token), issuers=self._issuers, now=time.time())
+        await self._sign_outs.note_session(_session_of(verified, token))
+        self._known.remove(authorization)
+
+    async def check_ready(self) -> None:
+        """Raise `UnavailableError` unless tokens can be verified."""
+        if self._secret is None:
+            self._keys.check_age()
+
+    async def _verify(self, token: str) -> VerifiedToken:
+        header = read_header(token)
+        if header.alg == SYMMETRIC and self._secret is None:
+            return await self._verify_remotely(token)
+        key = await self._key(header)
+        return verify(token, key, issuers=self._issuers, now=time.time())
+
+    async def _check_session(self, verified: VerifiedToken, token: str) -> None:
+        if await self._sign_outs.is_over(_session_of(verified, token)):
+            raise InvalidTokenError("The session is over")
+
+    async def _key(self, header: TokenHeader) -> VerificationKey:
+        if header.alg == SYMMETRIC and self._secret is not None:
+            return self._secret
+        if header.alg not in ASYMMETRIC:
+            raise InvalidTokenError("The token is not signed in an accepted way")
+        key = await self._keys.find_key(header.kid)
+        if key is None:
+            raise InvalidTokenError("The token is signed with an unknown key")
+        return key
+
+    async def _verify_remotely(self, token: str) -> VerifiedToken:
+        """Have the auth server check a token, where it alone knows the secret."""
+        if await self._keys.are_published():
+            # The project signs with keys, and the maker of this token does not have them.
+            raise InvalidTokenError("The token is not signed in an accepted way")
+        now = time.time()
+        claimed = check_claims(unverified_claims(token), issuers=self._issuers, now=now)
+        if self._refused.get(token, 0.0) > now:
+            raise InvalidTokenError("The token is not valid")
+        if not await self._accounts.is_token_valid(token, for_user=claimed.user):
+            self._remember_refusal(token, until=now + REFUSAL_SECONDS)
+            raise InvalidTokenError("The token is not valid")
+        return claimed
+
+    def _remember_refusal(self, token: str, *, until: float) -> None:
+        if len(self._refused) >= REFUSALS:
+            self._refused.clear()
+        self._refused[token] = until
+
+
+class TokenCache:
+    """Headers found valid before, as they came, until they expire.
+
+    Keeps what was used lately in two generations of bounded size: a hit costs one look-up and
+    no reordering.
     """
 
     def __init__(self, *, generation: int = GENERATION) -> None:
@@ -59,124 +167,14 @@ class TokenCache:
             self._old, self._young = self._young, {}
         self._young[header] = verified
 
-    def forget(self, header: str) -> None:
+    def remove(self, header: str) -> None:
         """Forget a header."""
         self._young.pop(header, None)
         self._old.pop(header, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all headers."""
         self._young, self._old = {}, {}
-
-
-SCHEME = "bearer "
-
-# How long a token counts without another look: whether its session is over, and where only the
-# auth server can tell, whether it is valid at all.
-ASSURANCE_SECONDS = 60.0
-REFUSAL_SECONDS = 10.0
-REFUSALS = 1_000
-
-
-class TokenVerifier:
-    """Verifies tokens here, with the project's keys or its secret.
-
-    A project that signs with a secret nobody told us has its auth server asked instead.
-    """
-
-    def __init__(
-        self,
-        keys: SigningKeys,
-        accounts: Accounts,
-        known: TokenCache,
-        sign_outs: SignOuts,
-        *,
-        secret: str | None,
-        issuers: Collection[str],
-    ) -> None:
-        self._keys = keys
-        self._accounts = accounts
-        self._secret = None if secret is None else OctKey.import_key(secret)
-        self._issuers = issuers
-        self._known = known
-        self._sign_outs = sign_outs
-        self._refused: dict[str, float] = {}
-
-    def remembered(self, authorization: str) -> User | None:
-        """Return the user of a header that was verified before."""
-        return self._known.get(authorization, now=time.time())
-
-    async def verify(self, authorization: str) -> User:
-        """Return the user; raises `Problem` 401, or 503 when nobody can tell."""
-        token = bearer_token(authorization)
-        try:
-            verified = await self._verify(token)
-            await self._check_session(verified, token)
-        except InvalidTokenError as error:
-            _refuse(str(error))
-        except UnavailableError as error:
-            raise Problem(
-                "auth-unavailable", "Tokens cannot be checked now", headers={"Retry-After": "5"}
-            ) from error
-        assured = min(verified.expires_at, time.time() + ASSURANCE_SECONDS)
-        self._known.put(authorization, replace(verified, expires_at=assured))
-        return verified.user
-
-    async def sign_out(self, authorization: str) -> None:
-        """Have a verified header, and all of its session's, open nothing any more.
-
-        Other processes, and this one for other tokens of the session, may take a minute to hear
-        of it. Raises `UnavailableError`.
-        """
-        token = bearer_token(authorization)
-        verified = check_claims(unverified_claims(token), issuers=self._issuers, now=time.time())
-        await self._sign_outs.note_session(_session_of(verified, token))
-        self._known.forget(authorization)
-
-    async def check(self) -> None:
-        """Raise `UnavailableError` unless tokens can be verified."""
-        if self._secret is None:
-            self._keys.check()
-
-    async def _verify(self, token: str) -> VerifiedToken:
-        header = read_header(token)
-        if header.alg == SYMMETRIC and self._secret is None:
-            return await self._ask(token)
-        key = await self._key(header)
-        return verify(token, key, issuers=self._issuers, now=time.time())
-
-    async def _check_session(self, verified: VerifiedToken, token: str) -> None:
-        if await self._sign_outs.is_over(_session_of(verified, token)):
-            raise InvalidTokenError("The session is over")
-
-    async def _key(self, header: TokenHeader) -> VerificationKey:
-        if header.alg == SYMMETRIC and self._secret is not None:
-            return self._secret
-        if header.alg not in ASYMMETRIC:
-            raise InvalidTokenError("The token is not signed in an accepted way")
-        key = await self._keys.find(header.kid)
-        if key is None:
-            raise InvalidTokenError("The token is signed with an unknown key")
-        return key
-
-    async def _ask(self, token: str) -> VerifiedToken:
-        """Have the auth server vouch for a token, where it alone knows the secret."""
-        if await self._keys.are_published():
-            # The project signs with keys: whoever made this token does not have them.
-            raise InvalidTokenError("The token is not signed in an accepted way")
-        now = time.time()
-        claimed = check_claims(unverified_claims(token), issuers=self._issuers, now=now)
-        if self._refused.get(token, 0.0) > now:
-            raise InvalidTokenError("The token is not valid")
-        if not await self._accounts.vouch(token, for_user=claimed.user):
-            self._remember_refusal(token, until=now + REFUSAL_SECONDS)
-            raise InvalidTokenError("The token is not valid")
-        return claimed
-
-    def _remember_refusal(self, token: str, *, until: float) -> None:
-        if len(self._refused) >= REFUSALS:
-            self._refused.clear()
-        self._refused[token] = until
 
 
 def bearer_token(authorization: str) -> str:

@@ -129,7 +129,7 @@ class OperationHandlers:
         return operation
 
     async def _find(self, operation_id: UUID) -> Operation | None:
-        operation = await self._operations.find(operation_id)
+        operation = await self._operations.find_operation(operation_id)
         if operation is not None:
             return operation
         progress = await self._imports.progress(operation_id)

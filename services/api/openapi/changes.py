@@ -3,7 +3,7 @@
 from services.api.handlers.changes import LAST_EVENT_ID, ChangesQuery
 from services.api.openapi.description import Answer, Description, Parameter, Tag
 from services.api.openapi.recurring import BUFFERING
-from services.api.web.streaming import MEDIA_TYPE
+from services.api.web.streaming import EVENT_STREAM
 
 FOLLOW = Description(
     id="followChanges",
@@ -26,7 +26,7 @@ FOLLOW = Description(
         Answer(
             status=200,
             description="Events as they happen",
-            content={MEDIA_TYPE: str},
+            content={EVENT_STREAM: str},
             headers=(BUFFERING,),
         ),
     ),

@@ -16,7 +16,7 @@ from services.api.openapi.recurring import (
 )
 from services.api.openapi.representations import Lead, LeadSummary
 from services.api.web.paging import PageQuery
-from services.api.web.streaming import MEDIA_TYPE
+from services.api.web.streaming import EVENT_STREAM
 
 REQUEST = Description(
     id="summariseLead",
@@ -41,7 +41,7 @@ REQUEST = Description(
         Answer(
             status=200,
             description="The lead with its summary",
-            content={JSON: Lead, MEDIA_TYPE: str},
+            content={JSON: Lead, EVENT_STREAM: str},
             headers=(replace(ETAG, is_required=False), BUFFERING, SUMMARY_CACHE),
             links=LEAD_LINKS,
         ),

@@ -25,7 +25,7 @@ class Cors:
         self._origins = frozenset(origins)
 
     def apply(self, headers: "CIMultiDict[str]", *, origin: str | None) -> None:
-        """Add what tells browsers whether a page of `origin` may read this answer."""
+        """Add the headers by which browsers decide whether a page of `origin` may read this."""
         if not self._origins:
             return
         # Also without an Origin: caches must not give this answer to a page that sends one.

@@ -28,32 +28,7 @@ from shared.observability.logging import frames
 
 log = structlog.get_logger(__name__)
 
-# A request's id: the caller's own when it is a sane one, else a new one.
-
 REQUEST_ID = "X-Request-Id"
-
-_sane = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
-
-
-class RequestIds:
-    """Makes ids of a part that is the process's own and a number: as unique, and cheaper."""
-
-    def __init__(self) -> None:
-        self._prefix = new_id().hex[-12:]
-        self._numbers = itertools.count(1)
-
-    def of(self, headers: Mapping[str, str]) -> str:
-        """Return the id of the request with these headers."""
-        given = headers.get(REQUEST_ID)
-        if given is not None and _sane(given):
-            return given
-        return self.new()
-
-    def new(self) -> str:
-        """Return an id that no other request has."""
-        return f"{self._prefix}-{next(self._numbers):x}"
-
-
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 ERRORS = 400
 OPERATOR_HEADER = "X-API-Key"
@@ -63,6 +38,7 @@ RETRY_LATER = {"Retry-After": "2"}
 
 # TimeoutError: the request's own deadline, and those of reads that name no better reason.
 _EXPECTED = (Problem, TransientError, TimeoutError)
+_is_sane_id = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 
 
 class Gateway:
@@ -129,7 +105,7 @@ class Gateway:
         return response
 
     def defect(self, request: web.BaseRequest, error: BaseException | None) -> web.StreamResponse:
-        """Answer a request whose handling failed in a way that nobody foresaw."""
+        """Answer a request whose handling failed in a way that was not foreseen."""
         request_id = structlog.contextvars.get_contextvars().get("request_id", self._ids.new())
         log_defect(error)
         problem = Problem("internal-error", f"It was logged with the request id {request_id}")
@@ -142,7 +118,7 @@ class Gateway:
         self._is_draining = True
         self._on_drain()
         # A request may be on its way on a connection that looks idle: closed now, it would be
-        # lost, and its sender could not tell whether it had been carried out.
+        # lost, and its sender would not know whether it had been carried out.
         await asyncio.sleep(ON_THEIR_WAY.total_seconds())
         self._idle.clear()
         if self._in_flight:
@@ -202,6 +178,28 @@ class Gateway:
             self._idle.set()
 
 
+class RequestIds:
+    """A request's id: the caller's own when it is a sane one, else a new one.
+
+    A new one is a part that is the process's own and a number: as unique as a UUID, and cheaper.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = new_id().hex[-12:]
+        self._numbers = itertools.count(1)
+
+    def of(self, headers: Mapping[str, str]) -> str:
+        """Return the id of the request with these headers."""
+        given = headers.get(REQUEST_ID)
+        if given is not None and _is_sane_id(given):
+            return given
+        return self.new()
+
+    def new(self) -> str:
+        """Return an id that no other request has."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
 def _problem(error: Exception) -> Problem:
     match error:
         case Problem():
@@ -225,5 +223,5 @@ def _log_access(method: str, route: Route | None, status: int, started: float) -
 
 
 def log_defect(error: BaseException | None) -> None:
-    """Log a failure that nobody foresaw: no message and no values, for these may be personal."""
+    """Log an unforeseen failure: no message and no values, for these may be personal."""
     log.error("http.defect", error=type(error).__name__, traceback=frames(error))

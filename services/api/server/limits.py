@@ -117,8 +117,8 @@ class LoginLimits:
 def client_address(request: web.BaseRequest, *, hops: int) -> str:
     """Return the client's address, or its network where it has a whole one (IPv6).
 
-    `hops` is how many proxies stand before this process. Each adds the address it was called
-    from to the right of X-Forwarded-For; what is further left is the client's own invention.
+    `hops` is how many proxies there are in front of this process. Each adds the address it was
+    called from to the right of X-Forwarded-For; what is further left is the client's own invention.
     """
     peer = request.remote or ""
     if hops == 0:

@@ -1,4 +1,4 @@
-"""What became of an accepted event, read from the tables that its consumers write."""
+"""The state of accepted events, read from the tables that their consumers write."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ from shared.events.import_events import ImportRequested
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 
-# A summary's own row knows more than its event's: the model may still be at it.
+# A summary's own row knows more than its event's: the model may still be working on it.
 _SUMMARY = "SELECT lead_id, state, reason, detail FROM leads.summary WHERE id = $1"
 _EVENT = "SELECT type, subject, outcome, detail::text FROM leads.event WHERE id = $1"
 _DEAD_LETTER = "SELECT reason FROM leads.dead_letter WHERE event_id = $1::text"
@@ -39,7 +39,7 @@ class OperationStatus(StrEnum):
 class Operation:
     """An operation's state. `code` says why it failed; `details` are that failure's own.
 
-    `progress` is of an import: how many rows were seen to, and what became of them.
+    `progress` is of an import: how many rows had which outcome.
     """
 
     status: OperationStatus
@@ -51,12 +51,12 @@ class Operation:
 
 
 class OperationRepository:
-    """Reads operations by their event's id. Raises `UnavailableError` when PostgreSQL is down."""
+    """Reads operations by their event's id."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find(self, event_id: UUID) -> Operation | None:
+    async def find_operation(self, event_id: UUID) -> Operation | None:
         """Return the operation, unless no consumer has begun it yet."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_SUMMARY, event_id)
@@ -89,13 +89,13 @@ def _summary(lead_id: str, state: str, reason: str | None, detail: str | None) -
 
 
 def _import(outcome: str, detail: str | None) -> Operation:
-    told = orjson.loads(detail or b"{}")
-    progress, is_dry_run = told.pop("progress"), told.pop("dryRun")
+    details = orjson.loads(detail or b"{}")
+    progress, is_dry_run = details.pop("progress"), details.pop("dryRun")
     is_done = outcome == OutcomeStatus.IMPORTED
     return Operation(
         status=OperationStatus.SUCCEEDED if is_done else OperationStatus.FAILED,
-        code=None if is_done else told.pop("code"),
-        details=told,
+        code=None if is_done else details.pop("code"),
+        details=details,
         progress=progress,
         is_dry_run=is_dry_run,
     )

@@ -9,6 +9,7 @@ from aiohttp import web
 from services.api.auth.tokens import User
 from services.api.storage.requests import RequestNotes
 from services.api.web.problems import Problem, validation_problem
+from services.api.web.streaming import EVENT_STREAM
 from shared.events.envelope import new_id
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -27,7 +28,7 @@ def prefers_async(request: web.BaseRequest) -> bool:
 def accepts_events(request: web.BaseRequest) -> bool:
     """Whether the client asks for an event stream by name."""
     ranges = ",".join(request.headers.getall("Accept", ())).lower().split(",")
-    return any(one.partition(";")[0].strip() == "text/event-stream" for one in ranges)
+    return any(one.partition(";")[0].strip() == EVENT_STREAM for one in ranges)
 
 
 class IdempotencyKeys:

@@ -1,4 +1,4 @@
-"""The parameters of an address: those that its route reads, and no others."""
+"""What an address says: its parameters, of which only the route's own may be there, and its id."""
 
 import re
 from dataclasses import dataclass
@@ -11,19 +11,9 @@ from pydantic.alias_generators import to_camel
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.validation import parse
 
-# Ids in paths.
+Model = TypeVar("Model", bound="Query")
 
-_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE).fullmatch
-
-
-def canonical_id(text: str, *, missing: str) -> str:
-    """Return a UUID in its canonical form; raises `Problem` with code `missing` for any other text.
-
-    As text, since that is what the cache is asked with.
-    """
-    if _uuid(text) is None:
-        raise Problem(missing, "There is nothing with this id")
-    return text.lower()
+_is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE).fullmatch
 
 
 class Query(BaseModel):
@@ -44,8 +34,6 @@ class KnownParameters:
 
 
 NO_PARAMETERS = KnownParameters()
-
-Model = TypeVar("Model", bound=Query)
 
 
 def parse_query(model: type[Model], query: MultiMapping[str]) -> Model:
@@ -68,3 +56,13 @@ def refuse_unknown(query: MultiMapping[str], known: KnownParameters) -> None:
     }
     if errors:
         raise validation_problem(errors)
+
+
+def canonical_id(text: str, *, missing: str) -> str:
+    """Return a UUID in its canonical form; raises `Problem` with code `missing` for any other text.
+
+    As text, since that is what the cache is asked with.
+    """
+    if _is_uuid(text) is None:
+        raise Problem(missing, "There is nothing with this id")
+    return text.lower()

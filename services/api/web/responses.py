@@ -15,28 +15,6 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from pydantic.alias_generators import to_camel
 
-# Dataclasses as JSON bodies: camelCase names, time spans in seconds.
-
-
-def json_body(value: Any) -> bytes:
-    """Return a value as JSON: dataclasses, and what they and plain containers hold."""
-    return orjson.dumps(json_value(value))
-
-
-def json_value(value: Any) -> Any:
-    """Return a value in terms that JSON has. Keys of mappings are data, and stay as they are."""
-    if isinstance(value, timedelta):
-        return round(value.total_seconds(), 3)
-    if is_dataclass(value):
-        return {to_camel(one.name): json_value(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {str(key): json_value(item) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [json_value(item) for item in cast("Sequence[object]", value)]
-    return value
-
-
 SECURITY_HEADERS: Mapping[str, str] = {
     "Server": "leads",
     "X-Content-Type-Options": "nosniff",
@@ -132,6 +110,28 @@ def not_modified(*, version: int) -> WholeResponse:
 def empty_response(status: int, *, headers: Mapping[str, str]) -> WholeResponse:
     """Answer without a body: 204, or another status that has none."""
     return WholeResponse(None, status=status, headers=CIMultiDict({**SECURITY_HEADERS, **headers}))
+
+
+def json_body(value: Any) -> bytes:
+    """Return a value as JSON: dataclasses, and what they and plain containers hold.
+
+    Names are in camelCase, time spans in seconds.
+    """
+    return orjson.dumps(json_value(value))
+
+
+def json_value(value: Any) -> Any:
+    """Return a value in terms that JSON has. Keys of mappings are data, and stay as they are."""
+    if isinstance(value, timedelta):
+        return round(value.total_seconds(), 3)
+    if is_dataclass(value):
+        return {to_camel(one.name): json_value(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {str(key): json_value(item) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in cast("Sequence[object]", value)]
+    return value
 
 
 @cache

@@ -14,17 +14,38 @@ from shared.domain.errors import TransientError
 
 log = structlog.get_logger(__name__)
 
+# A client that takes nothing for so long has gone, or might as well have.
+WRITE_TIMEOUT = timedelta(seconds=30)
 
 # Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
-
-MEDIA_TYPE = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 HEARTBEAT = b": heartbeat\n\n"
-
-_HEADERS = {
+EVENT_STREAM_HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
     # Proxies that gather an answer before they pass it on would hold the events back.
     "X-Accel-Buffering": "no",
 }
+
+
+async def streamed(
+    chunks: AsyncGenerator[bytes], *, content_type: str, headers: Mapping[str, str]
+) -> "StreamedResponse":
+    """Answer with what `chunks` yields.
+
+    The first one is waited for, so that what fails before it is answered as a problem.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(chunks.aclose)
+        first = await anext(chunks, b"")
+        stack.pop_all()
+    return StreamedResponse(
+        first, chunks, headers={**SECURITY_HEADERS, hdrs.CONTENT_TYPE: content_type, **headers}
+    )
+
+
+async def event_stream(messages: AsyncGenerator[bytes]) -> "StreamedResponse":
+    """Answer with events as they come, each made by `message`."""
+    return await streamed(messages, content_type=EVENT_STREAM, headers=EVENT_STREAM_HEADERS)
 
 
 def message(event: str, data: bytes, *, entry_id: str | None = None) -> bytes:
@@ -87,28 +108,3 @@ class StreamedResponse(web.StreamResponse):
             if self.on_end is not None:
                 self.on_end()
                 self.on_end = None
-
-
-async def event_stream(messages: AsyncGenerator[bytes]) -> StreamedResponse:
-    """Answer with events as they come."""
-    return await streamed(messages, content_type=MEDIA_TYPE, headers=_HEADERS)
-
-
-# A client that takes nothing for so long has gone, or might as well have.
-WRITE_TIMEOUT = timedelta(seconds=30)
-
-
-async def streamed(
-    chunks: AsyncGenerator[bytes], *, content_type: str, headers: Mapping[str, str]
-) -> StreamedResponse:
-    """Answer with what `chunks` yields.
-
-    The first one is waited for, so that what fails before it is answered as a problem.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(chunks.aclose)
-        first = await anext(chunks, b"")
-        stack.pop_all()
-    return StreamedResponse(
-        first, chunks, headers={**SECURITY_HEADERS, hdrs.CONTENT_TYPE: content_type, **headers}
-    )

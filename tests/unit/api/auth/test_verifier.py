@@ -133,7 +133,7 @@ class TestSharedSecret:
     ) -> None:
         auth.is_down = True
         verifier = project(secret=SECRET).verifier
-        await verifier.check()
+        await verifier.check_ready()
         assert (await verifier.verify(f"Bearer {auth.secret_token()}")).id == USER_ID
         assert auth.asked_user == 0
 

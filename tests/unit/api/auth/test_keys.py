@@ -15,10 +15,10 @@ from tests.support.projects import OpenProject
 async def test_keys_are_fetched_ahead_of_need(auth: AuthServer, project: OpenProject) -> None:
     keys = project().keys
     with pytest.raises(UnavailableError):
-        keys.check()
+        keys.check_age()
 
     async def are_known() -> bool:
-        keys.check()
+        keys.check_age()
         return True
 
     async def retried() -> bool:
@@ -29,21 +29,21 @@ async def test_keys_are_fetched_ahead_of_need(auth: AuthServer, project: OpenPro
 
     async with background(keys.run(), name="signing keys"):
         assert await eventually(retried)
-    assert await keys.find("current") is not None
+    assert await keys.find_key("current") is not None
     assert auth.asked_keys == 1
 
 
 async def test_a_new_key_is_found_at_once(auth: AuthServer, project: OpenProject) -> None:
     keys = project().keys
     auth.published = [auth.key, ECKey.generate_key("P-256", {"kid": "next"})]
-    assert await keys.find("next") is not None
+    assert await keys.find_key("next") is not None
 
 
 async def test_unknown_kids_cost_one_request_in_half_a_minute(
     auth: AuthServer, project: OpenProject
 ) -> None:
     keys = project().keys
-    found = await asyncio.gather(*(keys.find(f"unknown-{number}") for number in range(50)))
+    found = await asyncio.gather(*(keys.find_key(f"unknown-{number}") for number in range(50)))
     assert found == [None] * 50
     assert auth.asked_keys == 1
 
@@ -55,7 +55,7 @@ async def test_an_unknown_kid_is_an_open_question_while_the_server_is_down(
     auth.is_down = True
     for _ in range(2):
         with pytest.raises(UnavailableError):
-            await keys.find("unknown")
+            await keys.find_key("unknown")
     assert auth.asked_keys == 1
 
 
@@ -70,8 +70,8 @@ async def test_shared_secrets_are_never_taken_from_the_page(
 ) -> None:
     keys = project().keys
     auth.published = [auth.key, OctKey.generate_key(256, {"kid": "secret"})]
-    assert await keys.find("secret") is None
-    assert await keys.find("current") is not None
+    assert await keys.find_key("secret") is None
+    assert await keys.find_key("current") is not None
 
 
 async def test_a_project_without_keys_says_so(auth: AuthServer, project: OpenProject) -> None:
