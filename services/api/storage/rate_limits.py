@@ -97,9 +97,7 @@ class RateLimits:
         try:
             fresh = await self._lease(caller)
         except UnavailableError:
-            fresh = Usage(0, 0, time.monotonic() + self.limit.span.total_seconds())
-            if self._current(caller) is None:
-                fresh.leased = self.limit.calls
+            fresh = self._lease_unshared(caller)
         known = self._current(caller)
         if known is not None:
             # Calls that asked at the same time put their leases together.
@@ -124,6 +122,14 @@ class RateLimits:
                 span=self.limit.span,
             )
         return Usage(granted, max(0, left), time.monotonic() + max(lifetime, 1) / 1000)
+
+    def _lease_unshared(self, caller: str) -> Usage:
+        """Lease from what was left when Redis last answered, or from a window of one's own."""
+        known = self._current(caller)
+        if known is None:
+            return Usage(self.limit.calls, 0, time.monotonic() + self.limit.span.total_seconds())
+        granted = min(self._lease_size, known.shared)
+        return Usage(granted, known.shared - granted, known.ends_at)
 
     def _counter(self, caller: str) -> str:
         return f"limit:{self.limit.name}:{caller}"

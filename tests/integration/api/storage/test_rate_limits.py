@@ -6,11 +6,13 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from yarl import URL
 
 from services.api.storage.rate_limits import Limit, RateLimits
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
 from tests.support.eventually import eventually
+from tests.support.tcp_proxy import TcpProxy
 
 HUNDRED = Limit("test", 100, timedelta(minutes=1))
 
@@ -61,7 +63,7 @@ async def test_a_new_window_is_a_new_start(redis: Redis) -> None:
     await eventually(allowed)
 
 
-async def test_a_caller_can_be_forgiven(redis: Redis) -> None:
+async def test_a_callers_window_can_be_reset(redis: Redis) -> None:
     limits = RateLimits(redis, Limit("test", 1, timedelta(minutes=1)))
     await limits.spend("ada")
     await limits.reset("ada")
@@ -75,3 +77,15 @@ async def test_without_redis_a_process_counts_for_itself(calls: int) -> None:
         limits = RateLimits(redis, Limit("test", calls, timedelta(minutes=1)))
         answers = [(await limits.spend("ada"))[0] for _ in range(calls + 1)]
     assert answers == [True] * calls + [False]
+
+
+async def test_an_outage_within_a_window_takes_no_calls_away(
+    redis_url: str, link: TcpProxy
+) -> None:
+    address = SecretStr(str(URL(redis_url).with_port(link.port)))
+    async with open_redis(StreamsSettings(redis_url=address)) as redis:
+        limits = RateLimits(redis, Limit("test", 40, timedelta(minutes=1)))
+        assert (await limits.spend("ada"))[0]
+        link.reset()
+        answers = [(await limits.spend("ada"))[0] for _ in range(40)]
+    assert answers == [True] * 39 + [False]
