@@ -1,115 +1,12 @@
-"""A worker whose handler the test passes in, on real servers."""
-
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from datetime import timedelta
-from uuid import UUID
+"""Workers whose handlers the test passes in."""
 
 import pytest
 from redis.asyncio import Redis
 
-from shared.events import catalog
-from shared.events.dead_letter import DeadLetter
-from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
-from shared.events.outcome import Outcome, OutcomeStatus
-from shared.settings import ConsumerSettings, StreamsSettings
-from shared.streams.consuming.subscription import Handler, Subscription
-from shared.streams.consuming.worker import Worker, open_workers
-
-DONE = Outcome(OutcomeStatus.CREATED)
-
-
-class KeepsLetters:
-    """A dead-letter store in memory."""
-
-    def __init__(self) -> None:
-        self.letters: list[DeadLetter] = []
-
-    async def add(self, letter: DeadLetter) -> None:
-        self.letters.append(letter)
-
-
-class Bench:
-    """Starts workers of the `syncer` group on `stream:leads` and stops them again."""
-
-    def __init__(self, redis: Redis, streams: StreamsSettings) -> None:
-        self.redis = redis
-        self.letters = KeepsLetters()
-        self._streams = streams
-
-    @contextlib.asynccontextmanager
-    async def worker(
-        self,
-        handler: Handler,
-        *,
-        name: str = "syncer:test:1",
-        batch: int = 10,
-        concurrency: int = 1,
-        settled: Callable[[UUID], Awaitable[bool]] | None = None,
-        lease: timedelta = timedelta(milliseconds=400),
-        max_attempts: int = 3,
-    ) -> AsyncGenerator[Worker]:
-        async def never(_event_id: UUID) -> bool:
-            return False
-
-        subscription = Subscription(
-            stream=catalog.LEADS,
-            group=catalog.SYNCER,
-            handlers={LeadCreated.type: handler},
-            is_settled=settled or never,
-            batch=batch,
-            concurrency=concurrency,
-        )
-        settings = ConsumerSettings(
-            stream_lease=lease,
-            stream_block=timedelta(milliseconds=100),
-            stream_max_attempts=max_attempts,
-            shutdown_deadline=timedelta(seconds=1),
-        )
-        stop = asyncio.Event()
-        opening = open_workers(
-            self.redis,
-            [subscription],
-            streams=self._streams,
-            dead_letters=self.letters,
-            settings=settings,
-            name=name,
-            stop=stop,
-        )
-        async with opening as [worker], asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run(), name="worker")
-            try:
-                yield worker
-            finally:
-                stop.set()
-
-    async def pending(self) -> int:
-        """Return how many entries are delivered and not acknowledged."""
-        return int((await self.redis.xpending(catalog.LEADS, catalog.SYNCER))["pending"])
-
-    async def all_done(self) -> bool:
-        """Tell whether the group has read and acknowledged everything."""
-        groups = await self.redis.xinfo_groups(catalog.LEADS)
-        return [(group["lag"], group["pending"]) for group in groups] == [(0, 0)]
+from shared.settings import StreamsSettings
+from tests.support.workers import Workers
 
 
 @pytest.fixture
-def bench(redis: Redis, streams_settings: StreamsSettings) -> Bench:
-    return Bench(redis, streams_settings)
-
-
-class Recorder:
-    """A handler that notes the batches it gets."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Event]] = []
-
-    async def __call__(self, events: Sequence[Event]) -> list[Outcome]:
-        self.batches.append(list(events))
-        return [DONE for _ in events]
-
-    @property
-    def events(self) -> list[Event]:
-        return [event for batch in self.batches for event in batch]
+def workers(redis: Redis, streams_settings: StreamsSettings) -> Workers:
+    return Workers(redis, streams_settings)

@@ -7,13 +7,13 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.streams.consuming.health import FEWEST, ConsumerCircuit
 from shared.streams.publisher import add_events
-from tests.integration.shared.streams.conftest import Bench
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.workers import Workers
 
 
 async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
-    bench: Bench,
+    workers: Workers,
 ) -> None:
     healthy = False
     applied: set[str] = set()
@@ -25,8 +25,8 @@ async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
         return [Outcome(OutcomeStatus.CREATED) for _ in events]
 
     sent = [lead_created() for _ in range(FEWEST * 3)]
-    await add_events(bench.redis, sent)
-    async with bench.worker(handler, batch=5) as worker:
+    await add_events(workers.redis, sent)
+    async with workers.running(handler, batch=5) as worker:
 
         async def is_unready() -> bool:
             try:
@@ -36,16 +36,16 @@ async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
             return False
 
         await eventually(is_unready)
-        assert len(bench.letters.letters) < FEWEST
+        assert len(workers.letters.letters) < FEWEST
         healthy = True
-        await add_events(bench.redis, [lead_created()])
+        await add_events(workers.redis, [lead_created()])
 
         async def is_ready() -> bool:
             return not await is_unready() and len(applied) > len(sent) - FEWEST * 2
 
         await eventually(is_ready)
     # What failed while the circuit was open waits for its retry, no attempt used up.
-    assert len(bench.letters.letters) < FEWEST
+    assert len(workers.letters.letters) < FEWEST
 
 
 def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:

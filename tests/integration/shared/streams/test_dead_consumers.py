@@ -13,42 +13,42 @@ from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
 from shared.streams.consuming.group import Group
 from shared.streams.publisher import add_events
-from tests.integration.shared.streams.conftest import DONE, Bench, Recorder
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.workers import DONE, Recorder, Workers
 
 
 async def test_a_dead_consumers_entries_are_taken_over_one_by_one(
-    bench: Bench, streams_settings: StreamsSettings
+    workers: Workers, streams_settings: StreamsSettings
 ) -> None:
     sent = [lead_created() for _ in range(5)]
-    await _read_and_die(bench, streams_settings, sent)
+    await _read_and_die(workers, streams_settings, sent)
     handler = Recorder()
-    async with bench.worker(handler, batch=10):
-        await eventually(bench.all_done)
+    async with workers.running(handler, batch=10):
+        await eventually(workers.all_done)
     assert sorted(event.id for event in handler.events) == sorted(event.id for event in sent)
     assert {len(batch) for batch in handler.batches} == {1}
 
 
 async def test_an_entry_that_kills_its_consumers_is_parked(
-    bench: Bench, streams_settings: StreamsSettings
+    workers: Workers, streams_settings: StreamsSettings
 ) -> None:
     [killer] = sent = [lead_created()]
-    await _read_and_die(bench, streams_settings, sent, deaths=3)
+    await _read_and_die(workers, streams_settings, sent, deaths=3)
     handler = Recorder()
-    async with bench.worker(handler):
-        await eventually(bench.all_done)
+    async with workers.running(handler):
+        await eventually(workers.all_done)
     assert handler.events == []
-    assert [(letter.event_id, letter.reason) for letter in bench.letters.letters] == [
+    assert [(letter.event_id, letter.reason) for letter in workers.letters.letters] == [
         (str(killer.id), "crash")
     ]
 
 
 async def test_the_last_attempt_before_parking_is_made_alone(
-    bench: Bench, streams_settings: StreamsSettings
+    workers: Workers, streams_settings: StreamsSettings
 ) -> None:
     [suspect] = sent = [lead_created()]
-    await _read_and_die(bench, streams_settings, sent, deaths=2)
+    await _read_and_die(workers, streams_settings, sent, deaths=2)
     at_work: set[Event] = set()
     company: dict[Event, set[Event]] = {}
 
@@ -62,38 +62,38 @@ async def test_the_last_attempt_before_parking_is_made_alone(
         return [DONE]
 
     others = [lead_created() for _ in range(60)]
-    async with bench.worker(slow, batch=1, concurrency=4):
-        await add_events(bench.redis, others)
-        await eventually(bench.all_done)
+    async with workers.running(slow, batch=1, concurrency=4):
+        await add_events(workers.redis, others)
+        await eventually(workers.all_done)
     assert company[suspect] == set()
     assert all(company[event] for event in others[:4])
-    assert bench.letters.letters == []
+    assert workers.letters.letters == []
 
 
 async def test_an_applied_entry_whose_consumers_died_is_only_acknowledged(
-    bench: Bench, streams_settings: StreamsSettings
+    workers: Workers, streams_settings: StreamsSettings
 ) -> None:
-    await _read_and_die(bench, streams_settings, [lead_created()], deaths=3)
+    await _read_and_die(workers, streams_settings, [lead_created()], deaths=3)
 
     async def settled(_event_id: object) -> bool:
         return True
 
-    async with bench.worker(Recorder(), settled=settled):
-        await eventually(bench.all_done)
-    assert bench.letters.letters == []
+    async with workers.running(Recorder(), settled=settled):
+        await eventually(workers.all_done)
+    assert workers.letters.letters == []
 
 
 async def _read_and_die(
-    bench: Bench, streams: StreamsSettings, events: list[Event], *, deaths: int = 1
+    workers: Workers, streams: StreamsSettings, events: list[Event], *, deaths: int = 1
 ) -> None:
     """Deliver events to consumers that never acknowledge them."""
-    await add_events(bench.redis, events)
+    await add_events(workers.redis, events)
     async with open_redis(streams, block=timedelta(seconds=1)) as reader:
-        group = _group(bench.redis, reader, "syncer:dead:1")
+        group = _group(workers.redis, reader, "syncer:dead:1")
         await group.ensure()
         entries = await group.read(count=100, block=timedelta(seconds=1))
         for number in range(2, deaths + 1):
-            another = _group(bench.redis, reader, f"syncer:dead:{number}")
+            another = _group(workers.redis, reader, f"syncer:dead:{number}")
             for entry in entries:
                 assert await another.claim(entry.id, idle=timedelta(0))
 

@@ -18,15 +18,17 @@ from shared.streams.consuming.group import Group
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.consuming.worker import open_workers
 from shared.streams.publisher import add_events
-from tests.integration.shared.streams.conftest import Bench, KeepsLetters
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.workers import KeepsLetters, Workers
 
 SOON = timedelta(milliseconds=100)
 DONE = Outcome(OutcomeStatus.CREATED)
 
 
-async def test_unfinished_work_returns_as_a_first_attempt_until_it_is_done(bench: Bench) -> None:
+async def test_unfinished_work_returns_as_a_first_attempt_until_it_is_done(
+    workers: Workers,
+) -> None:
     attempts: list[int] = []
 
     async def handler(events: Sequence[Event]) -> list[Outcome]:
@@ -37,15 +39,15 @@ async def test_unfinished_work_returns_as_a_first_attempt_until_it_is_done(bench
             raise UnfinishedError("more to do")
         return [DONE]
 
-    await add_events(bench.redis, [lead_created()])
-    async with bench.worker(handler, max_attempts=2):
+    await add_events(workers.redis, [lead_created()])
+    async with workers.running(handler, max_attempts=2):
 
         async def is_done() -> bool:
-            return len(attempts) == 6 and await bench.all_done()
+            return len(attempts) == 6 and await workers.all_done()
 
         await eventually(is_done)
     assert attempts == [1, 1, 2, 1, 1, 1]
-    assert bench.letters.letters == []
+    assert workers.letters.letters == []
 
 
 async def never(_event_id: UUID) -> bool:

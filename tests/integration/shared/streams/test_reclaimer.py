@@ -19,9 +19,9 @@ from shared.streams.consuming.subscription import Subscription
 from shared.streams.consuming.worker import Parts, open_workers
 from shared.streams.entries import Entry
 from shared.streams.publisher import add_events
-from tests.integration.shared.streams.conftest import Bench, KeepsLetters
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.workers import KeepsLetters, Workers
 
 SOON = timedelta(milliseconds=100)
 
@@ -39,7 +39,7 @@ class AwayForAWhile(Group):
 
 
 async def test_an_outage_while_claiming_passes(
-    bench: Bench, redis: Redis, streams_settings: StreamsSettings
+    workers: Workers, redis: Redis, streams_settings: StreamsSettings
 ) -> None:
     sent = [lead_created(), lead_created()]
     await add_events(redis, sent)
@@ -75,6 +75,6 @@ async def test_an_outage_while_claiming_passes(
     )
     async with opening as [worker], asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(), name="worker")
-        await eventually(bench.all_done)
+        await eventually(workers.all_done)
         stop.set()
     assert sorted(event.id for event in handled) == sorted(event.id for event in sent)

@@ -22,9 +22,9 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events
-from tests.integration.shared.streams.conftest import Bench
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.workers import Workers
 
 PASSWORD = "swordfish"
 FAIL_OVER = timedelta(seconds=30)
@@ -90,7 +90,7 @@ async def test_events_go_on_with_another_master(group: SentinelGroup) -> None:
         return [Outcome(OutcomeStatus.CREATED) for _ in events]
 
     settings = StreamsSettings(redis_url=SecretStr(group.url))
-    async with open_redis(settings) as client, Bench(client, settings).worker(handler):
+    async with open_redis(settings) as client, Workers(client, settings).running(handler):
         before, after = lead_created(), lead_created()
         await add_events(client, [before])
         await eventually(lambda: _contains(handled, before))

@@ -17,49 +17,51 @@ from shared.streams.consuming.subscription import Handler
 from shared.streams.consuming.worker import Worker
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
-from tests.integration.shared.streams.conftest import DONE, Bench, Recorder
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.workers import DONE, Recorder, Workers
 
 
-async def test_events_arrive_whole_in_order_and_are_acknowledged(bench: Bench) -> None:
+async def test_events_arrive_whole_in_order_and_are_acknowledged(workers: Workers) -> None:
     sent = [lead_created(correlation_id="request-1") for _ in range(25)]
-    await add_events(bench.redis, sent)
+    await add_events(workers.redis, sent)
     handler = Recorder()
-    async with bench.worker(handler, batch=10):
-        await eventually(bench.all_done)
+    async with workers.running(handler, batch=10):
+        await eventually(workers.all_done)
     assert handler.events == sent
     assert max(map(len, handler.batches)) == 10
 
 
-async def test_the_reply_reaches_the_asker(bench: Bench, streams_settings: StreamsSettings) -> None:
+async def test_the_reply_reaches_the_asker(
+    workers: Workers, streams_settings: StreamsSettings
+) -> None:
     block = timedelta(milliseconds=100)
     async with open_redis(streams_settings, block=block) as reader:
         replies = Replies(reader, instance="api:test:1", block=block)
         event = lead_created(reply_to=replies.address)
-        async with background(replies.run(), name="replies"), bench.worker(Recorder()):
+        async with background(replies.run(), name="replies"), workers.running(Recorder()):
             with replies.expect(event.id) as reply:
-                await add_events(bench.redis, [event])
+                await add_events(workers.redis, [event])
                 assert await asyncio.wait_for(reply, 5) == DONE
 
 
-async def test_a_replayed_event_is_answered_to_nobody(bench: Bench) -> None:
+async def test_a_replayed_event_is_answered_to_nobody(workers: Workers) -> None:
     event = lead_created(reply_to="reply:api:test:1", replay_id="replay-1")
-    await add_events(bench.redis, [event])
-    async with bench.worker(Recorder()):
-        await eventually(bench.all_done)
-    assert not await bench.redis.exists("reply:api:test:1")
+    await add_events(workers.redis, [event])
+    async with workers.running(Recorder()):
+        await eventually(workers.all_done)
+    assert not await workers.redis.exists("reply:api:test:1")
 
 
-async def test_an_entry_for_another_group_is_passed_over(bench: Bench) -> None:
-    await add_events(bench.redis, [lead_created(only_group="somebody-else")])
+async def test_an_entry_for_another_group_is_passed_over(workers: Workers) -> None:
+    await add_events(workers.redis, [lead_created(only_group="somebody-else")])
     handler = Recorder()
-    async with bench.worker(handler):
-        await eventually(bench.all_done)
+    async with workers.running(handler):
+        await eventually(workers.all_done)
     assert handler.events == []
 
 
-async def test_a_transient_failure_is_retried_as_the_next_attempt(bench: Bench) -> None:
+async def test_a_transient_failure_is_retried_as_the_next_attempt(workers: Workers) -> None:
     attempts: list[int] = []
 
     async def fails_once(events: Sequence[Event]) -> list[Outcome]:
@@ -68,14 +70,14 @@ async def test_a_transient_failure_is_retried_as_the_next_attempt(bench: Bench) 
             raise TransientError("not yet")
         return [DONE for _ in events]
 
-    await add_events(bench.redis, [lead_created()])
-    async with bench.worker(fails_once):
+    await add_events(workers.redis, [lead_created()])
+    async with workers.running(fails_once):
         await eventually(lambda: _reached(attempts, [1, 2]))
-        await eventually(bench.all_done)
-    assert bench.letters.letters == []
+        await eventually(workers.all_done)
+    assert workers.letters.letters == []
 
 
-async def test_a_permanent_failure_is_parked_and_its_batch_mates_are_not(bench: Bench) -> None:
+async def test_a_permanent_failure_is_parked_and_its_batch_mates_are_not(workers: Workers) -> None:
     poison = lead_created()
     sent = [lead_created(), poison, lead_created()]
     applied: list[Event] = []
@@ -86,27 +88,29 @@ async def test_a_permanent_failure_is_parked_and_its_batch_mates_are_not(bench: 
         applied.extend(events)
         return [DONE for _ in events]
 
-    await add_events(bench.redis, sent)
-    async with bench.worker(refuses):
-        await eventually(bench.all_done)
+    await add_events(workers.redis, sent)
+    async with workers.running(refuses):
+        await eventually(workers.all_done)
     assert applied == [sent[0], sent[2]]
-    [letter] = bench.letters.letters
+    [letter] = workers.letters.letters
     assert (letter.event_id, letter.reason, letter.group) == (str(poison.id), "unfit", "syncer")
     assert letter.fields["data"] == poison.data.model_dump_json()
 
 
-async def test_attempts_are_bounded(bench: Bench) -> None:
+async def test_attempts_are_bounded(workers: Workers) -> None:
     async def breaks(_events: Sequence[Event]) -> list[Outcome]:
         raise ZeroDivisionError
 
-    await add_events(bench.redis, [lead_created()])
-    async with bench.worker(breaks, max_attempts=2):
-        await eventually(lambda: _any(bench.letters.letters))
-        await eventually(bench.all_done)
-    assert [(letter.reason, letter.attempts) for letter in bench.letters.letters] == [("error", 2)]
+    await add_events(workers.redis, [lead_created()])
+    async with workers.running(breaks, max_attempts=2):
+        await eventually(lambda: _any(workers.letters.letters))
+        await eventually(workers.all_done)
+    assert [(letter.reason, letter.attempts) for letter in workers.letters.letters] == [
+        ("error", 2)
+    ]
 
 
-async def test_an_outage_is_waited_out_and_uses_up_no_attempt(bench: Bench) -> None:
+async def test_an_outage_is_waited_out_and_uses_up_no_attempt(workers: Workers) -> None:
     calls = 0
 
     async def down_for_a_while(events: Sequence[Event]) -> list[Outcome]:
@@ -117,22 +121,22 @@ async def test_an_outage_is_waited_out_and_uses_up_no_attempt(bench: Bench) -> N
         assert [event.attempt for event in events] == [1]
         return [DONE for _ in events]
 
-    await add_events(bench.redis, [lead_created()])
-    async with bench.worker(down_for_a_while, max_attempts=2) as worker:
+    await add_events(workers.redis, [lead_created()])
+    async with workers.running(down_for_a_while, max_attempts=2) as worker:
         await eventually(lambda: _trouble(worker))
-        await eventually(bench.all_done)
+        await eventually(workers.all_done)
         await worker.check()
-    assert bench.letters.letters == []
+    assert workers.letters.letters == []
 
 
-async def test_what_is_no_event_is_parked(bench: Bench) -> None:
-    await bench.redis.xadd(catalog.LEADS, {"hello": b"\xff\x00"})
-    await bench.redis.xadd(catalog.LEADS, _fields(type="lead-teleported"))
-    await bench.redis.xadd(catalog.LEADS, _fields(dataschema="urn:leads:lead-created:99"))
-    await bench.redis.xadd(catalog.LEADS, _fields(data="{}"))
-    async with bench.worker(Recorder()):
-        await eventually(bench.all_done)
-    assert [letter.reason for letter in bench.letters.letters] == [
+async def test_what_is_no_event_is_parked(workers: Workers) -> None:
+    await workers.redis.xadd(catalog.LEADS, {"hello": b"\xff\x00"})
+    await workers.redis.xadd(catalog.LEADS, _fields(type="lead-teleported"))
+    await workers.redis.xadd(catalog.LEADS, _fields(dataschema="urn:leads:lead-created:99"))
+    await workers.redis.xadd(catalog.LEADS, _fields(data="{}"))
+    async with workers.running(Recorder()):
+        await eventually(workers.all_done)
+    assert [letter.reason for letter in workers.letters.letters] == [
         "undecodable",
         "unknown-type",
         "unknown-version",
@@ -140,7 +144,7 @@ async def test_what_is_no_event_is_parked(bench: Bench) -> None:
     ]
 
 
-async def test_long_work_keeps_its_entry(bench: Bench) -> None:
+async def test_long_work_keeps_its_entry(workers: Workers) -> None:
     runs: list[str] = []
 
     def slow(name: str) -> Handler:
@@ -151,28 +155,28 @@ async def test_long_work_keeps_its_entry(bench: Bench) -> None:
 
         return handler
 
-    await add_events(bench.redis, [lead_created()])
+    await add_events(workers.redis, [lead_created()])
     lease = timedelta(milliseconds=300)
     async with (
-        bench.worker(slow("first"), name="syncer:test:1", lease=lease),
-        bench.worker(slow("second"), name="syncer:test:2", lease=lease),
+        workers.running(slow("first"), name="syncer:test:1", lease=lease),
+        workers.running(slow("second"), name="syncer:test:2", lease=lease),
     ):
-        await eventually(bench.all_done)
+        await eventually(workers.all_done)
     assert len(runs) == 1
 
 
-async def test_the_group_is_made_anew_when_the_stream_is_lost(bench: Bench) -> None:
+async def test_the_group_is_made_anew_when_the_stream_is_lost(workers: Workers) -> None:
     handler = Recorder()
-    async with bench.worker(handler):
-        await add_events(bench.redis, [lead_created()])
+    async with workers.running(handler):
+        await add_events(workers.redis, [lead_created()])
         await eventually(lambda: _any(handler.events))
-        await bench.redis.flushall()
+        await workers.redis.flushall()
         again = lead_created()
-        await add_events(bench.redis, [again])
+        await add_events(workers.redis, [again])
         await eventually(lambda: _has(handler.events, again))
 
 
-async def test_stopping_finishes_what_is_in_flight_and_leaves_the_group(bench: Bench) -> None:
+async def test_stopping_finishes_what_is_in_flight_and_leaves_the_group(workers: Workers) -> None:
     started = asyncio.Event()
 
     async def slow(events: Sequence[Event]) -> list[Outcome]:
@@ -180,14 +184,14 @@ async def test_stopping_finishes_what_is_in_flight_and_leaves_the_group(bench: B
         await asyncio.sleep(0.3)
         return [DONE for _ in events]
 
-    await add_events(bench.redis, [lead_created()])
-    async with bench.worker(slow):
+    await add_events(workers.redis, [lead_created()])
+    async with workers.running(slow):
         await asyncio.wait_for(started.wait(), 5)
-    assert await bench.pending() == 0
-    assert await bench.redis.xinfo_consumers(catalog.LEADS, catalog.SYNCER) == []
+    assert await workers.pending() == 0
+    assert await workers.redis.xinfo_consumers(catalog.LEADS, catalog.SYNCER) == []
 
 
-async def test_stopping_hands_back_what_cannot_be_finished(bench: Bench) -> None:
+async def test_stopping_hands_back_what_cannot_be_finished(workers: Workers) -> None:
     started = asyncio.Event()
 
     async def stuck(_events: Sequence[Event]) -> list[Outcome]:
@@ -195,13 +199,13 @@ async def test_stopping_hands_back_what_cannot_be_finished(bench: Bench) -> None
         await asyncio.sleep(60)
         return []
 
-    await add_events(bench.redis, [lead_created()])
+    await add_events(workers.redis, [lead_created()])
     long = timedelta(minutes=10)
-    async with bench.worker(stuck, name="syncer:test:1", lease=long):
+    async with workers.running(stuck, name="syncer:test:1", lease=long):
         await asyncio.wait_for(started.wait(), 5)
-    assert await bench.pending() == 1
+    assert await workers.pending() == 1
     # Claimable at once, ten minutes before its lease would have been over.
-    [pending] = await bench.redis.xpending_range(
+    [pending] = await workers.redis.xpending_range(
         catalog.LEADS, catalog.SYNCER, "-", "+", 1, idle=600_000
     )
     # Nobody died over it, so the delivery does not count as a crash.

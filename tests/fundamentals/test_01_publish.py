@@ -1,0 +1,32 @@
+"""1. An event becomes one entry of its stream."""
+
+from redis.asyncio import Redis
+
+from shared.events import catalog
+from shared.events.envelope import Event, new_id
+from shared.events.lead_events import LeadCreated
+from shared.streams.codec import decode
+from shared.streams.entries import entries_of
+from shared.streams.publisher import open_publisher
+from tests.support.builders import lead_fields
+
+
+async def test_publish(redis: Redis) -> None:
+    # An event is data in an envelope. The data says what is asked for: create this lead.
+    lead_id = new_id()
+    data = LeadCreated(lead_id=lead_id, source="manual", lead=lead_fields(first_name="Ada"))
+    # The envelope says who asks (source), about what (subject), and gives the event an id.
+    event = Event(source="tutorial", subject=str(lead_id), data=data)
+
+    # The publisher finds the stream in the catalog. Once this returns, Redis has the event.
+    async with open_publisher(redis) as publisher:
+        entry_id = await publisher.publish(event)
+
+    # In the stream it is one entry, with the attributes of a CloudEvent as fields.
+    [entry] = entries_of(await redis.xrange(catalog.LEADS))
+    assert entry.id == entry_id
+    assert entry.fields[b"type"] == b"lead-created"
+    assert entry.fields[b"subject"] == str(lead_id).encode()
+
+    # Nothing got lost on the way: decoded, it is the same event again.
+    assert decode(entry.fields) == event

@@ -1,0 +1,58 @@
+"""9. Applied changes go out on a stream that any reader may follow."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from shared.background import background
+from shared.events.envelope import Event
+from shared.events.lead_events import LeadChanged
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.settings import StreamsSettings
+from shared.streams.change_feed import BEGINNING, ChangeFeed
+from shared.streams.codec import decode
+from shared.streams.connection import open_redis
+from shared.streams.publisher import add_events, open_publisher
+from tests.support.builders import lead_created
+from tests.support.eventually import eventually
+from tests.support.workers import Workers
+
+BLOCK = timedelta(milliseconds=100)
+
+
+def lead_changed(lead_id: str) -> Event:
+    data = LeadChanged(lead_id=UUID(lead_id), lead_version=1, change="created")
+    return Event(source="tutorial", subject=lead_id, data=data)
+
+
+async def test_changes(workers: Workers, streams_settings: StreamsSettings) -> None:
+    async with (
+        open_publisher(workers.redis) as publisher,
+        open_redis(streams_settings, block=BLOCK) as reader,
+    ):
+
+        async def handler(events: Sequence[Event]) -> Sequence[Outcome]:
+            # After the commit, and before the acknowledgement: a crash in between repeats
+            # the notice and never loses it.
+            for event in events:
+                await publisher.publish(lead_changed(event.subject))
+            return [Outcome(OutcomeStatus.CREATED) for _ in events]
+
+        # No group consumes this stream: a process reads it once for all its followers.
+        feed = ChangeFeed(workers.redis, reader, block=BLOCK)
+        async with background(feed.run(), name="changes"), workers.running(handler):
+            created = lead_created()
+            await add_events(workers.redis, [created])
+            await eventually(workers.all_done)
+
+            # Who comes late catches up from the last entry it saw, here from the beginning.
+            history = [entry async for entry in feed.history(after=BEGINNING)]
+            assert [decode(entry.fields).subject for entry in history] == [created.subject]
+
+            # From then on it hears what comes.
+            with feed.following() as follower:
+                another = lead_created()
+                await add_events(workers.redis, [another])
+                news = await follower.read(within=timedelta(seconds=5))
+                assert news is not None
+                assert [decode(entry.fields).subject for entry in news] == [another.subject]
