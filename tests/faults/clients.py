@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from tests.faults.house import APIS, House
+from tests.faults.system import APIS, System
 from tests.support.builders import lead_body
 
 PASSWORD = "correct horse battery staple"
@@ -44,18 +44,18 @@ class Answer:
 
 
 class Clients:
-    """Signed-in clients of a house. They pick an API by chance, as a balancer would."""
+    """Signed-in clients of a system. They pick an API by chance, as a balancer would."""
 
     def __init__(
         self,
-        house: House,
+        system: System,
         session: aiohttp.ClientSession,
         chance: random.Random,
         *,
         user: dict[str, str],
     ) -> None:
         self._user = user
-        self._house = house
+        self._system = system
         self._session = session
         self._chance = chance
 
@@ -64,13 +64,13 @@ class Clients:
     ) -> Answer | None:
         """Send one request; None when the connection ended without an answer.
 
-        Where nobody listens the request has had no effect, and goes to another API.
+        Where no process listens the request has had no effect, and goes to another API.
         """
         apis = [api] if api else self._chance.sample(APIS, len(APIS))
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         for one in apis:
             began = time.monotonic()
-            address = self._house.address(one) + path
+            address = self._system.address(one) + path
             try:
                 async with self._session.request(
                     method, address, json=body, headers=given
@@ -110,11 +110,11 @@ class Clients:
 
 
 @asynccontextmanager
-async def clients_of(house: House, chance: random.Random) -> AsyncGenerator[Clients]:
+async def clients_of(system: System, chance: random.Random) -> AsyncGenerator[Clients]:
     """Sign a user up, and yield clients that send its token."""
     async with aiohttp.ClientSession(timeout=PATIENCE) as session:
         user = {"email": f"user.{next(_numbers)}@example.com", "password": PASSWORD}
-        base = house.address(APIS[0])
+        base = system.address(APIS[0])
         for path in ("signup", "login"):
             async with session.post(f"{base}/authentication/{path}", json=user) as response:
                 assert response.ok, await response.text()
@@ -124,4 +124,4 @@ async def clients_of(house: House, chance: random.Random) -> AsyncGenerator[Clie
     async with aiohttp.ClientSession(
         headers=headers, timeout=PATIENCE, connector=connector
     ) as session:
-        yield Clients(house, session, chance, user=user)
+        yield Clients(system, session, chance, user=user)

@@ -1,4 +1,4 @@
-"""The house for all tests of this folder, chance with a seed, and the table at the end."""
+"""The system for all tests of this folder, chance with a seed, and the table at the end."""
 
 import random
 import sys
@@ -13,9 +13,9 @@ from rich.table import Table
 from devstack.data_directory import scratch_directory
 from shared.storage.pool import Database
 from tests.faults.database import Tables
-from tests.faults.form import FULL, SEED
-from tests.faults.house import House, open_house
-from tests.faults.office import Office, environment_of
+from tests.faults.scale import FULL, SEED
+from tests.faults.summarizers import Summarizers, environment_of
+from tests.faults.system import System, open_system
 
 HERE = str(Path(__file__).parent.relative_to(Path(__file__).parents[2]))
 
@@ -23,24 +23,24 @@ Figure = Callable[[str], None]
 
 
 @pytest.fixture(scope="package")
-async def standing_house() -> AsyncGenerator[House]:
+async def running_system() -> AsyncGenerator[System]:
     with scratch_directory() as directory:
-        async with open_house(directory) as house:
-            yield house
+        async with open_system(directory) as system:
+            yield system
 
 
 @pytest.fixture
-async def house(standing_house: House) -> AsyncGenerator[House]:
-    """Yield a house in which everything runs and is ready; no service may end by itself."""
-    await standing_house.repair()
-    yield standing_house
-    assert standing_house.crashed == []
+async def system(running_system: System) -> AsyncGenerator[System]:
+    """Yield a system in which everything runs and is ready; no service may end by itself."""
+    await running_system.repair()
+    yield running_system
+    assert running_system.crashed == []
 
 
 @pytest.fixture
-def office(database: Database, redis: Redis, postgres_dsn: str, redis_url: str) -> Office:
-    """Return an office with an empty database and Redis."""
-    return Office(
+def summarizers(database: Database, redis: Redis, postgres_dsn: str, redis_url: str) -> Summarizers:
+    """Return summarizers with an empty database and Redis."""
+    return Summarizers(
         database=database,
         redis=redis,
         tables=Tables(postgres_dsn),
@@ -74,7 +74,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not reports:
         return
     table = Table("promise", "figure", "result", "seconds", title_justify="left")
-    table.title = f"Fault suite, {'full' if FULL else 'short'} form, SEED={SEED}"
+    table.title = f"Fault suite, {'full' if FULL else 'short'} scale, SEED={SEED}"
     for report in sorted(reports, key=lambda one: (promise_of(one), "control" in one.nodeid)):
         table.add_row(*row(report))
     terminalreporter.ensure_newline()

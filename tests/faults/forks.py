@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from devstack.process import Command, Process
 from devstack.service import module
 from shared.settings import PostgresSettings, StreamsSettings
-from tests.faults.house import inherited, say
+from tests.faults.system import inherited, say
 
 
 @asynccontextmanager

@@ -14,9 +14,9 @@ from tests.faults.clients import Clients, clients_of
 from tests.faults.conftest import Figure
 from tests.faults.crashing_syncer import Point
 from tests.faults.database import Tables
-from tests.faults.form import scaled
-from tests.faults.house import APIS, POSTGRES, SYNCERS, VALKEY, House
-from tests.faults.zygote import open_zygote
+from tests.faults.fork_server import open_fork_server
+from tests.faults.scale import scaled
+from tests.faults.system import APIS, POSTGRES, SYNCERS, VALKEY, System
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 
@@ -48,9 +48,9 @@ class Load:
             self.statuses[body["email"]] = answer.status
 
 
-async def check_all_there(house: House, accepted: Iterable[str], *, within: timedelta) -> None:
+async def check_all_there(system: System, accepted: Iterable[str], *, within: timedelta) -> None:
     """Fail unless each accepted lead is in PostgreSQL in time."""
-    tables, wanted = Tables(house.postgres.dsn), set(accepted)
+    tables, wanted = Tables(system.postgres.dsn), set(accepted)
 
     async def none_lost() -> bool:
         lost = wanted.difference(await tables.emails())
@@ -61,7 +61,7 @@ async def check_all_there(house: House, accepted: Iterable[str], *, within: time
 
 
 @asynccontextmanager
-async def killing(house: House, chance: random.Random, load: Load) -> AsyncGenerator[list[str]]:
+async def killing(system: System, chance: random.Random, load: Load) -> AsyncGenerator[list[str]]:
     """Kill components by chance, evenly over the load, each when the last one is back."""
     killed: list[str] = []
 
@@ -69,8 +69,8 @@ async def killing(house: House, chance: random.Random, load: Load) -> AsyncGener
         while len(killed) < KILLS:
             if len(load.statuses) * KILLS >= len(killed) * LEADS:
                 killed.append(chance.choice(VICTIMS))
-                await house.kill(killed[-1])
-                await house.start(killed[-1])
+                await system.kill(killed[-1])
+                await system.start(killed[-1])
             await asyncio.sleep(chance.uniform(0, BETWEEN_KILLS))
 
     async with background(kill_all(), name="killer"):
@@ -78,16 +78,16 @@ async def killing(house: House, chance: random.Random, load: Load) -> AsyncGener
 
 
 async def test_nothing_accepted_is_lost_whatever_is_killed(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    tables = Tables(house.postgres.dsn)
+    tables = Tables(system.postgres.dsn)
     before = len(await tables.emails())
-    async with clients_of(house, chance) as clients:
+    async with clients_of(system, chance) as clients:
         load = Load(clients, LEADS)
-        async with killing(house, chance, load) as killed:
+        async with killing(system, chance, load) as killed:
             await load.run()
-        await house.repair()
-        await check_all_there(house, load.statuses, within=RECOVERY)
+        await system.repair()
+        await check_all_there(system, load.statuses, within=RECOVERY)
     assert len(await tables.emails()) - before == LEADS
     assert await tables.dead_letters() == []
     later = sum(status == 202 for status in load.statuses.values())
@@ -95,19 +95,21 @@ async def test_nothing_accepted_is_lost_whatever_is_killed(
 
 
 async def test_control_a_syncer_that_acknowledges_too_early_loses_leads(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    await house.stop(*SYNCERS)
+    await system.stop(*SYNCERS)
     mark = f"mark-{chance.random()}"
     leads = [lead_body() for _ in range(10)]
-    async with clients_of(house, chance) as clients:
+    async with clients_of(system, chance) as clients:
         for lead in leads:
             answer = await clients.create(lead, Prefer="respond-async", X_Request_Id=mark)
             assert answer is not None
             assert answer.status == 202
-    async with open_zygote(house.environment) as zygote:
-        assert await zygote.dies(Point.BEFORE_COMMIT, mark, "acknowledges-on-reading")
-    await house.repair()
+    async with open_fork_server(system.environment) as fork_server:
+        assert await fork_server.dies(Point.BEFORE_COMMIT, mark, "acknowledges-on-reading")
+    await system.repair()
     with pytest.raises(AssertionError, match="10 accepted leads are lost"):
-        await check_all_there(house, [lead["email"] for lead in leads], within=timedelta(seconds=1))
+        await check_all_there(
+            system, [lead["email"] for lead in leads], within=timedelta(seconds=1)
+        )
     figure("a syncer that acknowledges on reading: 10 of 10 lost")

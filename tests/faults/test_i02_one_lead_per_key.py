@@ -15,7 +15,7 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 from tests.faults.streams import drained
 from tests.support.builders import lead_created, lead_fields
 from tests.support.syncer import running_syncer

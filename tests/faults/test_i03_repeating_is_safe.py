@@ -13,8 +13,8 @@ from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.defects import ForgetsEvents
-from tests.faults.form import scaled
-from tests.faults.house import POSTGRES, SYNCERS, VALKEY, House
+from tests.faults.scale import scaled
+from tests.faults.system import POSTGRES, SYNCERS, VALKEY, System
 from tests.support.builders import lead_body
 
 LOST = scaled(20, 200)
@@ -25,21 +25,21 @@ COMMIT = r"COMMIT;"
 DSN = "SUPABASE_CONNECTION_STRING"
 
 
-async def check_answers_get_lost(house: House, clients: Clients, chance: random.Random) -> int:
-    """Lose answers until enough are lost; fail unless each lead is made once and told so.
+async def check_answers_get_lost(system: System, clients: Clients, chance: random.Random) -> int:
+    """Lose answers until enough are lost; fail unless each lead is made once and answered with.
 
     Returns how many leads were made.
     """
-    tables = Tables(house.postgres.dsn)
+    tables = Tables(system.postgres.dsn)
     before = await tables.value("SELECT count(*) FROM leads.lead")
     losers = {VALKEY: PUBLICATION, POSTGRES: COMMIT}
-    begun = {name: house.links[name].lost_answers for name in losers}
+    begun = {name: system.links[name].lost_answers for name in losers}
     for name, request in losers.items():
-        house.links[name].lose_answers(request, when=lambda: chance.random() < OFTEN)
+        system.links[name].lose_answers(request, when=lambda: chance.random() < OFTEN)
     made: dict[str, Answer] = {}
 
     async def call() -> None:
-        while any(house.links[name].lost_answers - begun[name] < LOST for name in losers):
+        while any(system.links[name].lost_answers - begun[name] < LOST for name in losers):
             body: dict[str, Any] = lead_body()
             made[body["email"]] = await clients.create_surely(body)
 
@@ -56,23 +56,23 @@ async def check_answers_get_lost(house: House, clients: Clients, chance: random.
 
 
 async def test_lost_answers_double_nothing(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    async with clients_of(house, chance) as clients:
-        leads = await check_answers_get_lost(house, clients, chance)
+    async with clients_of(system, chance) as clients:
+        leads = await check_answers_get_lost(system, clients, chance)
     figure(f"{leads:,} leads, {LOST}+ lost answers to COMMIT and to XADD each: 0 doubled")
 
 
 async def test_control_without_a_table_of_events_a_repeat_is_refused(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    await house.stop(*SYNCERS)
-    dsn, redis = (SecretStr(house.environment[name]) for name in (DSN, "REDIS_URL"))
+    await system.stop(*SYNCERS)
+    dsn, redis = (SecretStr(system.environment[name]) for name in (DSN, "REDIS_URL"))
     settings = syncer_settings(
         PostgresSettings(supabase_connection_string=dsn), StreamsSettings(redis_url=redis)
     )
-    async with clients_of(house, chance) as clients, altered_syncer(settings, ForgetsEvents):
+    async with clients_of(system, chance) as clients, altered_syncer(settings, ForgetsEvents):
         with pytest.raises(ExceptionGroup) as failed:
-            await check_answers_get_lost(house, clients, chance)
+            await check_answers_get_lost(system, clients, chance)
     assert "duplicate-lead" in repr(failed.value.exceptions[0])
     figure("a syncer that forgets events: a repeat is refused as a duplicate")

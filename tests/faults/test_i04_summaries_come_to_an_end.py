@@ -26,9 +26,9 @@ from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.defects import AcknowledgesOnReading
-from tests.faults.form import scaled
-from tests.faults.house import APIS, GROQ, SUMMARIZER, House
+from tests.faults.scale import scaled
 from tests.faults.streams import drained
+from tests.faults.system import APIS, GROQ, SUMMARIZER, System
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
 from tests.support.summaries import Says, Waits
@@ -58,9 +58,9 @@ _UNWATCH = "DROP FUNCTION leads.note_left_final() CASCADE; DROP TABLE leads.left
 
 
 @asynccontextmanager
-async def watched(house: House) -> AsyncGenerator[None]:
+async def watched(system: System) -> AsyncGenerator[None]:
     """Have PostgreSQL note final states that are left, for the length of the block."""
-    for_all = await psycopg.AsyncConnection.connect(house.postgres.dsn, autocommit=True)
+    for_all = await psycopg.AsyncConnection.connect(system.postgres.dsn, autocommit=True)
     async with for_all:
         await for_all.execute(_WATCH)
         try:
@@ -112,29 +112,29 @@ class Requests:
 
 
 async def kill_now_and_then(
-    house: House, chance: random.Random, requests: Requests, kills: list[str]
+    system: System, chance: random.Random, requests: Requests, kills: list[str]
 ) -> None:
     """Kill APIs and the summarizer, evenly over the requests."""
     while len(kills) < KILLS:
         if len(requests.accepted) * KILLS >= len(kills) * REQUESTS:
             kills.append(chance.choice([SUMMARIZER, chance.choice(APIS)]))
-            await house.kill(kills[-1])
-            await house.start(kills[-1])
+            await system.kill(kills[-1])
+            await system.start(kills[-1])
         await asyncio.sleep(0.01)
 
 
 async def test_every_accepted_summary_comes_to_one_end(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    tables, kills = Tables(house.postgres.dsn), list[str]()
+    tables, kills = Tables(system.postgres.dsn), list[str]()
     before = await tables.value("SELECT count(*) FROM leads.summary")
-    slow = house.control(GROQ).misbehaving(delay=MODEL_TAKES)
-    async with clients_of(house, chance) as clients, watched(house), slow:
+    slow = system.control(GROQ).misbehaving(delay=MODEL_TAKES)
+    async with clients_of(system, chance) as clients, watched(system), slow:
         leads = [(await clients.create_surely()).body["id"] for _ in range(LEADS)]
         requests = Requests(clients, leads, chance)
-        async with background(kill_now_and_then(house, chance, requests, kills), name="killer"):
+        async with background(kill_now_and_then(system, chance, requests, kills), name="killer"):
             await requests.run()
-        await house.repair()
+        await system.repair()
         await check_all_final(tables, requests=before + REQUESTS, within=BY_THE_END)
         assert await tables.rows("SELECT * FROM leads.left_final") == []
         failed = sum(answer.status > 202 for answer in requests.accepted)

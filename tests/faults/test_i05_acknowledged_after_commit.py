@@ -1,4 +1,4 @@
-"""I5: an event is acknowledged only once its effect is committed, told and cached."""
+"""I5: an event is acknowledged only once its effect is committed, cached and answered."""
 
 import random
 from collections.abc import AsyncGenerator, Sequence
@@ -14,10 +14,10 @@ from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure
 from tests.faults.crashing_syncer import Point
 from tests.faults.database import Tables
-from tests.faults.form import scaled
-from tests.faults.house import inherited
+from tests.faults.fork_server import ForkServer, open_fork_server
+from tests.faults.scale import scaled
 from tests.faults.streams import drained
-from tests.faults.zygote import Zygote, open_zygote
+from tests.faults.system import inherited
 from tests.support.builders import lead_created
 from tests.support.syncer import running_syncer
 
@@ -27,9 +27,9 @@ LEASE = timedelta(seconds=0.4)
 
 
 @pytest.fixture
-async def zygote(
+async def fork_server(
     postgres_settings: PostgresSettings, streams_settings: StreamsSettings
-) -> AsyncGenerator[Zygote]:
+) -> AsyncGenerator[ForkServer]:
     environment = {
         **inherited(),
         "ENV_FILE": "",
@@ -38,7 +38,7 @@ async def zygote(
         "STREAM_LEASE": str(LEASE.total_seconds()),
         "STREAM_BLOCK": "0.1",
     }
-    async with open_zygote(environment) as started:
+    async with open_fork_server(environment) as started:
         yield started
 
 
@@ -48,13 +48,13 @@ def tables(postgres_dsn: str) -> Tables:
 
 
 async def kill_at(
-    point: Point, number: int, *, zygote: Zygote, redis: Redis, parts: str = "good"
+    point: Point, number: int, *, fork_server: ForkServer, redis: Redis, parts: str = "good"
 ) -> Sequence[Event]:
     """Kill a syncer in the middle of a batch; returns the batch."""
     mark = f"{point}-{number}"
     events = [lead_created(correlation_id=mark, reply_to=f"reply:{mark}") for _ in range(BATCH)]
     await add_events(redis, events)
-    assert await zygote.dies(point, mark, parts)
+    assert await fork_server.dies(point, mark, parts)
     return events
 
 
@@ -73,7 +73,7 @@ async def check_effects(tables: Tables, redis: Redis, events: Sequence[Event]) -
 
 
 async def test_kills_at_every_point_lose_and_double_nothing(
-    zygote: Zygote,
+    fork_server: ForkServer,
     redis: Redis,
     tables: Tables,
     postgres_settings: PostgresSettings,
@@ -85,14 +85,14 @@ async def test_kills_at_every_point_lose_and_double_nothing(
     chance.shuffle(points)
     events: list[Event] = []
     for number, point in enumerate(points):
-        events += await kill_at(point, number, zygote=zygote, redis=redis)
+        events += await kill_at(point, number, fork_server=fork_server, redis=redis)
     async with running_syncer(postgres_settings, streams_settings, CacheSettings(), lease=LEASE):
         await check_effects(tables, redis, events)
     figure(f"{len(Point)} points x {KILLS} kills, {len(events):,} events: 0 lost, 0 doubled")
 
 
 async def test_control_acknowledging_on_reading_loses_events(
-    zygote: Zygote,
+    fork_server: ForkServer,
     redis: Redis,
     tables: Tables,
     postgres_settings: PostgresSettings,
@@ -100,7 +100,11 @@ async def test_control_acknowledging_on_reading_loses_events(
     figure: Figure,
 ) -> None:
     events = await kill_at(
-        Point.BEFORE_COMMIT, 0, zygote=zygote, redis=redis, parts="acknowledges-on-reading"
+        Point.BEFORE_COMMIT,
+        0,
+        fork_server=fork_server,
+        redis=redis,
+        parts="acknowledges-on-reading",
     )
     async with running_syncer(postgres_settings, streams_settings, CacheSettings(), lease=LEASE):
         with pytest.raises(AssertionError, match=rf"assert \({BATCH}, 0\)"):

@@ -22,7 +22,7 @@ from shared.cache.lead_cache import PREFIX, CachedLead, Document, LeadCache, ope
 from shared.events.envelope import new_id
 from shared.settings import CacheSettings
 from tests.faults.conftest import Figure
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 
 ROUNDS = scaled(1_000, 10_000)
 EXAMPLES = scaled(15, 300)

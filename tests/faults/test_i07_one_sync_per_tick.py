@@ -1,4 +1,4 @@
-"""I7: one committed sync per tick, however many replicas tick and whoever sleeps meanwhile."""
+"""I7: one committed sync per tick, however many replicas tick, and whichever sleeps meanwhile."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from shared.streams.publisher import OncePublisher
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.forks import forks
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 from tests.faults.streams import drained
 from tests.support.builders import lead_fields
 from tests.support.eventually import eventually
@@ -78,7 +78,7 @@ async def holder(redis: Redis) -> int:
 
 
 async def put_to_sleep(redis: Redis, slept: list[int]) -> None:
-    """Stop whoever holds a run until long after its lease, again and again."""
+    """Stop the process that holds a run until long after its lease, again and again."""
     while len(slept) < STOPS:
         process = await holder(redis)
         os.kill(process, signal.SIGSTOP)

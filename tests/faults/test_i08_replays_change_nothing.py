@@ -30,7 +30,7 @@ from tests.faults.altered import (
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.defects import ForgetsEvents, ForgetsReplays
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 from tests.faults.streams import drained
 from tests.support.builders import lead_created
 from tests.support.summaries import Says

@@ -11,7 +11,7 @@ from shared.events import catalog
 from shared.streams.consuming.housekeeping import Housekeeping
 from shared.streams.entries import entries_of
 from tests.faults.conftest import Figure
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 
 STREAMS = scaled(6, 60)
 ENTRIES = 1_200

@@ -16,8 +16,8 @@ from shared.events.envelope import new_id
 from shared.streams.publisher import memory_of, open_publisher
 from tests.faults.clients import Clients, clients_of
 from tests.faults.conftest import Figure
-from tests.faults.form import FULL
-from tests.faults.house import STREAM_MAX_BYTES, SYNCERS, House
+from tests.faults.scale import FULL
+from tests.faults.system import STREAM_MAX_BYTES, SYNCERS, System
 from tests.faults.test_i01_accepted_is_kept import check_all_there
 from tests.support.builders import lead_body, lead_created, lead_fields
 from tests.support.eventually import eventually
@@ -34,7 +34,7 @@ Create = Callable[[str], Awaitable[bool]]
 
 
 class Pressure:
-    """Creates leads as fast as it can while nobody consumes them.
+    """Creates leads as fast as it can while no process consumes them.
 
     `create` makes one with an e-mail address, and tells whether it was accepted.
     """
@@ -82,15 +82,15 @@ def creating_with(clients: Clients) -> Create:
 
 
 @contextmanager
-def stalled(house: House) -> Generator[None]:
+def stalled(system: System) -> Generator[None]:
     """Have the syncers sleep for the length of the block."""
     for name in SYNCERS:
-        house.signal(name, signal.SIGSTOP)
+        system.signal(name, signal.SIGSTOP)
     try:
         yield
     finally:
         for name in SYNCERS:
-            house.signal(name, signal.SIGCONT)
+            system.signal(name, signal.SIGCONT)
 
 
 async def has_room(clients: Clients) -> bool:
@@ -99,13 +99,13 @@ async def has_room(clients: Clients) -> bool:
 
 
 async def test_a_full_stream_refuses_and_loses_nothing(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    async with clients_of(house, chance) as clients, Redis.from_url(house.valkey.url) as redis:
+    async with clients_of(system, chance) as clients, Redis.from_url(system.valkey.url) as redis:
         pressure = Pressure(creating_with(clients), redis)
-        with stalled(house):
+        with stalled(system):
             await pressure.check_plateau()
-        await check_all_there(house, pressure.accepted, within=RECOVERY)
+        await check_all_there(system, pressure.accepted, within=RECOVERY)
         if FULL:
             await eventually(lambda: has_room(clients), within=RECOVERY)
         else:

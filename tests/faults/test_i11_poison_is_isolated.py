@@ -17,7 +17,7 @@ from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.forked_syncers import FAILING, KILLER, POISON, UNFIT
 from tests.faults.forks import forks
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 from tests.faults.streams import drained
 from tests.support.builders import lead_created, lead_fields
 

@@ -17,8 +17,8 @@ from shared.streams.publisher import add_events
 from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
-from tests.faults.form import FULL, scaled
-from tests.faults.house import AUTH, GROQ, POSTGRES, SERVICES, SOURCE, VALKEY, House
+from tests.faults.scale import FULL, scaled
+from tests.faults.system import AUTH, GROQ, POSTGRES, SERVICES, SOURCE, VALKEY, System
 from tests.support.eventually import eventually
 
 LATENCY = timedelta(milliseconds=200)
@@ -27,7 +27,7 @@ RECOVERY = timedelta(seconds=30)
 BUSY_MACHINE = timedelta(seconds=1)
 
 Ask = Callable[[Clients, str], Awaitable[Answer | None]]
-Fault = Callable[[House, str], AbstractAsyncContextManager[None]]
+Fault = Callable[[System, str], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,37 +80,37 @@ PROBES = {
 
 
 @asynccontextmanager
-async def latency(house: House, name: str) -> AsyncGenerator[None]:
-    house.links[name].latency = LATENCY
+async def latency(system: System, name: str) -> AsyncGenerator[None]:
+    system.links[name].latency = LATENCY
     yield
-    house.links[name].heal()
+    system.links[name].heal()
 
 
 @asynccontextmanager
-async def reset(house: House, name: str) -> AsyncGenerator[None]:
-    house.links[name].reset()
+async def reset(system: System, name: str) -> AsyncGenerator[None]:
+    system.links[name].reset()
     yield
-    house.links[name].heal()
+    system.links[name].heal()
 
 
 @asynccontextmanager
-async def blackhole(house: House, name: str) -> AsyncGenerator[None]:
-    house.links[name].swallow()
+async def blackhole(system: System, name: str) -> AsyncGenerator[None]:
+    system.links[name].swallow()
     yield
-    house.links[name].heal()
+    system.links[name].heal()
 
 
 @asynccontextmanager
-async def restart(house: House, name: str) -> AsyncGenerator[None]:
-    await house.kill(name)
+async def restart(system: System, name: str) -> AsyncGenerator[None]:
+    await system.kill(name)
     yield
-    await house.start(name)
+    await system.start(name)
 
 
 @asynccontextmanager
-async def flushall(house: House, name: str) -> AsyncGenerator[None]:
+async def flushall(system: System, name: str) -> AsyncGenerator[None]:
     assert name == VALKEY
-    async with Redis.from_url(house.valkey.url) as redis:
+    async with Redis.from_url(system.valkey.url) as redis:
         await redis.flushall()
     yield
 
@@ -120,12 +120,12 @@ FAULTS = dict.fromkeys(PROBES, EVERYWHERE) | {VALKEY: (*EVERYWHERE, flushall)}
 
 
 async def check_outage(
-    house: House, clients: Clients, name: str, fault: Fault, probes: Sequence[Probe]
+    system: System, clients: Clients, name: str, fault: Fault, probes: Sequence[Probe]
 ) -> timedelta:
     """Have a fault and let it pass; returns how long it took until all was well again."""
     lead = f"/leads/{(await clients.create_surely()).body['id']}"
-    pids = [house.services[service].pid for service in SERVICES]
-    async with fault(house, name):
+    pids = [system.services[service].pid for service in SERVICES]
+    async with fault(system, name):
         for _ in range(ROUNDS):
             await asyncio.gather(*(probe.check(clients, lead) for probe in probes))
     healed_at = time.monotonic()
@@ -135,35 +135,35 @@ async def check_outage(
         return True
 
     await eventually(all_well, within=RECOVERY)
-    assert [house.services[service].pid for service in SERVICES] == pids
+    assert [system.services[service].pid for service in SERVICES] == pids
     return timedelta(seconds=time.monotonic() - healed_at)
 
 
 @pytest.mark.parametrize("name", list(PROBES))
 async def test_an_outage_is_answered_in_time_and_passes(
-    name: str, house: House, chance: random.Random, figure: Figure
+    name: str, system: System, chance: random.Random, figure: Figure
 ) -> None:
     faults = FAULTS[name] if FULL else (chance.choice(FAULTS[name]),)
     slowest = timedelta(0)
-    async with clients_of(house, chance) as clients:
+    async with clients_of(system, chance) as clients:
         for fault in faults:
             probes = list(PROBES[name])
             if name == SOURCE:
-                probes.append(_sync_probe(house))
-            slowest = max(slowest, await check_outage(house, clients, name, fault, probes))
-    told = ", ".join(fault.__name__ for fault in faults)
-    figure(f"{name}, {told}: 0 hangs, well again in {slowest.total_seconds():.1f} s")
+                probes.append(_sync_probe(system))
+            slowest = max(slowest, await check_outage(system, clients, name, fault, probes))
+    names = ", ".join(fault.__name__ for fault in faults)
+    figure(f"{name}, {names}: 0 hangs, well again in {slowest.total_seconds():.1f} s")
 
 
-def _sync_probe(house: House) -> Probe:
+def _sync_probe(system: System) -> Probe:
     """Return a request for a sync that is answered by the run's end."""
-    tables = Tables(house.postgres.dsn)
+    tables = Tables(system.postgres.dsn)
     states = {"succeeded": 200, "failed": 503}
 
     async def ask(_clients: Clients, _lead: str) -> Answer:
         event = Event(source="tests", subject="sync", data=SyncRequested(requested_by="tests"))
         began = time.monotonic()
-        async with Redis.from_url(house.valkey.url, protocol=3) as redis:
+        async with Redis.from_url(system.valkey.url, protocol=3) as redis:
             await add_events(redis, [event])
 
         async def end() -> str | None:
@@ -178,17 +178,17 @@ def _sync_probe(house: House) -> Probe:
 
 
 async def test_control_without_deadlines_requests_hang(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
     names = ("CACHE", "READ", "REQUEST", "POSTGRES", "REDIS", "PUBLISH", "CREATE")
-    patient = house.service("api.patient", **{f"{name}_TIMEOUT": "60" for name in names})
-    house.services[patient.name] = patient
+    patient = system.service("api.patient", **{f"{name}_TIMEOUT": "60" for name in names})
+    system.services[patient.name] = patient
     async with AsyncExitStack() as stack:
-        stack.callback(house.services.pop, patient.name)
+        stack.callback(system.services.pop, patient.name)
         await patient.start()
         stack.push_async_callback(patient.kill)
         await patient.ready()
-        clients = await stack.enter_async_context(clients_of(house, chance))
+        clients = await stack.enter_async_context(clients_of(system, chance))
         read = probe(
             "read",
             lambda clients, lead: clients.ask("GET", lead, api=patient.name),
@@ -196,5 +196,5 @@ async def test_control_without_deadlines_requests_hang(
             seconds=2,
         )
         with pytest.raises(AssertionError, match="read: no answer in 3 s"):
-            await check_outage(house, clients, VALKEY, blackhole, [read])
+            await check_outage(system, clients, VALKEY, blackhole, [read])
     figure("an API without deadlines: no answer in 3 s")

@@ -14,8 +14,8 @@ import pytest
 from shared.background import background
 from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure
-from tests.faults.form import FULL, scaled
-from tests.faults.house import APIS, SERVICES, SUMMARIZER, SYNCERS, House
+from tests.faults.scale import FULL, scaled
+from tests.faults.system import APIS, SERVICES, SUMMARIZER, SYNCERS, System
 from tests.faults.test_i01_accepted_is_kept import check_all_there
 from tests.support.builders import lead_body
 
@@ -60,20 +60,20 @@ class Traffic:
         return answer
 
 
-async def restart(house: House, name: str, how: signal.Signals) -> timedelta:
+async def restart(system: System, name: str, how: signal.Signals) -> timedelta:
     """End a service by a signal and start it again; returns how long its end took."""
     began = time.monotonic()
-    house.signal(name, how)
-    code = await house.services[name].wait()
+    system.signal(name, how)
+    code = await system.services[name].wait()
     took = timedelta(seconds=time.monotonic() - began)
     assert code == (0 if how is signal.SIGTERM else -how)
-    await house.start(name)
-    await house.ready([name])
+    await system.start(name)
+    await system.ready([name])
     return took
 
 
 async def check_rolling_restart(
-    house: House, clients: Clients, names: Sequence[str], how: signal.Signals
+    system: System, clients: Clients, names: Sequence[str], how: signal.Signals
 ) -> tuple[int, timedelta]:
     """Restart services one after another under load; fail if a request did.
 
@@ -81,17 +81,17 @@ async def check_rolling_restart(
     """
     traffic = Traffic(clients)
     async with background(traffic.run(), name="traffic"):
-        took = [await restart(house, name, how) for name in names]
+        took = [await restart(system, name, how) for name in names]
     assert traffic.failed == {}, f"failed: {traffic.failed}"
-    await check_all_there(house, traffic.accepted, within=SETTLED)
+    await check_all_there(system, traffic.accepted, within=SETTLED)
     return traffic.statuses.total(), max(took)
 
 
 async def test_a_rolling_restart_fails_no_request(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    async with clients_of(house, chance) as clients:
-        requests, slowest = await check_rolling_restart(house, clients, RESTARTED, signal.SIGTERM)
+    async with clients_of(system, chance) as clients:
+        requests, slowest = await check_rolling_restart(system, clients, RESTARTED, signal.SIGTERM)
     assert slowest < LONGEST_END
     figure(
         f"{len(RESTARTED)} SIGTERMs under {requests:,} requests: 0 failed, "
@@ -100,10 +100,10 @@ async def test_a_rolling_restart_fails_no_request(
 
 
 async def test_control_sigkill_fails_requests(
-    house: House, chance: random.Random, figure: Figure
+    system: System, chance: random.Random, figure: Figure
 ) -> None:
-    async with clients_of(house, chance) as clients:
+    async with clients_of(system, chance) as clients:
         with pytest.raises(AssertionError, match="failed: "):
             # Several, since a single one may fall between two requests.
-            await check_rolling_restart(house, clients, list(APIS) * 3, signal.SIGKILL)
+            await check_rolling_restart(system, clients, list(APIS) * 3, signal.SIGKILL)
     figure("SIGKILL in SIGTERM's place: requests fail")

@@ -11,8 +11,8 @@ import pytest
 from shared.domain.summary import FailureReason
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
-from tests.faults.form import FULL
-from tests.faults.office import Office
+from tests.faults.scale import FULL
+from tests.faults.summarizers import Summarizers
 from tests.support.bad_day import BadDay
 
 PATIENCE = timedelta(minutes=10)
@@ -20,7 +20,7 @@ PATIENCE = timedelta(minutes=10)
 ONE_MODEL = ("openai/gpt-oss-20b", "openai/gpt-oss-20b")
 TWO_MODELS = ("openai/gpt-oss-20b", "openai/gpt-oss-120b")
 
-# One request for each lead: how it ended, and what became of its event.
+# One request for each lead: how it ended, and how its event did.
 _ENDS = """
     SELECT summary.state, summary.reason, event.outcome, event.detail ->> 'reason'
     FROM leads.event LEFT JOIN leads.summary USING (id) WHERE event.type = 'summary-requested'
@@ -48,7 +48,9 @@ class Rush:
     calls: int
     tokens: int
 
-    async def work_off(self, office: Office, day: BadDay, models: tuple[str, ...]) -> None:
+    async def work_off(
+        self, summarizers: Summarizers, day: BadDay, models: tuple[str, ...]
+    ) -> None:
         """Have a summarizer for each of the models work until nothing is left to do."""
         settings = {
             "GROQ_TIMEOUT": str(self.timeout.total_seconds()),
@@ -61,10 +63,10 @@ class Rush:
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(day.serving())
             for model in models:
-                summarizer = office.summarizer(url, GROQ_MODEL=model, **settings)
+                summarizer = summarizers.summarizer(url, GROQ_MODEL=model, **settings)
                 await stack.enter_async_context(summarizer)
-            await office.ask(self.requests)
-            await office.is_done(within=PATIENCE)
+            await summarizers.ask(self.requests)
+            await summarizers.is_done(within=PATIENCE)
 
     def check_budget(self, day: BadDay) -> None:
         """Fail if more came in any sixty seconds, by the clock of the server that got it.
@@ -84,7 +86,7 @@ class Rush:
 SHORT = (300, 50, timedelta(seconds=4), timedelta(seconds=1))
 # A thousand calls may come at once here, and a server that shares two cores needs its time.
 LONG = (10_000, 500, timedelta(seconds=60), timedelta(seconds=5))
-# Too few calls for all requests, or too few tokens. In the short form whatever finds no place in
+# Too few calls for all requests, or too few tokens. At the short scale whatever finds no place in
 # the first minute fails; in the full one it waits for the next.
 FEW = {
     "calls": Rush(*SHORT, calls=240, tokens=240_000),
@@ -103,24 +105,24 @@ async def ends_of(tables: Tables) -> Counter[str]:
     Fails for a request that has no end, no known reason, or another one in its event.
     """
     ends: Counter[str] = Counter()
-    for state, reason, outcome, told in await tables.rows(_ENDS):
+    for state, reason, outcome, failure in await tables.rows(_ENDS):
         if state == "succeeded":
-            assert (reason, outcome, told) == (None, "summarised", None)
+            assert (reason, outcome, failure) == (None, "summarised", None)
         else:
-            assert (state, outcome, told) == ("failed", "failed", FailureReason(reason))
+            assert (state, outcome, failure) == ("failed", "failed", FailureReason(reason))
         ends[reason or state] += 1
     return ends
 
 
 @pytest.mark.parametrize("scarce", list(RUSHES))
 async def test_each_request_ends_and_the_budget_holds(
-    scarce: str, office: Office, chance: random.Random, figure: Figure
+    scarce: str, summarizers: Summarizers, chance: random.Random, figure: Figure
 ) -> None:
     rush, day = RUSHES[scarce], BadDay(chance)
-    await rush.work_off(office, day, ONE_MODEL)
-    ends = await ends_of(office.tables)
+    await rush.work_off(summarizers, day, ONE_MODEL)
+    ends = await ends_of(summarizers.tables)
     assert ends.total() == rush.requests
-    assert await office.tables.value(_WRONG) == 0, "leads with half a summary, or another's"
+    assert await summarizers.tables.value(_WRONG) == 0, "leads with half a summary, or another's"
     rush.check_budget(day)
     reasons = ", ".join(f"{ends[reason]:,} {reason}" for reason in sorted(ends))
     figure(
@@ -130,11 +132,11 @@ async def test_each_request_ends_and_the_budget_holds(
 
 
 async def test_control_budgets_that_are_not_shared_are_passed(
-    office: Office, chance: random.Random, figure: Figure
+    summarizers: Summarizers, chance: random.Random, figure: Figure
 ) -> None:
     rush = replace(FEW["tokens"], calls=FEW["calls"].calls)
     day = BadDay(chance)
-    await rush.work_off(office, day, TWO_MODELS)
+    await rush.work_off(summarizers, day, TWO_MODELS)
     with pytest.raises(AssertionError, match=r"calls a minute .* tokens a minute") as failed:
         rush.check_budget(day)
     figure(f"a budget for each replica: {str(failed.value).splitlines()[0]}")

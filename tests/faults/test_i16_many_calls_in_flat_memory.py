@@ -9,8 +9,8 @@ from devstack.standins.groq import GroqFaults, GroqSettings, create_app
 from devstack.standins.serving import running
 from tests.faults import hoarding_summarizer
 from tests.faults.conftest import Figure
-from tests.faults.form import scaled
-from tests.faults.office import SUMMARIZER, Office
+from tests.faults.scale import scaled
+from tests.faults.summarizers import SUMMARIZER, Summarizers
 from tests.support.standin_control import StandInControl
 
 MOST = 500
@@ -26,8 +26,10 @@ GROWTH_MB = 5
 class Waves:
     """Requests by the wave, for one process and a model that holds its answers back."""
 
-    def __init__(self, office: Office, *, most: int = MOST, module: str = SUMMARIZER) -> None:
-        self._office = office
+    def __init__(
+        self, summarizers: Summarizers, *, most: int = MOST, module: str = SUMMARIZER
+    ) -> None:
+        self._summarizers = summarizers
         self._most = most
         self._module = module
         self.asked = 0
@@ -39,7 +41,7 @@ class Waves:
         model = GroqSettings(faults=GroqFaults(delay=HELD))
         async with (
             running(create_app(model), model) as url,
-            self._office.summarizer(
+            self._summarizers.summarizer(
                 url, module=self._module, SUMMARY_CONCURRENCY=str(self._most)
             ) as summarizer,
         ):
@@ -60,9 +62,9 @@ class Waves:
 
     async def _ask(self, number: int) -> None:
         self.asked += number
-        await self._office.ask(number)
-        await self._office.has_ended(self.asked, within=PATIENCE)
-        await self._office.is_done(within=PATIENCE)
+        await self._summarizers.ask(number)
+        await self._summarizers.has_ended(self.asked, within=PATIENCE)
+        await self._summarizers.is_done(within=PATIENCE)
 
 
 def resident_mb(pid: int) -> float:
@@ -72,11 +74,15 @@ def resident_mb(pid: int) -> float:
     return int(kilobytes) / 1_024
 
 
-async def test_500_calls_at_once_in_the_memory_of_the_first(office: Office, figure: Figure) -> None:
-    waves = Waves(office)
+async def test_500_calls_at_once_in_the_memory_of_the_first(
+    summarizers: Summarizers, figure: Figure
+) -> None:
+    waves = Waves(summarizers)
     await waves.come(WAVES)
     waves.check()
-    states = await office.tables.rows("SELECT state, count(*) FROM leads.summary GROUP BY state")
+    states = await summarizers.tables.rows(
+        "SELECT state, count(*) FROM leads.summary GROUP BY state"
+    )
     assert states == [("succeeded", waves.asked)]
     figure(
         f"{waves.asked:,} calls, {waves.at_once} at once: {waves.resident_mb[0]:.0f} MB after the "
@@ -85,9 +91,9 @@ async def test_500_calls_at_once_in_the_memory_of_the_first(office: Office, figu
 
 
 async def test_control_a_summarizer_without_limit_that_hoards(
-    office: Office, figure: Figure
+    summarizers: Summarizers, figure: Figure
 ) -> None:
-    waves = Waves(office, most=MOST + TOO_MANY, module=hoarding_summarizer.__name__)
+    waves = Waves(summarizers, most=MOST + TOO_MANY, module=hoarding_summarizer.__name__)
     await waves.come(2)
     with pytest.raises(AssertionError, match=r"\(600, False\) == \(500, True\)") as failed:
         waves.check()

@@ -1,4 +1,4 @@
-"""Connections to Redis that die while nobody uses them fail nobody's command."""
+"""Connections to Redis that die while they are idle fail no command."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""An import's place in its file: moved once for each window, whoever else tries."""
+"""An import's place in its file: moved once for each window, however many processes try."""
 
 import pytest
 from redis.asyncio import Redis

@@ -1,4 +1,4 @@
-"""Under one name, one set of events is published, whoever tries and however often."""
+"""Under one name, one set of events is published, however many processes try and how often."""
 
 import asyncio
 

@@ -45,7 +45,7 @@ async def test_the_reply_reaches_the_asker(
                 assert await asyncio.wait_for(reply, 5) == DONE
 
 
-async def test_a_replayed_event_is_answered_to_nobody(workers: Workers) -> None:
+async def test_a_replayed_event_gets_no_reply(workers: Workers) -> None:
     event = lead_created(reply_to="reply:api:test:1", replay_id="replay-1")
     await add_events(workers.redis, [event])
     async with workers.running(Recorder()):

@@ -1,4 +1,4 @@
-"""The ids of rows: the same each time, and nobody else's."""
+"""The ids of rows: the same each time, and no other row's."""
 
 from uuid import UUID, uuid5
 

@@ -1,4 +1,4 @@
-"""The suite's two forms, the short one of every `make test` and `FULL=1`, and its seed."""
+"""The suite's two scales, the short one of every `make test` and `FULL=1`, and its seed."""
 
 import os
 import random
@@ -8,5 +8,5 @@ SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
 
 
 def scaled(short: int, full: int) -> int:
-    """Return the figure for the form that runs."""
+    """Return the figure for the scale that runs."""
     return full if FULL else short

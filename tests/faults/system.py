@@ -16,7 +16,7 @@ from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.valkey import EmbeddedValkey
 from devstack.service import Service, ServiceSpec, module
 from shared.storage.migrations import migrate
-from tests.faults.form import scaled
+from tests.faults.scale import scaled
 from tests.support.standin_control import StandInControl
 from tests.support.tcp_proxy import TcpProxy
 
@@ -61,10 +61,10 @@ class Component(Protocol):
     async def kill(self) -> None: ...
 
 
-class House:
-    """Servers and stand-ins, each behind a proxy of its own, and services that know the proxies.
+class System:
+    """Servers and stand-ins, each with a proxy of its own in front, and services that know the proxies.
 
-    Use through `open_house`. What was stopped or killed stays so until `repair`.
+    Use through `open_system`. What was stopped or killed stays so until `repair`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -146,7 +146,7 @@ class House:
 
     @property
     def crashed(self) -> list[str]:
-        """The services that ended although nobody ended them."""
+        """The services that ended by themselves."""
         running = {name for name in SERVICES if self.services[name].is_running}
         return [name for name in SERVICES if name not in running | self._is_down]
 
@@ -191,12 +191,12 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(directory: Path) -> AsyncGenerator[House]:
-    """Start a house in an empty directory, and end it with the block."""
-    house = House(directory)
+async def open_system(directory: Path) -> AsyncGenerator[System]:
+    """Start a system in an empty directory, and end it with the block."""
+    system = System(directory)
     async with AsyncExitStack() as stack:
-        await house.open(stack)
-        yield house
+        await system.open(stack)
+        yield system
 
 
 def inherited() -> dict[str, str]:

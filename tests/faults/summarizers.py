@@ -12,8 +12,8 @@ from shared.events import catalog
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from tests.faults.database import Tables
-from tests.faults.house import inherited
 from tests.faults.streams import drained
+from tests.faults.system import inherited
 from tests.support.eventually import eventually
 from tests.support.service_process import ServiceProcess, running_service
 from tests.support.summaries import requested, stored_leads
@@ -25,7 +25,7 @@ _ENDED = "SELECT count(*) FROM leads.summary WHERE state IN ('succeeded', 'faile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Office:
+class Summarizers:
     """Where requests for summaries come in, and where summarizers look for them."""
 
     database: Database
@@ -66,7 +66,7 @@ class Office:
 
 
 def environment_of(*, postgres_dsn: str, redis_url: str) -> Mapping[str, str]:
-    """Return what any summarizer of an office is told."""
+    """Return what every summarizer is configured with."""
     return inherited() | {
         "ENV_FILE": "",
         "SUPABASE_CONNECTION_STRING": postgres_dsn,

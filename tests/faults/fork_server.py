@@ -13,7 +13,7 @@ ANSWERS = (b"died\n", b"lived\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Zygote:
+class ForkServer:
     """Forks one syncer at a time."""
 
     stdin: asyncio.StreamWriter
@@ -29,7 +29,7 @@ class Zygote:
 
 
 @asynccontextmanager
-async def open_zygote(environment: Mapping[str, str]) -> AsyncGenerator[Zygote]:
+async def open_fork_server(environment: Mapping[str, str]) -> AsyncGenerator[ForkServer]:
     """Start the process with a syncer's settings, and kill it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.faults.crashing_syncer"),
@@ -41,7 +41,7 @@ async def open_zygote(environment: Mapping[str, str]) -> AsyncGenerator[Zygote]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield Zygote(process.stdin, process.stdout)
+        yield ForkServer(process.stdin, process.stdout)
     finally:
         process.kill()
         await process.wait()
