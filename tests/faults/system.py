@@ -62,7 +62,7 @@ class Component(Protocol):
 
 
 class System:
-    """Servers and stand-ins, each with a proxy of its own in front, and services that know the proxies.
+    """Servers and stand-ins, each with a proxy in front, and services that know the proxies.
 
     Use through `open_system`. What was stopped or killed stays so until `repair`.
     """
