@@ -18,7 +18,7 @@ SigningKey = ECKey | RSAKey | OKPKey | OctKey
 
 
 class AuthServer:
-    """Serves a key set at `/auth/v1/.well-known/jwks.json`, and vouches at `/auth/v1/user`."""
+    """Serves keys at `/auth/v1/.well-known/jwks.json`, and checks tokens at `/auth/v1/user`."""
 
     def __init__(self) -> None:
         self.key = ECKey.generate_key("P-256", {"kid": "current", "use": "sig"})
@@ -31,7 +31,7 @@ class AuthServer:
         self.published: list[SigningKey] = [self.key]
         self.is_down = False
         self.is_hanging = False
-        self.vouches_for: set[str] = set()
+        self.valid_tokens: set[str] = set()
         self.asked_keys = 0
         self.asked_user = 0
 
@@ -101,7 +101,7 @@ class AuthServer:
         self.asked_user += 1
         await self._misbehave()
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token not in self.vouches_for:
+        if token not in self.valid_tokens:
             return web.json_response(
                 {"code": "bad_jwt", "message": "invalid JWT"},
                 status=403,

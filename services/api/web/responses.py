@@ -22,6 +22,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
 }
+NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
 JSON_HEADERS = CIMultiDict(
     {
         **SECURITY_HEADERS,
@@ -31,11 +32,7 @@ JSON_HEADERS = CIMultiDict(
     }
 )
 PROBLEM_HEADERS = CIMultiDict(
-    {
-        **SECURITY_HEADERS,
-        "Content-Type": "application/problem+json",
-        "Cache-Control": "no-store",
-    }
+    {**SECURITY_HEADERS, "Content-Type": "application/problem+json", **NO_STORE}
 )
 
 

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from services.api.web.responses import SECURITY_HEADERS
+from services.api.web.responses import NO_STORE, SECURITY_HEADERS
 from shared.domain.errors import TransientError
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ WRITE_TIMEOUT = timedelta(seconds=30)
 EVENT_STREAM = "text/event-stream"
 HEARTBEAT = b": heartbeat\n\n"
 EVENT_STREAM_HEADERS = {
-    hdrs.CACHE_CONTROL: "no-store",
+    **NO_STORE,
     # Proxies that gather an answer before they pass it on would hold the events back.
     "X-Accel-Buffering": "no",
 }

@@ -17,7 +17,7 @@ CREDENTIALS = {"email": "ada@example.com", "password": "correct horse"}
 
 @pytest.fixture(params=["keys", "secret"])
 async def project(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Project]:
-    """Yield a project that signs with published keys, or with a secret nobody tells us."""
+    """Yield a project that signs with published keys, or with a secret unknown to the API."""
     secret = SecretStr("a-shared-secret-of-at-least-32-characters")
     jwt_secret = secret if request.param == "secret" else None
     async with running_project(tmp_path, jwt_secret=jwt_secret) as project:

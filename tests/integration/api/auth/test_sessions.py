@@ -68,7 +68,7 @@ class TestRefresh:
         third = (await refresh(api, second["refresh_token"])).json()
         reused = await refresh(api, first["refresh_token"])
         assert (reused.status_code, reused.json()["code"]) == (401, "session-over")
-        # Whoever had it may have stolen it: the whole session is over.
+        # It may have been stolen: the whole session is over.
         assert (await refresh(api, third["refresh_token"])).status_code == 401
 
     @pytest.mark.parametrize("token", ["nonsense", "x" * 1000, "' OR 1=1 --", "\u00e9\u4e2d"])
@@ -211,7 +211,7 @@ class TestSignUp:
         if not is_taken:
             assert list(answer.json()["errors"]) == ["password"]
 
-    async def test_a_closed_house_asks_nobody(
+    async def test_closed_sign_up_asks_no_auth_server(
         self, project: Project, api_settings: ApiSettings
     ) -> None:
         async with project.control.misbehaving(path_prefix="/auth/v1/admin"):

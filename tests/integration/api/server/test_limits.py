@@ -38,13 +38,13 @@ def serve(api_settings: ApiSettings, auth: AuthServer) -> Serve:
     return served
 
 
-async def test_a_user_is_told_how_many_calls_are_left(serve: Serve) -> None:
+async def test_a_user_sees_how_many_calls_are_left(serve: Serve) -> None:
     async with serve(rate_limit=Rate(3, MINUTE)) as api:
         answers = [await api.get(f"/leads/{uuid4()}") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [404, 404, 404, 429]
     assert [answer.headers["RateLimit-Policy"] for answer in answers] == ['"user";q=3;w=60'] * 4
-    told = [re.fullmatch(r'"user";r=(\d);t=(\d+)', a.headers["RateLimit"]) for a in answers]
-    assert [match[1] for match in told if match] == ["2", "1", "0", "0"]
+    usages = [re.fullmatch(r'"user";r=(\d);t=(\d+)', a.headers["RateLimit"]) for a in answers]
+    assert [match[1] for match in usages if match] == ["2", "1", "0", "0"]
     refusal = answers[-1]
     assert refusal.json()["code"] == "rate-limited"
     assert 55 < int(refusal.headers["Retry-After"]) <= 60
@@ -78,7 +78,7 @@ async def test_public_routes_are_counted_by_address(serve: Serve) -> None:
         assert (await api.get("/leads")).status_code == 200
 
 
-async def test_whoever_guesses_the_operators_key_is_counted_too(serve: Serve) -> None:
+async def test_guesses_of_the_operators_key_are_counted_too(serve: Serve) -> None:
     async with serve(rate_limit_address=Rate(2, MINUTE)) as api:
         statuses = [
             (await api.get("/admin/streams", headers={"X-API-Key": f"guess {n}"})).status_code
@@ -121,14 +121,14 @@ class TestAddresses:
         async with serve(rate_limit_address=Rate(1, MINUTE)) as api:
             assert await self.statuses(api, ["192.0.2.1", "192.0.2.2"]) == [415, 429]
 
-    async def test_behind_a_proxy_what_it_added_counts_and_not_what_came_with_it(
+    async def test_with_a_proxy_what_it_added_counts_and_not_what_came_with_it(
         self, serve: Serve
     ) -> None:
         async with serve(rate_limit_address=Rate(1, MINUTE), forwarded_hops=1) as api:
             forged = ["198.51.100.1, 192.0.2.1", "198.51.100.2, 192.0.2.1", "192.0.2.2"]
             assert await self.statuses(api, forged) == [415, 429, 415]
 
-    async def test_behind_two_proxies_the_last_but_one_counts(self, serve: Serve) -> None:
+    async def test_with_two_proxies_the_last_but_one_counts(self, serve: Serve) -> None:
         async with serve(rate_limit_address=Rate(1, MINUTE), forwarded_hops=2) as api:
             forged = ["x, 192.0.2.1, 10.0.0.9", "y, 192.0.2.1, 10.0.0.8", "192.0.2.3, 10.0.0.9"]
             assert await self.statuses(api, forged) == [415, 429, 415]
@@ -147,7 +147,7 @@ class TestAddresses:
 
 
 class TestLogIns:
-    """Guessing passwords, which Supabase could only tell by our one address."""
+    """Guessing passwords: Supabase would see one address, the API's."""
 
     @pytest.fixture
     async def project(self, tmp_path: Path) -> AsyncGenerator[Project]:
@@ -156,7 +156,7 @@ class TestLogIns:
 
     @pytest.fixture
     def settings(self, project: Project, api_settings: ApiSettings) -> ApiSettings:
-        """Return settings behind a proxy, so that tests choose their addresses."""
+        """Return settings of an API with a proxy in front, so that tests choose their addresses."""
         settings = project.settings(api_settings)
         limits = settings.limits.model_copy(update={"forwarded_hops": 1})
         return replace(settings, limits=limits)

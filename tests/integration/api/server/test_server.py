@@ -64,7 +64,7 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
             yield client
 
 
-async def test_a_defect_is_told_without_its_contents(
+async def test_a_defect_is_answered_without_its_contents(
     served: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     response = await served.get("/broken", headers={"X-Request-Id": "the-broken-one"})

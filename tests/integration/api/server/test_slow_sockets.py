@@ -54,7 +54,7 @@ class TestSlowSockets:
         assert slow < max(3 * fast, fast + 0.05)
         assert statistics.median(during) < 2 * statistics.median(before) + 0.005
 
-    async def test_whoever_sends_half_a_request_is_let_go(self, api_settings: ApiSettings) -> None:
+    async def test_a_sender_of_half_a_request_is_let_go(self, api_settings: ApiSettings) -> None:
         """After the time for which a connection may be idle, whatever dribbles in."""
         keepalive = timedelta(seconds=0.5)
         async with (

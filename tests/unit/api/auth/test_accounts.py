@@ -87,7 +87,7 @@ async def test_keys_of_the_new_kind_are_no_tokens() -> None:
     assert seen[1].headers["Authorization"] == "Bearer aaa.bbb.ccc"
 
 
-async def test_a_log_in_gives_a_session_and_leaves_nothing_behind() -> None:
+async def test_a_log_in_gives_a_session_that_is_not_kept() -> None:
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Which tokens prove who is calling, and what happens when nobody can tell."""
+"""Which tokens prove who is calling, and what happens when one cannot be checked."""
 
 import time
 
@@ -107,7 +107,7 @@ async def test_a_withdrawn_key_verifies_nothing_any_more(
     assert raised.value.code == "invalid-token"
 
 
-async def test_without_an_auth_server_nobody_can_tell(
+async def test_without_an_auth_server_tokens_cannot_be_checked(
     auth: AuthServer, project: OpenProject
 ) -> None:
     auth.is_down = True
@@ -142,7 +142,7 @@ class TestSharedSecret:
     ) -> None:
         auth.published = []
         token = auth.secret_token()
-        auth.vouches_for = {token}
+        auth.valid_tokens = {token}
         verifier = project().verifier
         for _ in range(3):
             header = f"Bearer {token}"
@@ -166,7 +166,7 @@ class TestSharedSecret:
     ) -> None:
         auth.published = []
         token = auth.secret_token(role="service_role")
-        auth.vouches_for = {token}
+        auth.valid_tokens = {token}
         assert (await refusal(project, token)).code == "invalid-token"
         assert auth.asked_user == 0
 
@@ -175,14 +175,14 @@ class TestSharedSecret:
     ) -> None:
         auth.published = []
         token = auth.secret_token(sub="5b7a7c0e-54a2-4a34-9a3b-000000000000")
-        auth.vouches_for = {token}
+        auth.valid_tokens = {token}
         assert (await refusal(project, token)).code == "invalid-token"
 
     async def test_it_is_never_asked_where_keys_are_published(
         self, auth: AuthServer, project: OpenProject
     ) -> None:
         token = auth.secret_token()
-        auth.vouches_for = {token}
+        auth.valid_tokens = {token}
         assert (await refusal(project, token)).code == "invalid-token"
         assert auth.asked_user == 0
 
