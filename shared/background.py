@@ -91,7 +91,7 @@ class Backoff:
 
 
 async def wait_for_event(event: asyncio.Event, *, within: timedelta) -> bool:
-    """Wait until an event is set, but no longer than that; tells whether it is."""
+    """Wait until an event is set, but no longer than that; returns whether it is."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within.total_seconds()):
             await event.wait()

@@ -118,7 +118,7 @@ class CacheSettings(SettingsGroup):
 
 
 class ObservabilitySettings(SettingsGroup):
-    """What a process tells of itself. `health_port` 0 serves nothing."""
+    """Logs and health. `health_port` 0 serves nothing."""
 
     log_level: str = "INFO"
     log_format: str = Field(default="json", pattern="^(json|console)$")

@@ -142,7 +142,7 @@ async def _replay(order: ReplayOrder | None, *, job: str | None, quiet: bool) ->
             order = await replays.bounded(order)
             await replays.jobs.save(order)
         else:
-            order = await replays.jobs.find(str(job))
+            order = await replays.jobs.find_order(str(job))
             if order is None:
                 raise click.ClickException(f"There is no replay {job}, or it is too long ago")
         log = AdminLog(servers.database)

@@ -32,7 +32,7 @@ PREFIX = "leads:cache:1:"
 # Reads share one round trip at a time; these are for the writes beside them.
 MAX_CONNECTIONS = 8
 
-# Where a UUID's canonical form tells its version.
+# Where a UUID's canonical form has its version.
 _VERSION_DIGIT = 14
 
 # How long reads go straight to PostgreSQL after the cache has failed.
@@ -50,7 +50,10 @@ Values = tuple[bytes | None, ...]
 
 
 class Document(Protocol):
-    """What the cache needs to know of a lead."""
+    """What the cache needs to know of a lead.
+
+    A protocol, since `shared.cache` may not import `shared.storage`, whose `LeadDocument` it is.
+    """
 
     @property
     def id(self) -> UUID: ...

@@ -110,7 +110,7 @@ class ImportJobs:
             yield zlib.decompress(cast("bytes", chunk))
             number += 1
 
-    async def forget(self, import_id: UUID) -> None:
+    async def remove_progress(self, import_id: UUID) -> None:
         """Remove the position of an import that has ended; its errors stay for their time."""
         with translated_errors():
             await self._redis.delete(_key(import_id))
@@ -187,7 +187,7 @@ class Upload:
                 await pipeline.execute()
 
     async def discard(self) -> None:
-        """Forget what came of it."""
+        """Remove what has come in."""
         with translated_errors():
             await self._redis.delete(self._key)
 
@@ -249,7 +249,7 @@ class ImportFiles:
         except zlib.error as error:
             raise PermanentError("A part of the file is damaged", code="file-damaged") from error
 
-    async def forget(self, import_id: UUID) -> None:
+    async def remove_file(self, import_id: UUID) -> None:
         """Remove the file of an import that has ended."""
         with translated_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:

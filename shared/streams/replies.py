@@ -1,6 +1,6 @@
-"""Request and reply over streams: the asker waits on a stream of its own.
+"""Request and reply over streams: a process waits for replies on a stream of its own.
 
-A reply only wakes the asker. The truth is in PostgreSQL, so a lost reply costs time,
+A reply only wakes the waiting request. The truth is in PostgreSQL, so a lost reply costs time,
 never the result.
 """
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An outcome on its way to the stream `address`, where the asker of the event reads."""
+    """An outcome on its way to the stream `address`, where the event's publisher reads."""
 
     address: str
     event_id: UUID

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
@@ -17,7 +18,9 @@ from functools import partial
 import uvloop
 from redis.asyncio import Redis
 
+from services.syncer.bootstrap import bootstrap
 from services.syncer.handlers.lead_created import LeadCreatedHandler
+from services.syncer.settings import SyncerSettings
 from services.syncer.storage.creation import LeadCreationRepository
 from shared.cache.lead_cache import Document, LeadCache, open_cache
 from shared.events import catalog
@@ -25,15 +28,11 @@ from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name
-from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings, load
-from shared.storage.dead_letters import DeadLetterRepository
-from shared.storage.inbox import EventStore
-from shared.storage.pool import Connection, Database, open_database
-from shared.streams.connection import open_redis
+from shared.storage.pool import Connection, Database
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import OutageWait
 from shared.streams.consuming.settlement import DeadLetterStore, Delivery, Settlement
-from shared.streams.consuming.subscription import Handler, Subscription
+from shared.streams.consuming.subscription import Handler
 from shared.streams.consuming.worker import Parts, open_workers
 from shared.streams.publisher import open_publisher
 from tests.faults.defects import AcknowledgesOnReading
@@ -135,31 +134,24 @@ class CrashingSettlement(Settlement):
 
 async def syncer(crash: Crash, parts: Parts) -> None:
     """Consume until the crash comes, or has not come for too long."""
-    streams, consuming = load(StreamsSettings), load(ConsumerSettings)
+    settings = SyncerSettings.load()
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(load(PostgresSettings)))
-        redis = await stack.enter_async_context(open_redis(streams))
+        context = await stack.enter_async_context(bootstrap(settings))
         cache = await stack.enter_async_context(
-            open_cache(load(CacheSettings), default_url=streams.url)
+            open_cache(settings.cache, default_url=settings.streams.url)
         )
-        publisher = await stack.enter_async_context(open_publisher(redis))
-        leads = LeadCreationRepository(CrashingDatabase(database, crash))
+        publisher = await stack.enter_async_context(open_publisher(context.redis))
+        leads = LeadCreationRepository(CrashingDatabase(context.database, crash))
         handler = LeadCreatedHandler(leads, CrashingCache(cache, crash), publisher)
-        subscription = Subscription(
-            stream=catalog.LEADS,
-            group=catalog.SYNCER,
-            handlers={LeadCreated.type: crash.arming(handler)},
-            is_settled=EventStore(database).is_applied,
-            batch=BATCH,
-        )
+        handlers = {LeadCreated.type: crash.arming(handler)}
         [worker] = await stack.enter_async_context(
             open_workers(
-                redis,
-                [subscription],
-                streams=streams,
-                dead_letters=DeadLetterRepository(database),
-                settings=consuming,
+                context.redis,
+                [replace(context.subscriptions[0], handlers=handlers, batch=BATCH)],
+                streams=settings.streams,
+                dead_letters=context.dead_letters,
+                settings=settings.consumer,
                 name=instance_name(catalog.SYNCER),
                 stop=stop,
                 parts=parts,

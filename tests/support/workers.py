@@ -15,7 +15,7 @@ from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.consuming.subscription import Handler, Subscription
-from shared.streams.consuming.worker import Worker, open_workers
+from shared.streams.consuming.worker import PARTS, Parts, Worker, open_workers
 
 DONE = Outcome(OutcomeStatus.CREATED)
 
@@ -49,6 +49,7 @@ class Workers:
         settled: Callable[[UUID], Awaitable[bool]] | None = None,
         lease: timedelta = timedelta(milliseconds=400),
         max_attempts: int = 3,
+        parts: Parts = PARTS,
     ) -> AsyncGenerator[Worker]:
         """Run a worker for the length of the block; then it finishes what it has begun."""
 
@@ -78,6 +79,7 @@ class Workers:
             settings=settings,
             name=name,
             stop=stop,
+            parts=parts,
         )
         async with opening as [worker], asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.run(), name="worker")

@@ -70,7 +70,7 @@ class ReplayHandlers:
             raise validation_problem({WRONG_PARTS[error.code]: str(error)}) from error
 
     async def _find(self, call: Call) -> ReplayOrder:
-        order = await self._jobs.find(canonical_id(call.param, missing="replay-not-found"))
+        order = await self._jobs.find_order(canonical_id(call.param, missing="replay-not-found"))
         if order is None:
             raise Problem("replay-not-found", "There is no replay with this id, or not any more")
         return order

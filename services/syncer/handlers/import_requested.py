@@ -59,8 +59,8 @@ class ImportRequestedHandler:
             status, detail = await self._work(event)
             outcome = await self._imports.end(record, status, detail)
             log.info("import.ended", import_id=str(event.id), outcome=status, **detail["progress"])
-        await self._files.forget(event.id)
-        await self._jobs.forget(event.id)
+        await self._files.remove_file(event.id)
+        await self._jobs.remove_progress(event.id)
         return outcome
 
     async def _work(self, event: Event[ImportRequested]) -> tuple[OutcomeStatus, dict[str, Any]]:

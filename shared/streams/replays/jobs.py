@@ -1,4 +1,4 @@
-"""Replays as Redis keeps them: the order, how far it has come, and what came of its events.
+"""Replays as Redis keeps them: the order, how far it has come, and how its events ended.
 
 The position moves in the same transaction that adds the entries. So a replay that was cut
 short goes on exactly where it stopped, and one whose entries were lost with Redis has lost
@@ -75,7 +75,7 @@ class ReplayJobs:
                 pipeline.zremrangebyrank(INDEX, 0, -REMEMBERED_JOBS - 1)
                 await pipeline.execute()
 
-    async def find(self, replay_id: str) -> ReplayOrder | None:
+    async def find_order(self, replay_id: str) -> ReplayOrder | None:
         """Return an order that was kept."""
         with translated_errors():
             order = await self._redis.hget(_key(replay_id), "order")
@@ -85,7 +85,7 @@ class ReplayJobs:
         """Return the latest orders that are still kept, newest first."""
         with translated_errors():
             ids = cast("list[bytes]", await self._redis.zrevrange(INDEX, 0, -1))
-        orders = [await self.find(replay_id.decode()) for replay_id in ids]
+        orders = [await self.find_order(replay_id.decode()) for replay_id in ids]
         return [order for order in orders if order is not None]
 
     async def progress(self, replay_id: str) -> ReplayProgress:
@@ -106,7 +106,7 @@ class ReplayJobs:
         with translated_errors():
             await self._redis.hset(_key(replay_id), "state", state)
 
-    async def add(
+    async def add_page(
         self, order: ReplayOrder, page: ReplayPage, *, after: str | None
     ) -> Sequence[str]:
         """Add a page's events and move the position there from `after`: both or neither.

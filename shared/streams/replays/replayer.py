@@ -93,7 +93,7 @@ class Replayer:
 
     async def _add(self, page: ReplayPage, *, after: str | None) -> None:
         try:
-            self._entries.remember(await self._jobs.add(self._order, page, after=after))
+            self._entries.remember(await self._jobs.add_page(self._order, page, after=after))
         except UnavailableError:
             # The answer may be lost and the page added all the same: the position shows it.
             progress = await self._jobs.progress(self._order.id)

@@ -170,7 +170,7 @@ async def test_an_interrupted_replay_goes_on_where_it_stopped(
         assert (stopped["finished"], stopped["id"]) == (False, job)
         assert 0 < stopped["replayed"] < 60
         jobs = ReplayJobs(redis)
-        order = await jobs.find(job)
+        order = await jobs.find_order(job)
         assert order is not None
         await jobs.save(replace(order, rate=None))  # the rest may go fast
         report = (await ops("replay", "--job", job, "--json")).json
@@ -203,9 +203,9 @@ async def test_two_processes_cannot_run_one_replay(redis: Redis) -> None:
     order = ReplayOrder(origin=ReplayOrigin.ARCHIVE, stream=catalog.LEADS, group=catalog.SYNCER)
     await jobs.save(order)
     page = ReplayPage(events=[{b"id": b"1"}], position="1", examined=1)
-    await jobs.add(order, page, after=None)
+    await jobs.add_page(order, page, after=None)
     with pytest.raises(PermanentError, match="being run by another process"):
-        await jobs.add(order, replace(page, position="2"), after=None)
+        await jobs.add_page(order, replace(page, position="2"), after=None)
     assert await redis.xlen(catalog.LEADS) == 1
     progress = await jobs.progress(order.id)
     assert (progress.position, progress.added) == ("1", 1)

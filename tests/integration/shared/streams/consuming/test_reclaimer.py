@@ -6,12 +6,15 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
+from shared.domain.errors import UnavailableError
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
 from shared.streams.consuming.group import Group
+from shared.streams.consuming.worker import Parts
+from shared.streams.entries import Entry
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
@@ -81,6 +84,29 @@ async def test_an_applied_entry_whose_consumers_died_is_only_acknowledged(
     async with workers.running(Recorder(), settled=settled):
         await eventually(workers.all_done)
     assert workers.letters.letters == []
+
+
+class AwayForAWhile(Group):
+    """A group whose Redis is away for the first claims."""
+
+    attempts = 0
+
+    async def claim(self, entry_id: str, *, idle: timedelta) -> Entry | None:
+        self.attempts += 1
+        if self.attempts <= 3:
+            raise UnavailableError("Redis is away")
+        return await super().claim(entry_id, idle=idle)
+
+
+async def test_an_outage_while_claiming_passes(
+    workers: Workers, streams_settings: StreamsSettings
+) -> None:
+    sent = [lead_created(), lead_created()]
+    await _read_and_die(workers, streams_settings, sent)
+    handler = Recorder()
+    async with workers.running(handler, parts=Parts(group=AwayForAWhile)):
+        await eventually(workers.all_done)
+    assert sorted(event.id for event in handler.events) == sorted(event.id for event in sent)
 
 
 async def _read_and_die(

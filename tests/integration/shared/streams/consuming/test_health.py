@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.streams.consuming.health import FEWEST, ConsumerCircuit
+from shared.streams.consuming.health import FEWEST
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
@@ -46,24 +46,3 @@ async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
         await eventually(is_ready)
     # What failed while the circuit was open waits for its retry, no attempt used up.
     assert len(workers.letters.letters) < FEWEST
-
-
-def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
-    circuit = ConsumerCircuit()
-    for _attempt in range(10):
-        for number in range(FEWEST - 1):
-            circuit.failed(f"event {number}")
-    assert not circuit.is_open
-
-
-def test_it_opens_when_nearly_all_fail_and_closes_with_a_success() -> None:
-    circuit = ConsumerCircuit()
-    for number in range(100):
-        circuit.succeeded(f"good {number}")
-    for number in range(44):
-        circuit.failed(f"bad {number}")
-    assert not circuit.is_open
-    circuit.failed("bad 45")
-    assert circuit.is_open
-    circuit.succeeded("good again")
-    assert not circuit.is_open

@@ -23,7 +23,7 @@ async def test_a_window_counts_once(redis: Redis) -> None:
     assert await jobs.advance(import_id, second, after=500, problems=b"")
     assert await jobs.progress(import_id) == second
     assert [lines async for lines in jobs.errors(import_id)] == [b"1\n"]
-    await jobs.forget(import_id)
+    await jobs.remove_progress(import_id)
     assert await jobs.progress(import_id) is None
 
 

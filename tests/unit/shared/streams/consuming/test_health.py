@@ -1,0 +1,24 @@
+"""When the circuit of a consumer opens and closes."""
+
+from shared.streams.consuming.health import FEWEST, ConsumerCircuit
+
+
+def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
+    circuit = ConsumerCircuit()
+    for _attempt in range(10):
+        for number in range(FEWEST - 1):
+            circuit.failed(f"event {number}")
+    assert not circuit.is_open
+
+
+def test_it_opens_when_nearly_all_fail_and_closes_with_a_success() -> None:
+    circuit = ConsumerCircuit()
+    for number in range(100):
+        circuit.succeeded(f"good {number}")
+    for number in range(44):
+        circuit.failed(f"bad {number}")
+    assert not circuit.is_open
+    circuit.failed("bad 45")
+    assert circuit.is_open
+    circuit.succeeded("good again")
+    assert not circuit.is_open
