@@ -36,7 +36,8 @@ SESSION_OVER_CODES = frozenset(
 )
 WRONG_CREDENTIALS_CODES = frozenset({"invalid_credentials", "user_not_found", None})
 WRONG_KEY_CODES = frozenset({"not_admin", "no_authorization", "bad_jwt"})
-RETRY_AFTER = "30"
+LIMIT_RETRY_AFTER = "30"
+OUTAGE_RETRY_AFTER = "5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,11 @@ class Accounts:
             raise _unavailable(what, reason=type(error).__name__) from error
 
 
+def auth_unavailable(detail: str) -> Problem:
+    """Return the refusal of what the auth server is needed for, and cannot do."""
+    return Problem("auth-unavailable", detail, headers={"Retry-After": OUTAGE_RETRY_AFTER})
+
+
 def _key_headers(key: str) -> Mapping[str, str]:
     """Return the headers that carry a project key. Keys of the new kind are no JWTs."""
     if key.count(".") == 2:  # noqa: PLR2004 (header, payload, signature)
@@ -235,7 +241,7 @@ def _refuse_if_limited(error: AuthApiError) -> None:
         raise Problem(
             "rate-limited",
             "The authentication service asks to wait",
-            headers={"Retry-After": RETRY_AFTER},
+            headers={"Retry-After": LIMIT_RETRY_AFTER},
         ) from error
 
 
@@ -250,6 +256,4 @@ def _unexpected(what: str, error: AuthApiError) -> Problem:
 
 def _unavailable(what: str, *, reason: str) -> Problem:
     log.warning("accounts.unavailable", what=what, reason=reason)
-    return Problem(
-        "auth-unavailable", f"The {what} is not possible now", headers={"Retry-After": "5"}
-    )
+    return auth_unavailable(f"The {what} is not possible now")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from joserfc.jwk import OctKey
 
-from services.api.auth.accounts import Accounts
+from services.api.auth.accounts import Accounts, auth_unavailable
 from services.api.auth.keys import SigningKeys
 from services.api.auth.tokens import (
     ASYMMETRIC,
@@ -75,9 +75,7 @@ class TokenVerifier:
         except InvalidTokenError as error:
             _refuse(str(error))
         except UnavailableError as error:
-            raise Problem(
-                "auth-unavailable", "Tokens cannot be checked now", headers={"Retry-After": "5"}
-            ) from error
+            raise auth_unavailable("Tokens cannot be checked now") from error
         assured = min(verified.expires_at, time.time() + ASSURANCE_SECONDS)
         self._known.put(authorization, replace(verified, expires_at=assured))
         return verified.user

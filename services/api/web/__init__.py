@@ -1,1 +1,4 @@
-"""What handlers share: bodies, queries, headers, pages, answers and problems."""
+"""What handlers share: bodies, queries, headers, pages, answers and problems.
+
+Raises `Problem` for what the client did wrong.
+"""
