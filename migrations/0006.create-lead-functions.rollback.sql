@@ -1,3 +1,4 @@
+DROP FUNCTION leads.is_about(leads.event, text[]);
 DROP FUNCTION leads.external_id_hash(uuid);
 DROP FUNCTION leads.email_key_hash(text);
 DROP FUNCTION leads.summary_input_hash(text, text);

@@ -99,3 +99,12 @@ CREATE FUNCTION leads.email_key_hash(email_key text) RETURNS bytea
 CREATE FUNCTION leads.external_id_hash(external_id uuid) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN sha256(uuid_send(external_id));
+
+-- Whether an event says something of the person of one of these leads: the events of the lead, and
+-- those that met it in their way. Some say nothing but ids.
+CREATE FUNCTION leads.is_about(event leads.event, lead_ids text[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN event.type NOT IN ('lead-deleted', 'summary-requested') AND (
+        event.subject = ANY(lead_ids)
+        OR (event.outcome = 'duplicate' AND event.detail ->> 'leadId' = ANY(lead_ids))
+    );

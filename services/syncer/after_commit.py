@@ -1,56 +1,77 @@
-"""What follows a commit: the cache brought up to date, readers told, streams rid of the person."""
+"""What follows the commit of events about leads: in the cache, for readers, in the streams."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from uuid import UUID, uuid5
 
-from services.syncer.storage.erasure import ErasedEvent
+from services.syncer.storage.erasure import ErasedEvent, StreamErasure
 from shared.cache.lead_cache import LeadCache
+from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event, now
-from shared.events.lead_events import LeadChanged
-from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.inbox import Applied
-from shared.streams.consuming.subscription import Handler
+from shared.events.lead_events import LeadChanged, LeadDeleted
+from shared.events.outcome import OutcomeStatus
+from shared.storage.inbox import WriteResult
+from shared.storage.lead_document import LeadDocument
 from shared.streams.publisher import Publisher
 
-Erase = Callable[[Sequence[ErasedEvent]], Awaitable[None]]
-"""Removes the entries of applied events; raises `UnavailableError`."""
-
-# Ends of events that speak of somebody who is deleted, or of nobody there.
-_OF_NOBODY = frozenset({OutcomeStatus.ERASED, OutcomeStatus.NOT_FOUND})
+# Outcomes of events that speak of a person who is deleted, or of a lead that is not there.
+_WITHOUT_LEAD = frozenset({OutcomeStatus.ERASED, OutcomeStatus.NOT_FOUND})
 
 
-class Aftermath:
-    """Tells of changed leads. Raises `UnavailableError`: then it has not been told yet."""
+class AfterCommit:
+    """Follows up events about leads, also those applied before: a process may have died since."""
 
-    def __init__(self, cache: LeadCache, publisher: Publisher) -> None:
+    def __init__(self, cache: LeadCache, publisher: Publisher, erasure: StreamErasure) -> None:
         self._cache = cache
         self._publisher = publisher
+        self._erasure = erasure
 
-    async def __call__(self, events: Sequence[Event], applied: Sequence[Applied]) -> None:
-        """Bring cache and readers up to date, in that order."""
-        ended = [
-            (event, one, one.document)
-            for event, one in zip(events, applied, strict=True)
-            if one.document is not None and is_news(event, one.outcome)
+    async def __call__(self, events: Sequence[Event], results: Sequence[WriteResult]) -> None:
+        """Bring cache, readers and streams up to date, in that order."""
+        news = [
+            (event, result.change, result.lead)
+            for event, result in zip(events, results, strict=True)
+            if result.lead is not None and _is_news(event, result)
         ]
-        # An older version may be cached: this is no write that may fail.
-        await self._cache.put([lead for *_, lead in ended])
+        await self._update_cache([(change, lead) for _, change, lead in news])
+        await self._erasure.erase_leads(
+            [lead.id for _, change, lead in news if change == "deleted"]
+        )
         await self._publisher.publish_all(
             [
-                lead_changed(event, lead.id, version=lead.version, change=one.change)
-                for event, one, lead in ended
-                if one.change is not None
+                _lead_changed(event, lead.id, version=lead.version, change=change)
+                for event, change, lead in news
+                if change is not None
+            ]
+        )
+        await self._erasure.erase_events(
+            [
+                ErasedEvent(id=event.id, type=event.type, made_at=event.time, applied_at=now())
+                for event, result in zip(events, results, strict=True)
+                if result.outcome.status in _WITHOUT_LEAD and event.type != LeadDeleted.type
             ]
         )
 
+    async def _update_cache(self, leads: Sequence[tuple[str | None, LeadDocument]]) -> None:
+        for change, lead in leads:
+            if change == "deleted":
+                await self._cache.mark_deleted(lead.id, lead.external_id, version=lead.version)
+        # An older version may be cached: this is no write that may fail.
+        if changed := [lead for change, lead in leads if change in {None, "updated"}]:
+            await self._cache.put(changed)
+        # A lead that is new has no older copy in the cache, so the cache may be down.
+        if created := [lead for change, lead in leads if change == "created"]:
+            with contextlib.suppress(UnavailableError):
+                await self._cache.put(created)
 
-def is_news(event: Event, outcome: Outcome) -> bool:
-    """Tell whether others may not know of it: a replay of what is there already is no news."""
-    return event.replay_id is None or not outcome.repeated
+
+def _is_news(event: Event, result: WriteResult) -> bool:
+    """Return whether others may not know: a replay of what is there already is no news."""
+    return event.replay_id is None or not result.outcome.repeated
 
 
-def lead_changed(cause: Event, lead_id: UUID, *, version: int, change: str) -> Event:
-    """Return the notice of what an event did: the same one however often it is told."""
+def _lead_changed(cause: Event, lead_id: UUID, *, version: int, change: str) -> Event:
+    """Return the notice of what an event did: the same one however often it is published."""
     return Event(
         id=uuid5(cause.id, "lead-changed"),
         source="syncer",
@@ -58,19 +79,3 @@ def lead_changed(cause: Event, lead_id: UUID, *, version: int, change: str) -> E
         correlation_id=cause.correlation_id,
         data=LeadChanged(lead_id=lead_id, lead_version=version, change=change),
     )
-
-
-def erasing(handle: Handler, erase: Erase) -> Handler:
-    """Return a handler of events with personal data that leaves none where there is no lead."""
-
-    async def handle_and_erase(events: Sequence[Event]) -> Sequence[Outcome]:
-        outcomes = await handle(events)
-        ended = zip(events, outcomes, strict=True)
-        await erase([_erased(event) for event, end in ended if end.status in _OF_NOBODY])
-        return outcomes
-
-    return handle_and_erase
-
-
-def _erased(event: Event) -> ErasedEvent:
-    return ErasedEvent(id=event.id, type=event.type, made_at=event.time, applied_at=now())

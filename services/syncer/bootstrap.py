@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import aiohttp
 from redis.asyncio import Redis
 
-from services.syncer.after_commit import Aftermath, erasing
+from services.syncer.after_commit import AfterCommit
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.handlers.lead_deleted import LeadDeletedHandler
@@ -128,17 +128,10 @@ def _imports(
 def _lead_handlers(
     database: Database, redis: Redis, cache: LeadCache, publisher: Publisher
 ) -> Mapping[str, Handler]:
-    aftermath = Aftermath(cache, publisher)
-    erasure = StreamErasure(redis)
-    on_lead_created = LeadCreatedHandler(LeadCreationRepository(database), cache, publisher)
-    on_lead_updated = LeadUpdatedHandler(LeadUpdateRepository(database), aftermath)
-    on_lead_upserted = LeadUpsertedHandler(LeadUpsertRepository(database), aftermath)
-    on_lead_deleted = LeadDeletedHandler(
-        LeadDeletionRepository(database), cache, publisher, erasure
-    )
+    after_commit = AfterCommit(cache, publisher, StreamErasure(database, redis))
     return {
-        LeadCreated.type: erasing(on_lead_created, erasure.erase),
-        LeadUpdated.type: erasing(on_lead_updated, erasure.erase),
-        LeadUpserted.type: erasing(on_lead_upserted, erasure.erase),
-        LeadDeleted.type: on_lead_deleted,
+        LeadCreated.type: LeadCreatedHandler(LeadCreationRepository(database), after_commit),
+        LeadUpdated.type: LeadUpdatedHandler(LeadUpdateRepository(database), after_commit),
+        LeadUpserted.type: LeadUpsertedHandler(LeadUpsertRepository(database), after_commit),
+        LeadDeleted.type: LeadDeletedHandler(LeadDeletionRepository(database), after_commit),
     }

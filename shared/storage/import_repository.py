@@ -9,8 +9,8 @@ import orjson
 from shared.domain.lead import email_key
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.inbox import Ended, EventRecord, columns, recall, record
-from shared.storage.pool import Database, outlasting_races
+from shared.storage.inbox import EventRecord, Inbox, WriteResult, columns
+from shared.storage.pool import Database, retry_unique_violation
 
 # `has_key` tells a lead with the same externalId from one that has it as its id.
 CONFLICTS = """
@@ -40,14 +40,14 @@ class ImportRepository:
     async def find(self, event: EventRecord) -> Outcome | None:
         """Return how an import ended, unless it is still to be done."""
         async with self._database.connection() as connection:
-            known = await recall(connection, [event.id])
-        return known[event.id].repeated(event).outcome if known else None
+            earlier = (await Inbox.open(connection, [event.id])).earlier(event)
+        return None if earlier is None else earlier.outcome
 
     async def end(
         self, event: EventRecord, status: OutcomeStatus, detail: dict[str, Any]
     ) -> Outcome:
         """Keep an import's end: the first one, whoever else brings one."""
-        return await outlasting_races(lambda: self._end(event, status, orjson.dumps(detail)))
+        return await retry_unique_violation(lambda: self._end(event, status, orjson.dumps(detail)))
 
     async def in_the_way(
         self, leads: Sequence[tuple[UUID, LeadFields]]
@@ -60,8 +60,10 @@ class ImportRepository:
 
     async def _end(self, event: EventRecord, status: OutcomeStatus, detail: bytes) -> Outcome:
         async with self._database.transaction() as connection:
-            known = await recall(connection, [event.id])
-            if known:
-                return known[event.id].repeated(event).outcome
-            await record(connection, [Ended(event, status, detail.decode())])
-        return Outcome(status, detail)
+            inbox = await Inbox.open(connection, [event.id])
+            result = inbox.earlier(event)
+            if result is None:
+                result = WriteResult(Outcome(status, detail), detail=detail.decode())
+                inbox.add(event, result)
+                await inbox.write()
+        return result.outcome

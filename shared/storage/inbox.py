@@ -1,4 +1,4 @@
-"""Which events were applied before, what became of them, and the note of those applied now."""
+"""The inbox: which events were applied, and what applying them did."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from shared.events.envelope import Event
@@ -14,12 +15,13 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Connection, Database
 
-# An event as the event table keeps it: inbox, idempotency record and archive.
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """The columns of `leads.event` that come from the event itself; `data` is its JSON."""
+    """The columns of `leads.event` that come from the event itself; `data` is its JSON.
+
+    The table is inbox, idempotency record and archive.
+    """
 
     id: UUID
     type: str
@@ -52,7 +54,131 @@ def payload_hash(event: Event) -> bytes:
     return hashlib.sha256(f"{event.type}\n{event.data.intent()}".encode()).digest()
 
 
-# The event table: what became of the events that were applied.
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What applying an event did.
+
+    `lead` is the lead as it is now, if there is one to show; one that is deleted has no JSON.
+    `change` is what the event did to it, as in lead-changed, if it did anything. `detail` is
+    the JSON of the outcome that is kept with the event.
+    """
+
+    outcome: Outcome
+    lead: LeadDocument | None = None
+    change: str | None = None
+    detail: str | None = None
+
+    @classmethod
+    def refusal(cls, status: OutcomeStatus, **detail: Any) -> Self:
+        """Return the result of an event that changed nothing; `detail` says why."""
+        body = orjson.dumps(detail)
+        return cls(Outcome(status, body), detail=body.decode() if detail else None)
+
+    @property
+    def version(self) -> int | None:
+        """The version of the lead that the event made when it was applied, if it made one."""
+        if self.detail is None:
+            return None
+        version: int | None = orjson.loads(self.detail).get("version")
+        return version
+
+
+_KNOWN = """
+    SELECT id, payload_hash, outcome, detail::text, subject
+    FROM leads.event WHERE id = ANY($1::uuid[])
+"""
+_RECORD = """
+    INSERT INTO leads.event (
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+        outcome, detail
+    )
+    SELECT id, type, source, subject, dataschema, data::jsonb, time, correlation_id,
+           payload_hash, outcome, detail::jsonb
+    FROM unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+        $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[]
+    ) AS applied (
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+        outcome, detail
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A row of the event table."""
+
+    payload_hash: bytes
+    status: str
+    detail: str | None
+    subject: str
+
+
+class Inbox:
+    """The event table within a transaction: the events of a batch, before and after."""
+
+    def __init__(self, connection: Connection, rows: dict[UUID, _Applied]) -> None:
+        self._connection = connection
+        self._rows = rows
+        self._new: list[tuple[EventRecord, WriteResult]] = []
+
+    @classmethod
+    async def open(cls, connection: Connection, event_ids: Collection[UUID]) -> Self:
+        """Look which of these events were applied before."""
+        rows = await connection.fetch(_KNOWN, list(event_ids))
+        return cls(connection, {row["id"]: _applied(row) for row in rows})
+
+    def earlier(self, event: EventRecord) -> WriteResult | None:
+        """Return the result of an event that was applied before; `key-reused` for another one."""
+        row = self._rows.get(event.id)
+        if row is None:
+            return None
+        if row.payload_hash != event.payload_hash:
+            return WriteResult(Outcome(OutcomeStatus.KEY_REUSED, repeated=True))
+        body = (row.detail or "{}").encode()
+        return WriteResult(
+            Outcome(OutcomeStatus(row.status), body, repeated=True), detail=row.detail
+        )
+
+    def subject(self, event_id: UUID) -> str:
+        """Return what an applied event was about."""
+        return self._rows[event_id].subject
+
+    def add(self, event: EventRecord, result: WriteResult) -> None:
+        """Note an event that is applied in this transaction."""
+        self._rows[event.id] = _Applied(
+            event.payload_hash, result.outcome.status, result.detail, event.subject
+        )
+        self._new.append((event, result))
+
+    async def write(self) -> None:
+        """Write what was added; raises the driver's error when another process just did."""
+        if not self._new:
+            return
+        rows = [
+            (*astuple(_kept(event, result)), result.outcome.status, result.detail)
+            for event, result in self._new
+        ]
+        await self._connection.execute(_RECORD, *columns(rows))
+
+
+def columns(rows: Collection[tuple[Any, ...]]) -> list[list[Any]]:
+    """Turn rows into the arrays that `unnest` takes."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _applied(row: asyncpg.Record) -> _Applied:
+    return _Applied(row["payload_hash"], row["outcome"], row["detail"], row["subject"])
+
+
+def _kept(event: EventRecord, result: WriteResult) -> EventRecord:
+    # What had no effect on anybody need not be known of anybody.
+    if result.outcome.status is OutcomeStatus.NOT_FOUND:
+        return replace(event, data="{}")
+    return event
+
+
+# The event table read.
 
 # A dead letter is an end as well, until somebody retries it.
 _ENDS = """
@@ -92,105 +218,3 @@ class EventStore:
     async def is_applied(self, event_id: UUID) -> bool:
         """Tell whether an event's effect is in the database."""
         return bool(await self.outcomes([event_id]))
-
-
-_RECALL = """
-    SELECT id, payload_hash, outcome, detail::text, subject
-    FROM leads.event WHERE id = ANY($1::uuid[])
-"""
-_RECORD = """
-    INSERT INTO leads.event (
-        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail
-    )
-    SELECT id, type, source, subject, dataschema, data::jsonb, time, correlation_id,
-           payload_hash, outcome, detail::jsonb
-    FROM unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-        $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[]
-    ) AS applied (
-        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail
-    )
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of an event.
-
-    `document` is the lead as it is now, when there is one to show; `change` is what the event
-    did to it, as in lead-changed, if it did anything.
-    """
-
-    outcome: Outcome
-    document: LeadDocument | None = None
-    change: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """An event that was applied before, and its end; `detail` is JSON."""
-
-    payload_hash: bytes
-    status: OutcomeStatus
-    detail: str | None
-    subject: str
-
-    @property
-    def version(self) -> int | None:
-        """Return the version of the lead that the event made, if it made one."""
-        if self.detail is None:
-            return None
-        version: int | None = orjson.loads(self.detail).get("version")
-        return version
-
-    def repeated(self, event: EventRecord) -> Applied:
-        """Return the answer to an event that has come again, or to another one under its id."""
-        if event.payload_hash != self.payload_hash:
-            return Applied(Outcome(OutcomeStatus.KEY_REUSED, repeated=True))
-        return Applied(Outcome(self.status, (self.detail or "{}").encode(), repeated=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An event applied now and its end; `detail` is JSON."""
-
-    event: EventRecord
-    status: OutcomeStatus
-    detail: str | None = None
-
-    @property
-    def recalled(self) -> Recalled:
-        """Return what a repetition of the event finds."""
-        return Recalled(self.event.payload_hash, self.status, self.detail, self.event.subject)
-
-
-async def recall(connection: Connection, event_ids: Collection[UUID]) -> dict[UUID, Recalled]:
-    """Return those events that were applied before."""
-    rows = await connection.fetch(_RECALL, list(event_ids))
-    return {
-        row["id"]: Recalled(
-            row["payload_hash"], OutcomeStatus(row["outcome"]), row["detail"], row["subject"]
-        )
-        for row in rows
-    }
-
-
-async def record(connection: Connection, ended: Sequence[Ended]) -> None:
-    """Keep events with their ends; raises the driver's error when another process just did."""
-    if ended:
-        rows = [(*astuple(_kept(one)), one.status, one.detail) for one in ended]
-        await connection.execute(_RECORD, *columns(rows))
-
-
-def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Turn rows into the arrays that `unnest` takes."""
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _kept(ended: Ended) -> EventRecord:
-    # What had no effect on anybody need not be known of anybody.
-    if ended.status is OutcomeStatus.NOT_FOUND:
-        return replace(ended.event, data="{}")
-    return ended.event

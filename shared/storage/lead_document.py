@@ -1,48 +1,19 @@
 """The one JSON form of a lead: built by PostgreSQL, passed on as bytes by everything else."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from shared.storage.pool import Database
 
-# Selected from a row source named `lead`. The order is the order of the keys on the wire.
-LEAD_JSON = """
-    row_to_json((SELECT document FROM (SELECT
-        lead.id,
-        lead.external_id AS "externalId",
-        lead.first_name AS "firstName",
-        lead.last_name AS "lastName",
-        lead.email,
-        lead.phone,
-        lead.cell,
-        lead.dob,
-        lead.city,
-        lead.state,
-        lead.country,
-        lead.picture,
-        lead.summary,
-        lead.next_action AS "nextAction",
-        lead.summary_stale AS "summaryStale",
-        lead.status,
-        lead.source,
-        lead.created_by AS "createdBy",
-        to_char(lead.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "createdAt",
-        to_char(lead.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "updatedAt",
-        lead.version
-    ) AS document))::text
+_BY_ID = """
+    SELECT id, external_id, version, leads.lead_json(lead) AS json FROM leads.lead WHERE id = $1
 """
-
-DOCUMENT_COLUMNS = f"""
-    lead.id, lead.external_id, lead.version, lead.created_at, {LEAD_JSON} AS json
+_BY_EXTERNAL_ID = """
+    SELECT id, external_id, version, leads.lead_json(lead) AS json
+    FROM leads.lead WHERE external_id = $1
 """
-
-# Leads in PostgreSQL, read one by one.
-
-_BY_ID = f"SELECT {DOCUMENT_COLUMNS} FROM leads.lead WHERE id = $1"  # noqa: S608 (constants)
-_BY_EXTERNAL_ID = f"SELECT {DOCUMENT_COLUMNS} FROM leads.lead WHERE external_id = $1"  # noqa: S608 (constants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +23,11 @@ class LeadDocument:
     id: UUID
     external_id: UUID | None
     version: int
-    created_at: datetime
     json: bytes
 
 
 class LeadRepository:
-    """Reads leads. Every method raises `UnavailableError` when PostgreSQL is down."""
+    """Reads leads one by one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -77,11 +47,10 @@ class LeadRepository:
 
 
 def document(row: asyncpg.Record) -> LeadDocument:
-    """Make a document of a row of `DOCUMENT_COLUMNS`."""
+    """Return the lead in a row with its id, external_id, version, and `leads.lead_json` as json."""
     return LeadDocument(
         id=row["id"],
         external_id=row["external_id"],
         version=row["version"],
-        created_at=row["created_at"],
         json=row["json"].encode(),
     )

@@ -19,7 +19,7 @@ TRIES = 3
 Result = TypeVar("Result")
 
 
-async def outlasting_races(transaction: Callable[[], Awaitable[Result]]) -> Result:
+async def retry_unique_violation(transaction: Callable[[], Awaitable[Result]]) -> Result:
     """Repeat a transaction that another one was faster than: it then sees what the other did.
 
     Raises `TransientError` when that keeps happening.

@@ -18,10 +18,12 @@ from functools import partial
 import uvloop
 from redis.asyncio import Redis
 
+from services.syncer.after_commit import AfterCommit
 from services.syncer.bootstrap import bootstrap
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.settings import SyncerSettings
 from services.syncer.storage.creation import LeadCreationRepository
+from services.syncer.storage.erasure import StreamErasure
 from shared.cache.lead_cache import Document, LeadCache, open_cache
 from shared.events import catalog
 from shared.events.envelope import Event
@@ -143,7 +145,12 @@ async def syncer(crash: Crash, parts: Parts) -> None:
         )
         publisher = await stack.enter_async_context(open_publisher(context.redis))
         leads = LeadCreationRepository(CrashingDatabase(context.database, crash))
-        handler = LeadCreatedHandler(leads, CrashingCache(cache, crash), publisher)
+        after_commit = AfterCommit(
+            CrashingCache(cache, crash),
+            publisher,
+            StreamErasure(context.database, context.redis),
+        )
+        handler = LeadCreatedHandler(leads, after_commit)
         handlers = {LeadCreated.type: crash.arming(handler)}
         [worker] = await stack.enter_async_context(
             open_workers(

@@ -182,7 +182,7 @@ class CacheMachine(RuleBasedStateMachine):
         self._write(max(1, self._committed - age), lambda cache, one: cache.fill(one))
 
     @rule()
-    def bury(self) -> None:
+    def mark_deleted(self) -> None:
         self._committed += 1
         self._deleted_in = self._committed
         asyncio.run(

@@ -23,9 +23,9 @@ from services.summarizer.storage.requests import open_requests
 from services.summarizer.storage.results import SummaryResults, open_results
 from services.summarizer.upstream import ModelCircuit, Upstream
 from services.summarizer.writer import SummaryWriter
-from services.syncer.storage.creation import Creation, LeadCreationRepository, NewLead
+from services.syncer.storage.creation import Creation, LeadCreationRepository
+from services.syncer.storage.lead_row import NewLead
 from shared.cache.lead_cache import LeadCache, open_cache
-from shared.domain.lead import email_key
 from shared.domain.summary import FailureReason
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
@@ -176,11 +176,10 @@ def _creation(**changes: Any) -> Creation:
     data: Any = event.data
     lead = NewLead(
         id=data.lead_id,
-        email_key=email_key(data.lead.email),
+        fields=data.lead,
         source=data.source,
         created_by=None,
         created_at=event.time,
-        **data.lead.model_dump(by_alias=False),
     )
     return Creation(EventRecord.of(event), lead)
 

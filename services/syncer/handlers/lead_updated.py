@@ -1,10 +1,11 @@
-"""lead-updated: change leads as persons want them, cache them, and tell of it."""
+"""lead-updated: change leads as persons want them."""
 
 from collections.abc import Sequence
 
-from services.syncer.after_commit import Aftermath
-from services.syncer.storage.held_leads import Change
-from services.syncer.storage.update import ChangeOrder, LeadUpdateRepository, Update
+from services.syncer.after_commit import AfterCommit
+from services.syncer.storage.event_order import Update
+from services.syncer.storage.locked_leads import Change
+from services.syncer.storage.update import LeadUpdateRepository
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadUpdated
 from shared.events.outcome import Outcome
@@ -14,24 +15,24 @@ from shared.storage.inbox import EventRecord
 class LeadUpdatedHandler:
     """Applies a batch in one transaction; every event has an outcome of its own."""
 
-    def __init__(self, leads: LeadUpdateRepository, aftermath: Aftermath) -> None:
+    def __init__(self, leads: LeadUpdateRepository, after_commit: AfterCommit) -> None:
         self._leads = leads
-        self._aftermath = aftermath
+        self._after_commit = after_commit
 
     async def __call__(self, events: Sequence[Event[LeadUpdated]]) -> Sequence[Outcome]:
-        """Apply the events; also those applied before, whose followers may not have heard."""
-        applied = await self._leads.update([_update(event) for event in events])
-        await self._aftermath(events, applied)
-        return [one.outcome for one in applied]
+        """Apply the events; those applied before are only followed up."""
+        results = await self._leads.update([_update(event) for event in events])
+        await self._after_commit(events, results)
+        return [result.outcome for result in results]
 
 
 def _update(event: Event[LeadUpdated]) -> Update:
     data = event.data
-    order = ChangeOrder(
+    return Update(
         event=EventRecord.of(event, subject=data.lead_id),
         lead_id=data.lead_id,
         change=Change(values=data.changes.given(), changed_at=event.time, by_person=True),
         attempt=event.attempt,
         replayed=event.replay_id is not None,
+        expected_version=data.expected_version,
     )
-    return Update(order, data.expected_version)

@@ -1,18 +1,19 @@
 """Applying lead-deleted events: the lead goes, and with it what else is kept of the person."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 import orjson
 
-from services.syncer.storage.erasure import ErasedEvent
-from services.syncer.storage.tombstones import buried, email_key_hash, external_id_hash
-from services.syncer.storage.update import refused, wait_for_creation
+from services.syncer.storage.erasure import erase_records
+from services.syncer.storage.event_order import wait_for_creation
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.inbox import Ended, EventRecord, Recalled, recall, record
-from shared.storage.pool import Connection, Database, outlasting_races
+from shared.storage.inbox import EventRecord, Inbox, WriteResult
+from shared.storage.lead_document import LeadDocument
+from shared.storage.pool import Connection, Database, retry_unique_violation
 
 # Summaries first, as where they are finished: they go with their leads.
 _LOCK_SUMMARIES = """
@@ -22,33 +23,17 @@ _LOCK = """
     SELECT id, external_id, version FROM leads.lead
     WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """
-_BURY = f"""
+_DELETE = """
     WITH gone AS (
         DELETE FROM leads.lead USING unnest($1::uuid[], $2::timestamptz[]) AS dead (id, deleted_at)
         WHERE lead.id = dead.id RETURNING lead.*, dead.deleted_at
     )
     INSERT INTO leads.tombstone (lead_id, external_id_hash, email_key_hash, version, deleted_at)
-    SELECT id, {external_id_hash("external_id")}, {email_key_hash("email_key")}, version + 1,
+    SELECT id, leads.external_id_hash(external_id), leads.email_key_hash(email_key), version + 1,
            deleted_at
     FROM gone
     ON CONFLICT (lead_id) DO NOTHING
-"""  # noqa: S608 (constants)
-
-# The events of the lead, and those of others that tell of the same person. Some tell nothing
-# but ids.
-_ABOUT = """
-    type NOT IN ('lead-deleted', 'summary-requested') AND (
-        subject = ANY($1::text[])
-        OR (outcome = 'duplicate' AND detail ->> 'leadId' = ANY($1::text[]))
-    )
 """
-_ERASE_EVENTS = f"UPDATE leads.event SET data = '{{}}' WHERE {_ABOUT}"  # noqa: S608 (constants)
-_ERASE_SUMMARIES = """
-    UPDATE leads.event SET detail = detail - '{summary,nextAction}'::text[]
-    WHERE type = 'summary-requested' AND subject = ANY($1::text[]) AND detail ? 'summary'
-"""
-_ERASED_EVENTS = f"SELECT id, type, time, recorded_at FROM leads.event WHERE {_ABOUT}"  # noqa: S608 (constants)
-_ERASE_LETTERS = "DELETE FROM leads.dead_letter WHERE fields ->> 'subject' = ANY($1::text[])"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,138 +47,88 @@ class Deletion:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """A lead that is gone, in its last version. `external_id` may be forgotten by now."""
-
-    lead_id: UUID
-    version: int
-    external_id: UUID | None
-
-
-@dataclass(frozen=True, slots=True)
-class Buried:
-    """What became of a deletion: the lead that is gone, if this event ended it."""
-
-    outcome: Outcome
-    deleted: Deleted | None = None
-
-
 class LeadDeletionRepository:
-    """Deletes leads. Raises `UnavailableError`, or `TransientError` to have it repeated."""
+    """Deletes leads. The lead of a result has no JSON, nor its externalId once it is forgotten."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def delete(self, deletions: Sequence[Deletion]) -> list[Buried]:
-        """Apply each deletion once, all in one transaction; returns what became of each."""
-        return await outlasting_races(lambda: self._delete(deletions))
+    async def delete(self, deletions: Sequence[Deletion]) -> list[WriteResult]:
+        """Apply each deletion once, in order, all in one transaction."""
+        return await retry_unique_violation(lambda: self._delete(deletions))
 
-    async def erased(self, lead_ids: Collection[UUID]) -> list[ErasedEvent]:
-        """Return the events whose data a deletion of these leads has erased."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(_ERASED_EVENTS, list(map(str, lead_ids)))
-        return [
-            ErasedEvent(
-                id=row["id"],
-                type=row["type"],
-                made_at=row["time"],
-                applied_at=row["recorded_at"],
-            )
-            for row in rows
-        ]
-
-    async def _delete(self, deletions: Sequence[Deletion]) -> list[Buried]:
+    async def _delete(self, deletions: Sequence[Deletion]) -> list[WriteResult]:
+        results: list[WriteResult] = []
         async with self._database.transaction() as connection:
-            batch = await _Batch.begin(connection, deletions)
-            results = [await batch.apply(deletion) for deletion in deletions]
-            await batch.end()
+            leads = await _Leads.lock(connection, {one.lead_id for one in deletions})
+            inbox = await Inbox.open(connection, {one.event.id for one in deletions})
+            for deletion in deletions:
+                earlier = inbox.earlier(deletion.event)
+                if earlier is None:
+                    result = await _delete(connection, leads, deletion)
+                    inbox.add(deletion.event, result)
+                else:
+                    result = _delete_again(leads, deletion, earlier)
+                results.append(result)
+            await leads.write()
+            await inbox.write()
         return results
 
 
-class _Batch:
-    """Deletions of one transaction."""
+class _Leads:
+    """Locked leads, and those among them that are to go at the end of the transaction."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        leads: dict[UUID, Deleted],
-        known: dict[UUID, Recalled],
-    ) -> None:
+    def __init__(self, connection: Connection, present: dict[UUID, LeadDocument]) -> None:
         self._connection = connection
-        self._leads = leads
-        self._known = known
-        self._dead: dict[UUID, datetime] = {}
-        self._ended: list[Ended] = []
+        self.present = present
+        self.deleted: dict[UUID, datetime] = {}
 
     @classmethod
-    async def begin(cls, connection: Connection, deletions: Sequence[Deletion]) -> "_Batch":
-        ids = list({deletion.lead_id for deletion in deletions})
+    async def lock(cls, connection: Connection, lead_ids: Collection[UUID]) -> Self:
+        ids = list(lead_ids)
         await connection.execute(_LOCK_SUMMARIES, ids)
         rows = await connection.fetch(_LOCK, ids)
-        leads = {row["id"]: Deleted(row["id"], row["version"], row["external_id"]) for row in rows}
-        return cls(connection, leads, await recall(connection, {one.event.id for one in deletions}))
+        return cls(connection, {row["id"]: LeadDocument(**row, json=b"") for row in rows})
 
-    async def apply(self, deletion: Deletion) -> Buried:
-        earlier = self._known.get(deletion.event.id)
-        if earlier is not None:
-            return self._again(deletion, earlier)
-        lead = self._leads.get(deletion.lead_id)
-        if lead is None:
-            return await self._miss(deletion)
-        if deletion.expected_version not in {None, lead.version}:
-            detail = orjson.dumps({"version": lead.version}).decode()
-            return self._refuse(deletion, OutcomeStatus.VERSION_MISMATCH, detail)
-        gone = self._bury(deletion, lead)
-        detail = orjson.dumps({"version": gone.version}).decode()
-        self._end(Ended(deletion.event, OutcomeStatus.DELETED, detail))
-        return Buried(Outcome(OutcomeStatus.DELETED, detail.encode()), gone)
+    def delete(self, deletion: Deletion) -> LeadDocument:
+        """Have a lead go; returns it in its last version."""
+        lead = self.present.pop(deletion.lead_id)
+        self.deleted[deletion.lead_id] = deletion.event.time
+        return replace(lead, version=lead.version + 1)
 
-    async def end(self) -> None:
-        """Carry out what was decided."""
-        ids = list(self._dead)
-        if ids:
-            texts = [str(lead_id) for lead_id in ids]
-            await self._connection.execute(_BURY, ids, list(self._dead.values()))
-            await self._connection.execute(_ERASE_EVENTS, texts)
-            await self._connection.execute(_ERASE_SUMMARIES, texts)
-            await self._connection.execute(_ERASE_LETTERS, texts)
-        await record(self._connection, self._ended)
+    async def write(self) -> None:
+        if self.deleted:
+            ids = list(self.deleted)
+            await self._connection.execute(_DELETE, ids, list(self.deleted.values()))
+            await erase_records(self._connection, ids)
 
-    def _bury(self, deletion: Deletion, lead: Deleted) -> Deleted:
-        del self._leads[lead.lead_id]
-        self._dead[lead.lead_id] = deletion.event.time
-        return Deleted(lead.lead_id, lead.version + 1, lead.external_id)
 
-    def _again(self, deletion: Deletion, earlier: Recalled) -> Buried:
-        outcome = earlier.repeated(deletion.event).outcome
-        if outcome.status is not OutcomeStatus.DELETED or earlier.version is None:
-            return Buried(outcome)
-        lead = self._leads.get(deletion.lead_id)
-        if lead is None:
-            return Buried(outcome, Deleted(deletion.lead_id, earlier.version, external_id=None))
-        # It came back, by a database that was restored: only a replay knows how.
-        if not deletion.replayed:
-            return Buried(outcome)
-        return Buried(Outcome(outcome.status, outcome.body), self._bury(deletion, lead))
-
-    async def _miss(self, deletion: Deletion) -> Buried:
-        is_buried = deletion.lead_id in self._dead or await buried(
-            self._connection, [deletion.lead_id]
-        )
-        if not is_buried:
-            wait_for_creation(
-                deletion.lead_id, attempt=deletion.attempt, replayed=deletion.replayed
+async def _delete(connection: Connection, leads: _Leads, deletion: Deletion) -> WriteResult:
+    lead = leads.present.get(deletion.lead_id)
+    if lead is None:
+        if deletion.lead_id not in leads.deleted:
+            await wait_for_creation(
+                connection, deletion.lead_id, attempt=deletion.attempt, replayed=deletion.replayed
             )
-        return self._refuse(deletion, OutcomeStatus.NOT_FOUND)
+        return WriteResult.refusal(OutcomeStatus.NOT_FOUND)
+    if deletion.expected_version not in {None, lead.version}:
+        return WriteResult.refusal(OutcomeStatus.VERSION_MISMATCH, version=lead.version)
+    deleted = leads.delete(deletion)
+    detail = orjson.dumps({"version": deleted.version})
+    outcome = Outcome(OutcomeStatus.DELETED, detail)
+    return WriteResult(outcome, deleted, change="deleted", detail=detail.decode())
 
-    def _refuse(
-        self, deletion: Deletion, status: OutcomeStatus, detail: str | None = None
-    ) -> Buried:
-        applied, ended = refused(deletion.event, status, detail)
-        self._end(ended)
-        return Buried(applied.outcome)
 
-    def _end(self, ended: Ended) -> None:
-        self._ended.append(ended)
-        self._known[ended.event.id] = ended.recalled
+def _delete_again(leads: _Leads, deletion: Deletion, earlier: WriteResult) -> WriteResult:
+    if earlier.outcome.status is not OutcomeStatus.DELETED or earlier.version is None:
+        return earlier
+    if deletion.lead_id not in leads.present:
+        lead = LeadDocument(
+            id=deletion.lead_id, external_id=None, version=earlier.version, json=b""
+        )
+        return replace(earlier, lead=lead, change="deleted")
+    # It came back, by a database that was restored: only a replay knows how.
+    if not deletion.replayed:
+        return earlier
+    outcome = replace(earlier.outcome, repeated=False)
+    return replace(earlier, outcome=outcome, lead=leads.delete(deletion), change="deleted")

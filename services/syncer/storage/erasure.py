@@ -1,4 +1,4 @@
-"""Taking events about a person out of the streams, once they are applied."""
+"""Erasing what is kept of a person besides the lead: event rows, dead letters, stream entries."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -9,10 +9,34 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from shared.events.catalog import BY_TYPE, STREAMS, groups_of
+from shared.lua import Key, lua_script
+from shared.storage.pool import Connection, Database
 from shared.streams.connection import translated_errors
 from shared.streams.consuming.retry import RetryQueue
 
-# Events about a person who is to be forgotten.
+# The rows, in the transaction that deletes the leads.
+
+_ERASE_EVENTS = "UPDATE leads.event SET data = '{}' WHERE leads.is_about(event, $1::text[])"
+_ERASE_SUMMARIES = """
+    UPDATE leads.event SET detail = detail - '{summary,nextAction}'::text[]
+    WHERE type = 'summary-requested' AND subject = ANY($1::text[]) AND detail ? 'summary'
+"""
+_ERASE_LETTERS = "DELETE FROM leads.dead_letter WHERE fields ->> 'subject' = ANY($1::text[])"
+
+
+async def erase_records(connection: Connection, lead_ids: Collection[UUID]) -> None:
+    """Erase what events and dead letters say of deleted leads."""
+    texts = [str(lead_id) for lead_id in lead_ids]
+    for statement in (_ERASE_EVENTS, _ERASE_SUMMARIES, _ERASE_LETTERS):
+        await connection.execute(statement, texts)
+
+
+# The streams, after the commit.
+
+_ERASED = """
+    SELECT id, type, time AS made_at, recorded_at AS applied_at
+    FROM leads.event WHERE leads.is_about(event, $1::text[])
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,36 +56,55 @@ CLOCK_SLACK = timedelta(seconds=5)
 # Entries looked at in one call: about two milliseconds of the server's time.
 PAGE = 500
 
+
 # Copies of an event lie beside it: retries, and what was published twice.
-_ERASE = """
+@lua_script("""
 local wanted = {}
-for i = 4, #ARGV do wanted[ARGV[i]] = true end
-local entries = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
-local last = false
+for _, id in ipairs(ids) do wanted[id] = true end
+local entries = redis.call('XRANGE', stream, first, last, 'COUNT', page)
+local reached = false
 for _, entry in ipairs(entries) do
-  last = entry[1]
+  reached = entry[1]
   local fields = entry[2]
   for i = 1, #fields, 2 do
     if fields[i] == 'id' then
-      if wanted[fields[i + 1]] then redis.call('XDEL', KEYS[1], last) end
+      if wanted[fields[i + 1]] then redis.call('XDEL', stream, reached) end
       break
     end
   end
 end
-return #entries == tonumber(ARGV[3]) and last
-"""
+return #entries == page and reached
+""")
+def _erase_entries(
+    *, stream: Key, first: str, last: int, page: int, ids: Sequence[str]
+) -> bytes | None:
+    """Remove the entries of events among a page; returns where the next page follows, if any."""
+    raise NotImplementedError
+
 
 Window = tuple[datetime, datetime]
 
 
 class StreamErasure:
-    """Raises `UnavailableError` when Redis is down; trying again is always safe."""
+    """Takes events about a person out of the streams, once they are applied.
 
-    def __init__(self, redis: Redis) -> None:
+    Trying again is always safe.
+    """
+
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self._database = database
         self._redis = redis
-        self._erase = redis.register_script(_ERASE)
 
-    async def erase(self, events: Sequence[ErasedEvent]) -> None:
+    async def erase_leads(self, lead_ids: Collection[UUID]) -> None:
+        """Remove the entries of the events whose data a deletion of these leads has erased."""
+        if not lead_ids:
+            return
+        await self._make_due(lead_ids)
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_ERASED, list(map(str, lead_ids)))
+        await self.erase_events([ErasedEvent(**row) for row in rows])
+
+    async def erase_events(self, events: Sequence[ErasedEvent]) -> None:
         """Remove the entries of applied events: every group is past them, or has them at hand."""
         by_stream: defaultdict[str, list[ErasedEvent]] = defaultdict(list)
         for event in events:
@@ -72,7 +115,7 @@ class StreamErasure:
             for window in _windows(erased):
                 await self._erase_within(stream, window, ids)
 
-    async def make_due(self, lead_ids: Collection[UUID]) -> None:
+    async def _make_due(self, lead_ids: Collection[UUID]) -> None:
         """Have what waits for its retry come now: it ends as the lead has, and goes as well."""
         for stream in STREAMS:
             for group in groups_of(stream):
@@ -82,11 +125,13 @@ class StreamErasure:
 
     async def _erase_within(self, stream: str, window: Window, ids: Sequence[str]) -> None:
         start, end = (_milliseconds(moment) for moment in window)
-        position: str | None = str(start)
-        while position is not None:
+        first: str | None = str(start)
+        while first is not None:
             with translated_errors():
-                last = await self._erase(keys=[stream], args=[position, end, PAGE, *ids])
-            position = None if last is None else f"({last.decode()}"
+                reached = await _erase_entries(
+                    self._redis, stream=stream, first=first, last=end, page=PAGE, ids=ids
+                )
+            first = None if reached is None else f"({reached.decode()}"
 
 
 def _windows(events: Sequence[ErasedEvent]) -> Iterator[Window]:

@@ -5,27 +5,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from services.syncer.storage.creation import Created, Creation, create_unique
-from services.syncer.storage.held_leads import Change, HeldLeads
-from services.syncer.storage.update import ChangeOrder, change_again, change_first
-from shared.events.outcome import OutcomeStatus
-from shared.storage.inbox import Applied, Ended, columns, recall
-from shared.storage.pool import Connection, Database, outlasting_races
+import asyncpg
 
-# An upsert belongs to the lead that it changed, whatever id it brought for a new one.
-_REMARK = """
-    UPDATE leads.event SET
-        outcome = marked.outcome, detail = marked.detail::jsonb, subject = marked.subject
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
-         AS marked (id, outcome, detail, subject)
-    WHERE event.id = marked.id
-"""
+from services.syncer.storage.creation import Creation, create_leads
+from services.syncer.storage.event_order import Update, change_again
+from services.syncer.storage.locked_leads import Change, LockedLeads
+from shared.events.outcome import OutcomeStatus
+from shared.storage.inbox import Inbox, WriteResult
+from shared.storage.pool import Connection, Database, retry_unique_violation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upsert:
     """An event, the lead that it makes if there is none, and the change if there is one."""
 
+    external_id: UUID
     creation: Creation
     change: Change
     attempt: int
@@ -35,9 +29,9 @@ class Upsert:
         """The event's id."""
         return self.creation.event.id
 
-    def order_for(self, lead_id: UUID) -> ChangeOrder:
-        """Return the change of a lead that is there."""
-        return ChangeOrder(
+    def update_of(self, lead_id: UUID) -> Update:
+        """Return the change of a lead that is there: the event is then about that lead."""
+        return Update(
             event=replace(self.creation.event, subject=str(lead_id)),
             lead_id=lead_id,
             change=self.change,
@@ -47,72 +41,83 @@ class Upsert:
 
 
 class LeadUpsertRepository:
-    """Writes leads. Raises `UnavailableError`, or `TransientError` to have it repeated."""
+    """Changes leads, or makes them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def upsert(self, upserts: Sequence[Upsert]) -> list[Applied]:
-        """Apply each upsert once, all in one transaction; returns what became of each."""
-        return await outlasting_races(lambda: self._upsert(upserts))
+    async def upsert(self, upserts: Sequence[Upsert]) -> list[WriteResult]:
+        """Apply each upsert once, all in one transaction; returns the results in their order."""
+        return await retry_unique_violation(lambda: self._upsert(upserts))
 
-    async def _upsert(self, upserts: Sequence[Upsert]) -> list[Applied]:
+    async def _upsert(self, upserts: Sequence[Upsert]) -> list[WriteResult]:
         unique = {upsert.event_id: upsert for upsert in upserts}
-        applied: dict[UUID, Applied] = {}
+        results: dict[UUID, WriteResult] = {}
         async with self._database.transaction() as connection:
             for round_ in _rounds(unique.values()):
-                applied |= await _apply(connection, round_)
-        return [applied[upsert.event_id] for upsert in upserts]
+                results |= await _apply(connection, round_)
+        return [results[upsert.event_id] for upsert in upserts]
 
 
 def _rounds(upserts: Iterable[Upsert]) -> Iterator[Sequence[Upsert]]:
     """Yield upserts in rounds: those of one lead one after the other, the others at once."""
-    seen: Counter[UUID | None] = Counter()
+    seen: Counter[UUID] = Counter()
     rounds: defaultdict[int, list[Upsert]] = defaultdict(list)
     for upsert in upserts:
-        external_id = upsert.creation.lead.external_id
-        rounds[seen[external_id]].append(upsert)
-        seen[external_id] += 1
+        rounds[seen[upsert.external_id]].append(upsert)
+        seen[upsert.external_id] += 1
     yield from rounds.values()
 
 
-async def _apply(connection: Connection, upserts: Sequence[Upsert]) -> dict[UUID, Applied]:
-    created = await create_unique(connection, [upsert.creation for upsert in upserts])
-    applied = {event_id: _answered(one) for event_id, one in created.items()}
-    present = [
-        upsert.order_for(holder)
+async def _apply(connection: Connection, upserts: Sequence[Upsert]) -> dict[UUID, WriteResult]:
+    """Change the leads that are there, then make those that are not."""
+    results: dict[UUID, WriteResult] = {}
+    absent: list[Upsert] = []
+    inbox = await Inbox.open(connection, [upsert.event_id for upsert in upserts])
+    leads = await _lock(connection, inbox, upserts)
+    for upsert in upserts:
+        earlier = inbox.earlier(upsert.creation.event)
+        lead_id = leads.id_of(upsert.external_id)
+        if earlier is not None and _changed_before(earlier):
+            update = upsert.update_of(UUID(inbox.subject(upsert.event_id)))
+            results[upsert.event_id] = await change_again(connection, leads, update, earlier)
+        elif earlier is None and lead_id is not None:
+            update = upsert.update_of(lead_id)
+            result = await leads.change(lead_id, upsert.change)
+            inbox.add(update.event, result)
+            results[upsert.event_id] = result
+        else:
+            absent.append(upsert)
+    await inbox.write()
+    return results | await _create(connection, absent)
+
+
+async def _lock(connection: Connection, inbox: Inbox, upserts: Sequence[Upsert]) -> LockedLeads:
+    """Lock the leads with the externalIds, and those that the same events changed before."""
+    external_ids = {upsert.external_id for upsert in upserts}
+    changed = {
+        UUID(inbox.subject(upsert.event_id))
         for upsert in upserts
-        if (holder := created[upsert.event_id].holder) is not None
+        if _changed_before(inbox.earlier(upsert.creation.event))
+    }
+    return await LockedLeads.lock(connection, changed, external_ids=external_ids)
+
+
+def _changed_before(earlier: WriteResult | None) -> bool:
+    return earlier is not None and earlier.outcome.status is OutcomeStatus.UPDATED
+
+
+async def _create(connection: Connection, absent: Sequence[Upsert]) -> dict[UUID, WriteResult]:
+    """Make leads, or answer for events that were applied before to no lead that is there."""
+    results = await create_leads(connection, [upsert.creation for upsert in absent])
+    met = [
+        upsert.external_id
+        for upsert in absent
+        if results[upsert.event_id].outcome.status is OutcomeStatus.DUPLICATE
+        and not results[upsert.event_id].outcome.repeated
     ]
-    repeated = [upsert for upsert in upserts if created[upsert.event_id].outcome.repeated]
-    known = await recall(connection, [upsert.event_id for upsert in repeated])
-    again = [
-        upsert.order_for(UUID(known[upsert.event_id].subject))
-        for upsert in repeated
-        if created[upsert.event_id].outcome.status is OutcomeStatus.UPDATED
-    ]
-    leads = await HeldLeads.lock(connection, {order.lead_id for order in (*present, *again)})
-    for order in again:
-        earlier = known[order.event.id]
-        applied[order.event.id] = await change_again(connection, leads, order, earlier)
-    return applied | await _change(connection, leads, present)
-
-
-async def _change(
-    connection: Connection, leads: HeldLeads, orders: Sequence[ChangeOrder]
-) -> dict[UUID, Applied]:
-    applied: dict[UUID, Applied] = {}
-    ended: list[Ended] = []
-    for order in orders:
-        applied[order.event.id], end = await change_first(leads, order)
-        ended.append(end)
-    if ended:
-        rows = [(one.event.id, one.status, one.detail, one.event.subject) for one in ended]
-        await connection.execute(_REMARK, *columns(rows))
-    return applied
-
-
-def _answered(created: Created) -> Applied:
-    return Applied(
-        created.outcome, created.document, change=None if created.document is None else "created"
-    )
+    held = await LockedLeads.lock(connection, (), external_ids=met)
+    if any(held.id_of(external_id) is not None for external_id in met):
+        # Another transaction made it meanwhile: once more, and this one changes it.
+        raise asyncpg.UniqueViolationError("A lead with the externalId has just been made")
+    return results

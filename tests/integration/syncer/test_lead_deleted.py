@@ -206,6 +206,5 @@ async def _document(cache: LeadCache, lead_id: str) -> LeadDocument:
         id=UUID(lead_id),
         external_id=None,
         version=cached.version,
-        created_at=now(),
         json=cached.json,
     )

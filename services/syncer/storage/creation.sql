@@ -1,0 +1,62 @@
+-- Makes leads for a whole batch, with their events and the dedupe. Events known already are left
+-- out by their key, leads known already by theirs, and those deleted by their tombstones; what is
+-- new comes back. Rows are offered in the order of the array, so the earlier of two equals wins.
+--
+-- An externalId must not equal another lead's id, or the value would be ambiguous. Clients do not
+-- choose ids, so a look at those that are there is enough, and no key has to guard it.
+--
+-- A tombstone of the very lead bars all its creations. One of the same person bars sources, and
+-- replays of what a person did before the deletion.
+WITH request AS MATERIALIZED (
+    SELECT * FROM ROWS FROM (json_to_recordset($1::json) AS (
+        event_id uuid, event_type text, event_source text, subject text, dataschema text,
+        data jsonb, time timestamptz, correlation_id text, payload_hash bytea, replayed boolean,
+        lead leads.lead
+    )) WITH ORDINALITY AS request (
+        event_id, event_type, event_source, subject, dataschema,
+        data, time, correlation_id, payload_hash, replayed,
+        lead, position
+    )
+), offered AS (
+    SELECT event_id, replayed, position, (lead).* FROM request
+), met AS (
+    SELECT event_id, 'id' AS field, true AS bars
+    FROM offered JOIN leads.tombstone ON lead_id = offered.id
+    UNION ALL
+    SELECT event_id, 'externalId', source <> 'manual' OR (replayed AND created_at < deleted_at)
+    FROM offered JOIN leads.tombstone ON external_id_hash = leads.external_id_hash(external_id)
+    UNION ALL
+    SELECT event_id, 'email', source <> 'manual' OR (replayed AND created_at < deleted_at)
+    FROM offered JOIN leads.tombstone ON email_key_hash = leads.email_key_hash(email_key)
+), tombstone AS MATERIALIZED (
+    -- The alphabet has them in their order of weight.
+    SELECT event_id, max(field) FILTER (WHERE bars) AS barred
+    FROM met GROUP BY event_id
+), namesake AS MATERIALIZED (
+    SELECT id FROM leads.lead WHERE id = ANY($2::uuid[])
+), event AS (
+    INSERT INTO leads.event (
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, outcome
+    )
+    SELECT event_id, event_type, event_source, subject, dataschema, data, time, correlation_id,
+           payload_hash, 'created'
+    FROM request ORDER BY position
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), lead AS (
+    INSERT INTO leads.lead AS lead (
+        id, :columns, email_key, source, created_by, created_at, updated_at
+    )
+    SELECT offered.id, :columns, email_key, source, created_by, created_at, created_at
+    FROM offered JOIN event ON event.id = offered.event_id
+    WHERE event_id NOT IN (SELECT event_id FROM tombstone WHERE barred IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM namesake WHERE namesake.id = offered.external_id)
+    ORDER BY position
+    ON CONFLICT DO NOTHING
+    RETURNING id, external_id, version, leads.lead_json(lead) AS json
+)
+SELECT offered.event_id, tombstone.event_id IS NOT NULL AS was_deleted, tombstone.barred, lead.*
+FROM event
+JOIN offered ON offered.event_id = event.id
+LEFT JOIN tombstone ON tombstone.event_id = event.id
+LEFT JOIN lead ON lead.id = offered.id
