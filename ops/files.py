@@ -13,8 +13,8 @@ STANDARD = "-"
 
 
 @contextlib.contextmanager
-def written(path: str) -> Generator[BinaryIO]:
-    """Open a file to write, for its owner's eyes only; it appears once it is complete."""
+def open_to_write(path: str) -> Generator[BinaryIO]:
+    """Open a file to write, readable by its owner alone; it appears once it is complete."""
     if path == STANDARD:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -34,8 +34,11 @@ def written(path: str) -> Generator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def read(path: str) -> Generator[TextIO]:
-    """Open a file of UTF-8 text to read. What is no UTF-8 becomes surrogates, which no lead has."""
+def open_to_read(path: str) -> Generator[TextIO]:
+    """Open a file of UTF-8 text to read.
+
+    Invalid UTF-8 is decoded to surrogates, which validation rejects.
+    """
     if path == STANDARD:
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]  # the real one
         yield sys.stdin

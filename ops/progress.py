@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Generator
-from typing import Protocol
 
 from rich.progress import (
     BarColumn,
@@ -16,31 +15,17 @@ from rich.progress import (
 from ops.output import console
 
 
-class Bar(Protocol):
-    """Something to show progress on."""
+class Bar:
+    """One task of a progress display; without a display it shows nothing."""
+
+    def __init__(self, display: Progress | None, title: str, total: int | None) -> None:
+        self._display = display
+        self._task = None if display is None else display.add_task(title, total=total, note="")
 
     def show(self, completed: int, *, note: str = "") -> None:
         """Show how much is done."""
-        ...
-
-
-class Unseen:
-    """Shows nothing."""
-
-    def show(self, completed: int, *, note: str = "") -> None:
-        """Do nothing."""
-
-
-class RichBar:
-    """One task of a rich progress display."""
-
-    def __init__(self, progress: Progress, title: str, total: int | None) -> None:
-        self._progress = progress
-        self._task = progress.add_task(title, total=total, note="")
-
-    def show(self, completed: int, *, note: str = "") -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=completed, note=note)
+        if self._display is not None and self._task is not None:
+            self._display.update(self._task, completed=completed, note=note)
 
 
 @contextlib.contextmanager
@@ -48,7 +33,7 @@ def progress_bar(title: str, *, total: int | None, quiet: bool) -> Generator[Bar
     """Show a bar for the length of the block, if there is a terminal to show it on."""
     target = console(stderr=True)
     if quiet or not target.is_terminal:
-        yield Unseen()
+        yield Bar(None, title, total)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -58,5 +43,5 @@ def progress_bar(title: str, *, total: int | None, quiet: bool) -> Generator[Bar
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=target, transient=True) as progress:
-        yield RichBar(progress, title, total)
+    with Progress(*columns, console=target, transient=True) as display:
+        yield Bar(display, title, total)

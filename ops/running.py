@@ -1,4 +1,4 @@
-"""How a command runs: its settings, its servers, and its failures in words."""
+"""How a command runs: its settings, its servers, and its failures as messages."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ async def open_servers() -> AsyncGenerator[Servers]:
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run a command's work; expected failures end it with their message."""
-    # Standard output is the command's own, perhaps somebody's pipe.
+    # Standard output is the command's own, perhaps a pipe to another program.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         return asyncio.run(main)
@@ -59,10 +59,10 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 
 
 def operator() -> str:
-    """Return who is running the command, for the log: the user behind sudo, too."""
-    behind = os.environ.get("SUDO_USER")
+    """Return the user who runs the command, for the log; with sudo, both users."""
+    caller = os.environ.get("SUDO_USER")
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no name for this user id
         user = str(os.getuid())
-    return f"{behind} as {user}" if behind else user
+    return f"{caller} as {user}" if caller else user

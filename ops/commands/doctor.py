@@ -2,13 +2,13 @@
 
 import click
 
+from ops import diagnosis
+from ops.diagnosis import Finding, Severity
 from ops.output import as_json, print_json, print_table
 from ops.running import Servers, open_servers, run
-from shared.administration import diagnosis
-from shared.administration.diagnosis import Finding, Severity
+from ops.storage.postgres_facts import postgres_facts
 from shared.domain.errors import TransientError
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
-from shared.storage.migrations import postgres_facts
 from shared.streams.inspection import Inspector, redis_facts
 
 

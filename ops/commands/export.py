@@ -6,16 +6,17 @@ from typing import Any
 
 import click
 
-from ops.files import written
+from ops.files import open_to_write
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
 from ops.running import run, settings
 from ops.selecting import selecting, selection
+from ops.storage.archive_copy import ArchiveCopy
 from shared.domain.lead_file import FileFormat
 from shared.events.replay import Selection
 from shared.lead_files.writing import csv_header, csv_line
 from shared.settings import PostgresSettings
-from shared.storage.event_archive import ArchiveCopy, EventArchive
+from shared.storage.event_archive import EventArchive
 from shared.storage.lead_export import LeadExport
 from shared.storage.pool import open_database
 
@@ -95,7 +96,7 @@ async def _write(
     lines: AsyncGenerator[bytes], path: str, *, total: int, header: bytes = b""
 ) -> int:
     number = 0
-    with written(path) as file, progress_bar("Exporting", total=total, quiet=False) as bar:
+    with open_to_write(path) as file, progress_bar("Exporting", total=total, quiet=False) as bar:
         file.write(header)
         async with contextlib.aclosing(lines):
             async for line in lines:

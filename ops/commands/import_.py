@@ -10,10 +10,11 @@ from typing import BinaryIO, TextIO
 import click
 from pydantic import ValidationError
 
-from ops.files import read, written
+from ops.files import open_to_read, open_to_write
 from ops.output import as_json, confirm, print_json, yes
 from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run, settings
+from ops.storage.archive_copy import ArchiveCopy, ArchivedEvent
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.envelope import new_id
 from shared.lead_files.columns import Layout, mapped
@@ -23,7 +24,6 @@ from shared.lead_files.reading import Row, lines_of, read_rows
 from shared.lead_files.row_events import Import, RowEvents, row_event_id
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
-from shared.storage.event_archive import ArchiveCopy, ArchivedEvent
 from shared.storage.import_repository import ImportRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import open_database
@@ -153,10 +153,13 @@ async def _events(path: str, *, quiet: bool) -> EventsReport:
         async with log.recording(
             "import events", actor=operator(), detail={"file": path}
         ) as recording:
-            with read(path) as file, progress_bar("Importing", total=None, quiet=quiet) as bar:
+            with (
+                open_to_read(path) as file,
+                progress_bar("Importing", total=None, quiet=quiet) as bar,
+            ):
                 events = _good_events(file, report)
                 while batch := list(itertools.islice(events, EVENTS_BATCH)):
-                    added = await copy.add(batch)
+                    added = await copy.add_events(batch)
                     report.added += added
                     report.known += len(batch) - added
                     bar.show(report.rows)
@@ -187,7 +190,7 @@ async def _leads(
     dry_run: bool,
     quiet: bool,
 ) -> ImportReport:
-    with read(path) as file, progress_bar("Importing", total=None, quiet=quiet) as bar:
+    with open_to_read(path) as file, progress_bar("Importing", total=None, quiet=quiet) as bar:
         rows = read_rows(lines_of(file), file_format, layout)
         async with open_servers() as servers:
             if dry_run:
@@ -232,7 +235,7 @@ def _refusing(path: str | None) -> Generator[Refuse]:
     if path is None:
         yield Refuse(None)
     else:
-        with written(path) as file:
+        with open_to_write(path) as file:
             yield Refuse(file)
 
 

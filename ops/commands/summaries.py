@@ -1,16 +1,27 @@
 """`ops summaries`."""
 
+import asyncio
+import time
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import click
 
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
-from ops.running import open_servers, run
-from ops.summaries import request_summaries
-from shared.events.envelope import now
-from shared.storage.summary_backfill import Backlog, SummaryBackfill
+from ops.running import Servers, open_servers, run
+from ops.storage.summary_backlog import FIRST, Backlog, SummaryBacklog
+from shared.events import catalog
+from shared.events.envelope import Event, now
+from shared.events.summary_events import SummaryRequested
+from shared.streams.inspection import Inspector
+from shared.streams.publisher import add_events
+
+# More than these would only wait in the stream, ahead of people's requests.
+MOST_WAITING = 50
+LOOK_AGAIN = timedelta(milliseconds=200)
 
 
 @click.group("summaries")
@@ -55,14 +66,61 @@ async def _backfill(
     *, job: str, rate: float, limit: int | None, dry_run: bool, quiet: bool
 ) -> tuple[Backlog, int]:
     async with open_servers() as servers:
-        wanted = SummaryBackfill(servers.database, as_of=now())
-        backlog = await wanted.backlog()
+        lacking = SummaryBacklog(servers.database, as_of=now())
+        backlog = await lacking.size()
         asked = 0
         if dry_run:
             return backlog, asked
         total = min(backlog.leads, limit or backlog.leads)
         with progress_bar("Requesting summaries", total=total, quiet=quiet) as bar:
-            asking = request_summaries(servers, wanted, job=job, rate=rate, limit=limit)
-            async for asked in asking:
+            requests = _request_summaries(servers, lacking, job=job, rate=rate, limit=limit)
+            async for asked in requests:
                 bar.show(asked)
         return backlog, asked
+
+
+async def _request_summaries(
+    servers: Servers, lacking: SummaryBacklog, *, job: str, rate: float, limit: int | None
+) -> AsyncGenerator[int]:
+    """Publish requests, `rate` a second at most; yields how many there were so far.
+
+    A request's id comes from the job and the lead, so that a job that was stopped goes on
+    where it was when it is run again, and asks for nothing twice.
+    """
+    inspector = Inspector(servers.redis)
+    after, asked, started = FIRST, 0, time.monotonic()
+    while limit is None or asked < limit:
+        page = await lacking.page(after=after, limit=MOST_WAITING)
+        for lead_id in page[: None if limit is None else limit - asked]:
+            await _until_few_wait(inspector)
+            await asyncio.sleep(max(0.0, started + asked / rate - time.monotonic()))
+            await add_events(servers.redis, [_request(lead_id, job=job)])
+            asked += 1
+            yield asked
+        if not page:
+            return
+        after = page[-1]
+
+
+async def _until_few_wait(inspector: Inspector) -> None:
+    while True:
+        if await _waiting(inspector) < MOST_WAITING:
+            return
+        await asyncio.sleep(LOOK_AGAIN.total_seconds())
+
+
+async def _waiting(inspector: Inspector) -> int:
+    """Return how many requests the summarizers have yet to finish; all, when that is unknown."""
+    stream = await inspector.look(catalog.SUMMARIES)
+    lags = [group.lag for group in stream.groups if group.name == catalog.SUMMARIZER]
+    return sum(stream.length if lag is None else lag for lag in lags)
+
+
+def _request(lead_id: UUID, *, job: str) -> Event:
+    return Event(
+        id=uuid5(NAMESPACE_URL, f"summaries-backfill:{job}:{lead_id}"),
+        source="ops",
+        subject=str(lead_id),
+        correlation_id=job,
+        data=SummaryRequested(lead_id=lead_id, background=True),
+    )

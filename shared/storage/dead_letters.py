@@ -20,25 +20,18 @@ _ADD = """
         attempts = excluded.attempts, fields = excluded.fields, dead_at = clock_timestamp()
 """
 
-# The parameters of every query below; see `_parameters`.
-_SELECTED = """
-    ($1::bigint[] IS NULL OR id = ANY($1))
-    AND ($2::text IS NULL OR reason = $2)
-    AND ($3::text IS NULL OR consumer_group = $3)
-    AND ($4::text IS NULL OR type = $4)
-    AND ($5::text IS NULL OR event_id = $5)
-"""
-_PAGE = f"""
+_PAGE = """
     SELECT id, consumer_group, event_id, stream, entry_id, type, reason, error, attempts,
            fields::text, dead_at
-    FROM leads.dead_letter WHERE {_SELECTED} AND ($6::bigint IS NULL OR id < $6)
+    FROM leads.selected_dead_letters($1, $2, $3, $4, $5)
+    WHERE $6::bigint IS NULL OR id < $6
     ORDER BY id DESC LIMIT $7
-"""  # noqa: S608 (constants)
-_COUNTS = f"""
+"""
+_COUNTS = """
     SELECT consumer_group, type, reason, count(*), min(dead_at) AS first, max(dead_at) AS last
-    FROM leads.dead_letter WHERE {_SELECTED}
+    FROM leads.selected_dead_letters($1, $2, $3, $4, $5)
     GROUP BY consumer_group, type, reason ORDER BY count(*) DESC, reason
-"""  # noqa: S608 (constants)
+"""
 # A letter that was replaced since it was read is another one: the event was parked again.
 _REMOVE = """
     DELETE FROM leads.dead_letter
@@ -80,7 +73,7 @@ class LetterCount:
 
 
 class DeadLetterRepository:
-    """Keeps dead letters. Raises `UnavailableError` when PostgreSQL is down."""
+    """Keeps dead letters."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -110,13 +103,13 @@ class DeadLetterRepository:
     ) -> list[KeptLetter]:
         """Return letters, newest number first; the next page's are `before` the last one's."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_PAGE, *_parameters(selection), before, limit)
-        return [_kept(row) for row in rows]
+            rows = await connection.fetch(_PAGE, *_to_parameters(selection), before, limit)
+        return [_to_letter(row) for row in rows]
 
     async def counts(self, selection: LetterSelection) -> list[LetterCount]:
         """Return how many letters there are of each group, type and reason, most first."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_COUNTS, *_parameters(selection))
+            rows = await connection.fetch(_COUNTS, *_to_parameters(selection))
         return [LetterCount(**row) for row in rows]
 
     async def remove(self, letters: Sequence[KeptLetter]) -> int:
@@ -128,7 +121,8 @@ class DeadLetterRepository:
         return int(status.rpartition(" ")[2])
 
 
-def _parameters(selection: LetterSelection) -> tuple[Any, ...]:
+def _to_parameters(selection: LetterSelection) -> tuple[Any, ...]:
+    """Return the parameters of `leads.selected_dead_letters`."""
     return (
         list(selection.ids) or None,
         selection.reason,
@@ -138,7 +132,7 @@ def _parameters(selection: LetterSelection) -> tuple[Any, ...]:
     )
 
 
-def _kept(row: asyncpg.Record) -> KeptLetter:
+def _to_letter(row: asyncpg.Record) -> KeptLetter:
     letter = DeadLetter(
         group=row["consumer_group"],
         event_id=row["event_id"],

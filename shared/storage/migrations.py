@@ -3,85 +3,18 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import asyncpg
 import psycopg
 import yoyo
 
-from shared.events.envelope import now
-from shared.storage.pool import Database
-
-# What kind of PostgreSQL the leads are in, and how far its schema is.
-
-_SERVER = """
-    SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
-           current_setting('synchronous_commit') AS synchronous_commit,
-           current_setting('fsync') = 'on' AS fsync,
-           current_setting('max_connections')::int AS max_connections,
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
-               AS connections
-"""
-_APPLIED = "SELECT migration_id FROM leads._yoyo_migration"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostgresFacts:
-    """What the server says of itself.
-
-    `ahead` is by how much the server's clock is ahead of this host's, and `uncertainty` half
-    the time that asking took. `missing` are migrations this version has and the schema not,
-    `unknown` those that a newer version has applied.
-    """
-
-    version: str
-    standby: bool
-    synchronous_commit: str
-    fsync: bool
-    connections: int
-    max_connections: int
-    ahead: timedelta
-    uncertainty: timedelta
-    missing: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-
-async def postgres_facts(database: Database) -> PostgresFacts:
-    """Ask the server; raises `UnavailableError`."""
-    known = _known_migrations(DIRECTORY)
-    async with database.connection() as connection:
-        await connection.execute("SELECT 1")  # connecting is not part of how long it takes
-        asked = now()
-        server_time = await connection.fetchval("SELECT clock_timestamp()")
-        answered = now()
-        server = await connection.fetchrow(_SERVER)
-        try:
-            applied = {row["migration_id"] for row in await connection.fetch(_APPLIED)}
-        except asyncpg.UndefinedTableError:
-            applied = set[str]()
-    return PostgresFacts(
-        **dict(server or {}),
-        ahead=server_time - (asked + (answered - asked) / 2),
-        uncertainty=(answered - asked) / 2,
-        missing=tuple(sorted(known - applied)),
-        unknown=tuple(sorted(applied - known)),
-    )
-
-
-def _known_migrations(directory: Path) -> set[str]:
-    return {
-        path.stem for path in directory.glob("*.sql") if not path.name.endswith(".rollback.sql")
-    }
-
-
 DIRECTORY = Path(__file__).parents[2] / "migrations"
 
-# Any number will do, as long as nothing else in the database locks the same one.
+# Any number that nothing else in the database locks.
 LOCK = 7_305_801_992
-LOCK_PATIENCE = timedelta(seconds=60)
+LOCK_TIMEOUT = timedelta(seconds=60)
 
 
 class MigrationError(Exception):
@@ -102,11 +35,18 @@ def migrate(dsn: str) -> list[str]:
         raise MigrationError(str(error).strip()) from error
 
 
+def known_migrations() -> set[str]:
+    """Return the ids of the migrations that this version has."""
+    return {
+        path.stem for path in DIRECTORY.glob("*.sql") if not path.name.endswith(".rollback.sql")
+    }
+
+
 @contextmanager
 def _locked(connection: "psycopg.Connection[tuple[object, ...]]") -> Generator[None]:
     # Tried again and again rather than waited for: a session that waits holds a snapshot,
     # and CREATE INDEX CONCURRENTLY would wait for it in turn.
-    give_up = time.monotonic() + LOCK_PATIENCE.total_seconds()
+    give_up = time.monotonic() + LOCK_TIMEOUT.total_seconds()
     while True:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone()
         if row is not None and row[0]:
@@ -123,7 +63,7 @@ def _locked(connection: "psycopg.Connection[tuple[object, ...]]") -> Generator[N
 def _apply(dsn: str) -> list[str]:
     backend = yoyo.get_backend(_yoyo_uri(dsn))
     try:
-        # Whoever left this lock is dead: it would hold ours.
+        # A process that left this lock is dead: one that lives would hold ours.
         backend.break_lock()
         pending = backend.to_apply(yoyo.read_migrations(str(DIRECTORY)))
         with backend.lock():

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared.administration import diagnosis
-from shared.administration.diagnosis import Finding, Severity
-from shared.storage.migrations import PostgresFacts
+from ops import diagnosis
+from ops.diagnosis import Finding, Severity
+from ops.storage.postgres_facts import PostgresFacts
 from shared.streams.inspection import ConsumerState, GroupState, RedisFacts, StreamState
 
 REDIS = RedisFacts(

@@ -1,4 +1,4 @@
-"""Leads that have no summary, for asking for theirs."""
+"""Leads that have no summary, for requesting theirs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,17 +6,8 @@ from uuid import UUID
 
 from shared.storage.pool import Database
 
-# Without those that are being written: asking again would only join them.
-_LACKING = """
-    summary IS NULL AND created_at <= $1 AND NOT EXISTS (
-        SELECT FROM leads.summary
-        WHERE summary.lead_id = lead.id AND summary.state IN ('queued', 'running')
-    )
-"""
-_COUNT = f"SELECT count(*) FROM leads.lead WHERE {_LACKING}"  # noqa: S608 (constants)
-_PAGE = f"""
-    SELECT id FROM leads.lead WHERE {_LACKING} AND id > $2 ORDER BY id LIMIT $3
-"""  # noqa: S608 (constants)
+_COUNT = "SELECT count(*) FROM leads.leads_without_summary($1)"
+_PAGE = "SELECT id FROM leads.leads_without_summary($1) WHERE id > $2 ORDER BY id LIMIT $3"
 _TOKENS = """
     SELECT avg(tokens_in + tokens_out)::float8 FROM (
         SELECT tokens_in, tokens_out FROM leads.summary
@@ -36,25 +27,25 @@ class Backlog:
 
     @property
     def tokens(self) -> int | None:
-        """About how many tokens all of them will take; None when nothing tells."""
+        """About how many tokens all of them will take; None when no summary took any yet."""
         return None if self.tokens_each is None else round(self.leads * self.tokens_each)
 
 
-class SummaryBackfill:
-    """Looks at leads as of a moment. Raises `UnavailableError` when PostgreSQL is down."""
+class SummaryBacklog:
+    """The leads that had no summary at the moment `as_of`."""
 
     def __init__(self, database: Database, *, as_of: datetime) -> None:
         self._database = database
         self._as_of = as_of
 
-    async def backlog(self) -> Backlog:
+    async def size(self) -> Backlog:
         """Count them."""
         async with self._database.connection() as connection:
             leads = await connection.fetchval(_COUNT, self._as_of)
             return Backlog(int(leads), await connection.fetchval(_TOKENS))
 
     async def page(self, *, after: UUID, limit: int) -> list[UUID]:
-        """Return the ids of some, in order, behind `after`."""
+        """Return some of their ids, in order, from the one after `after` on."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_PAGE, self._as_of, after, limit)
         return [row["id"] for row in rows]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from ops.storage.postgres_facts import PostgresFacts
 from shared.domain.errors import TransientError
 from shared.events.catalog import STREAMS, groups_of
 from shared.storage.dead_letters import LetterCount
-from shared.storage.migrations import PostgresFacts
 from shared.streams.inspection import COUNTED, GroupState, RedisFacts, StreamState
 
 SKEW = timedelta(seconds=1)
-BEHIND = 10_000
+MUCH_TO_DO = 10_000
 STUCK = timedelta(minutes=5)
 NEARLY_FULL = 0.8
 OLDEST_REDIS = (7, 0)
@@ -159,7 +159,7 @@ def _group_advice(group: GroupState) -> str | None:
             "An entry is pending for long: see the consumers' idle times in `ops streams`, and "
             "the service's log for what it waits for."
         )
-    if group.lag is None or group.lag > BEHIND:
+    if group.lag is None or group.lag > MUCH_TO_DO:
         return "The consumers are behind: add replicas, or find out what slows them down."
     return None
 
