@@ -67,7 +67,7 @@ ARCHIVED = "SELECT event::text FROM leads.event WHERE type = 'import-requested'"
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class System:
     """The three services, and a client of the API."""
 
     services: dict[str, ServiceProcess]
@@ -79,7 +79,7 @@ class House:
 
 
 @pytest.fixture
-async def house(api_settings: ApiSettings, tmp_path: Path) -> AsyncGenerator[House]:
+async def system(api_settings: ApiSettings, tmp_path: Path) -> AsyncGenerator[System]:
     port = free_port()
     groq_settings = GroqSettings()
     async with AsyncExitStack() as stack:
@@ -107,7 +107,7 @@ async def house(api_settings: ApiSettings, tmp_path: Path) -> AsyncGenerator[Hou
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
         )
-        yield House(dict(zip(names, opened, strict=True)), client, StandInControl(str(groq)))
+        yield System(dict(zip(names, opened, strict=True)), client, StandInControl(str(groq)))
 
 
 async def signed_in(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -140,9 +140,9 @@ async def lead_of(client: httpx.AsyncClient) -> str:
     return str(address)
 
 
-async def walk_through_imports(house: House, database: Database, redis: Redis) -> None:
-    """Import good rows and rows of every bad kind: nothing that is told or kept says whose."""
-    client = house.client
+async def walk_through_imports(system: System, database: Database, redis: Redis) -> None:
+    """Import good rows and rows of every bad kind: nothing that is sent or kept says whose."""
+    client = system.client
     accepted = (
         (CSV_FILE, "map=Notes:&dryRun=true", CSV),
         (CSV_FILE, "map=Notes:", CSV),
@@ -160,9 +160,9 @@ async def walk_through_imports(house: House, database: Database, redis: Redis) -
     async with database.connection() as connection:
         archived = await connection.fetch(ARCHIVED)
     assert len(archived) == len(operations)
-    told = [*map(str, operations), *(one.text for one in errors), *map(str, archived)]
-    assert [text for text in told if CANARY in text.lower()] == []
-    # Whose names have no header above them is told that, and not the log.
+    texts = [*map(str, operations), *(one.text for one in errors), *map(str, archived)]
+    assert [text for text in texts if CANARY in text.lower()] == []
+    # That a file has no header is said to its sender, not to the log.
     headless = b"\n".join(CSV_FILE.splitlines()[1:])
     refused = await client.post(IMPORT, content=headless, headers=CSV)
     assert (refused.status_code, CANARY in refused.text.lower()) == (400, True)
@@ -189,19 +189,19 @@ async def park_letters(redis: Redis) -> None:
 
 
 async def test_no_log_line_holds_anything_of_anybody(
-    house: House,
+    system: System,
     database: Database,
     redis: Redis,
     auth: object,  # noqa: ARG001
 ) -> None:
-    client = house.client
+    client = system.client
     session = await signed_in(client)
     address = await lead_of(client)
     for faults in ({}, {"garbage": True}, {"status": 401}):
-        async with house.groq.misbehaving(**faults):
+        async with system.groq.misbehaving(**faults):
             await client.post(f"{address}/summary?regenerate=true")
     await refuse_defects(database)
-    await walk_through_imports(house, database, redis)
+    await walk_through_imports(system, database, redis)
     broken = await client.post(
         "/leads", json=lead_body(**LEAD | {"email": "canary.2@example.com", "lastName": "Defect"})
     )
@@ -217,7 +217,7 @@ async def test_no_log_line_holds_anything_of_anybody(
     await client.get("/admin/dead-letters", headers={"X-API-Key": "canary-guess"})
     await client.delete(address)
     async with database.connection() as connection:
-        await connection.execute("ALTER TABLE leads.lead RENAME COLUMN city TO canary_city")
+        await connection.execute("ALTER TABLE leads.lead RENAME COLUMN email_key TO canary_key")
     defect = await client.get("/leads", params={"email": LEAD["email"]})
     assert (defect.status_code, defect.json()["code"]) == (500, "internal-error")
     await client.post("/authentication/logout")
@@ -225,13 +225,13 @@ async def test_no_log_line_holds_anything_of_anybody(
     secrets = (session["access_token"], session["refresh_token"], CANARY)
     leaks = [
         (name, line)
-        for name, line in house.lines()
+        for name, line in system.lines()
         for secret in secrets
         if secret.lower() in line.lower()
     ]
     assert leaks == []
 
-    logged = [orjson.loads(line) for _, line in house.lines()]
+    logged = [orjson.loads(line) for _, line in system.lines()]
     kinds = {line["event"] for line in logged}
     assert kinds >= {
         "http.request",
@@ -245,8 +245,8 @@ async def test_no_log_line_holds_anything_of_anybody(
     assert any("UndefinedColumnError" in one for one in tracebacks)
 
 
-async def test_the_test_would_notice(house: House) -> None:
+async def test_the_test_would_notice(system: System) -> None:
     """What is searched for does stand where it should: in the answers."""
-    await signed_in(house.client)
-    answer = await house.client.post("/leads", json=lead_body(**LEAD))
+    await signed_in(system.client)
+    answer = await system.client.post("/leads", json=lead_body(**LEAD))
     assert CANARY in answer.text

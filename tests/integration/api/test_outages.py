@@ -125,7 +125,7 @@ class TestReadiness:
     @pytest.mark.parametrize(
         ("break_", "check"), [(without_redis, "redis"), (without_postgres, "postgres")]
     )
-    async def test_an_outage_is_told_and_its_reason_kept(
+    async def test_an_outage_is_shown_and_its_reason_logged(
         self,
         break_: Break,
         check: str,
@@ -139,7 +139,7 @@ class TestReadiness:
             assert response.json()["checks"][check] == "unavailable"
             assert str(nowhere) not in response.text
 
-    async def test_an_auth_server_that_never_answered_is_told(
+    async def test_an_auth_server_that_never_answered_is_shown(
         self, api_settings: ApiSettings, auth: AuthServer
     ) -> None:
         auth.is_down = True

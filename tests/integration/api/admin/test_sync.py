@@ -69,7 +69,7 @@ class TestSync:
         assert event.data.requested_by == "operator"
         assert event.expires is not None
 
-    async def test_whoever_waits_is_answered_with_the_report(
+    async def test_a_waiting_client_gets_the_report(
         self, operator: httpx.AsyncClient, settings: ApiSettings
     ) -> None:
         source = Offer([lead_fields() for _ in range(3)])
@@ -83,9 +83,7 @@ class TestSync:
         figures = [(one["fetched"], one["created"], one["duplicate"]) for one in reports]
         assert figures == [(3, 3, 0), (3, 0, 3)]
 
-    async def test_a_sync_that_nobody_carries_out_goes_on_as_accepted(
-        self, settings: ApiSettings
-    ) -> None:
+    async def test_a_sync_without_a_syncer_goes_on_as_accepted(self, settings: ApiSettings) -> None:
         async with running_api(settings, summary_timeout=timedelta(milliseconds=100)) as client:
             client.headers["X-API-Key"] = KEY
             answer = await client.post("/admin/sync")
