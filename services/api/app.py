@@ -4,12 +4,10 @@ import logging
 
 import structlog
 
-from services.api.bootstrap import bootstrap
-from services.api.context import ApiContext
-from services.api.endpoints import routes
+from services.api.bootstrap import Api, bootstrap
 from services.api.server.cors import Cors
 from services.api.server.gateway import Gateway
-from services.api.server.routing import Router
+from services.api.server.routing import Router, routes_of
 from services.api.server.server import serving
 from services.api.settings import ApiSettings
 from shared.lifecycle import stop_signal
@@ -22,25 +20,23 @@ async def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     settings = ApiSettings.load()
     configure_logging(settings.observability, service="api")
-    async with stop_signal() as stop, bootstrap(settings) as context:
-        gateway = create_gateway(context, settings)
-        async with serving(
-            gateway, settings.http, stop_waiting=context.exchange.stop_waiting
-        ) as port:
+    async with stop_signal() as stop, bootstrap(settings) as api:
+        gateway = create_gateway(api, settings)
+        async with serving(gateway, settings.http, stop_waiting=api.exchange.stop_waiting) as port:
             log.info("api.started", port=port)
             await stop.wait()
     log.info("api.stopped")
 
 
-def create_gateway(context: ApiContext, settings: ApiSettings) -> Gateway:
-    """Join the routes and what stands before them."""
+def create_gateway(api: Api, settings: ApiSettings) -> Gateway:
+    """Join the routes with what every request passes before them."""
     return Gateway(
-        Router(routes(context)),
-        context.verifier,
+        Router(routes_of(*api.handlers)),
+        api.verifier,
         cors=Cors(settings.http.cors_accepted_origins),
-        limits=context.limits,
+        limits=api.limits,
         operator_key=settings.http.operator_key,
         request_timeout=settings.http.request_timeout,
         logs_reads=logging.getLogger().isEnabledFor(logging.DEBUG),
-        on_drain=context.feed.close,
+        on_drain=api.feed.close,
     )

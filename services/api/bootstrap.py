@@ -1,7 +1,7 @@
 """Opens what the API needs and joins it: the only place that knows every part."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -12,26 +12,24 @@ from redis.asyncio import Redis
 from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
 from services.api.auth.verifier import TokenCache, TokenVerifier
-from services.api.context import Administration, ApiContext
 from services.api.documents import asyncapi_json, openapi_json
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
-from services.api.handlers.admin import StreamHandlers, SyncHandlers
 from services.api.handlers.changes import ChangeHandlers
 from services.api.handlers.dead_letters import DeadLetterHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
 from services.api.handlers.lead_batches import LeadBatchHandlers
-from services.api.handlers.lead_changes import LeadChangeHandlers
 from services.api.handlers.lead_history import LeadHistoryHandlers
 from services.api.handlers.lead_import import LeadImportHandlers
 from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
-from services.api.handlers.leads import LeadHandlers
-from services.api.handlers.lookup import LeadLookup
+from services.api.handlers.lead_writes import LeadWriteHandlers
+from services.api.handlers.leads import LeadHandlers, LeadLookup
 from services.api.handlers.operations import OperationHandlers
-from services.api.handlers.replay_runner import ReplayRunner
-from services.api.handlers.replays import ReplayHandlers
+from services.api.handlers.replays import ReplayHandlers, ReplayRunner
+from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
+from services.api.handlers.syncs import SyncHandlers
 from services.api.server.limits import CallLimits, LoginLimits
 from services.api.settings import ApiSettings, HttpSettings
 from services.api.storage.history import LeadHistory
@@ -82,16 +80,27 @@ class Clients:
     runner: ReplayRunner
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """What answers requests, what every request passes, and what has to stop before the end."""
+
+    handlers: Sequence[object]
+    verifier: TokenVerifier
+    limits: CallLimits | None
+    exchange: Exchange
+    feed: ChangeFeed
+
+
 @contextlib.asynccontextmanager
-async def bootstrap(settings: ApiSettings) -> AsyncGenerator[ApiContext]:
+async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
     """Open everything, yield it joined, and close it again."""
     seconds = settings.auth.auth_timeout.total_seconds()
     async with (
         open_database(settings.postgres, read_only=True) as database,
-        open_database(_for_few(settings.postgres)) as operators,
+        open_database(_for_operators(settings.postgres)) as operators,
         open_redis(settings.streams) as redis,
         open_redis(settings.streams, block=REPLY_BLOCK) as reader,
-        open_redis(_hasty(settings.streams)) as guard,
+        open_redis(_for_guards(settings.streams)) as guard,
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
         open_publisher(redis, max_bytes=settings.streams.stream_max_bytes) as publisher,
         httpx.AsyncClient(timeout=seconds) as auth,
@@ -119,83 +128,74 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[ApiContext]:
             yield _join(settings, clients, keys, tokens)
 
 
-def _for_few(settings: PostgresSettings) -> PostgresSettings:
+def _for_operators(settings: PostgresSettings) -> PostgresSettings:
     """Return settings of a pool for operators: no connection is made before one comes."""
     return settings.model_copy(update={"postgres_pool_size": OPERATORS_CONNECTIONS})
 
 
-def _hasty(settings: StreamsSettings) -> StreamsSettings:
+def _for_guards(settings: StreamsSettings) -> StreamsSettings:
     return settings.model_copy(update={"redis_timeout": GUARD_TIMEOUT})
 
 
-def _join(
-    settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache
-) -> ApiContext:
-    http = settings.http
+def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache) -> Api:
+    notes = RequestNotes(clients.redis)
+    exchange = Exchange(
+        clients.publisher, clients.replies, notes, publish_timeout=settings.http.publish_timeout
+    )
+    verifier, accounts = _join_auth(settings, clients, keys, tokens)
+    return Api(
+        handlers=(
+            *_join_leads(settings.http, clients, exchange, notes),
+            accounts,
+            HealthHandlers(
+                {
+                    "postgres": clients.database.ping,
+                    "redis": lambda: ping(clients.redis),
+                    "replies": clients.replies.check,
+                    "auth": verifier.check_ready,
+                }
+            ),
+            DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
+            *_join_administration(settings.http, clients, exchange, notes),
+        ),
+        verifier=verifier,
+        limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits),
+        exchange=exchange,
+        feed=clients.feed,
+    )
+
+
+def _join_leads(
+    http: HttpSettings, clients: Clients, exchange: Exchange, notes: RequestNotes
+) -> Sequence[object]:
     leads = LeadRepository(clients.database)
     lookup = LeadLookup(clients.cache, leads, timeout=http.read_timeout)
     history = LeadHistory(clients.database)
-    notes = RequestNotes(clients.redis)
-    exchange = Exchange(
-        clients.publisher, clients.replies, notes, publish_timeout=http.publish_timeout
-    )
-    keyed = IdempotencyKeys(notes, timeout=http.publish_timeout)
-    verifier, accounts = _join_auth(settings, clients, keys, tokens)
-    return ApiContext(
-        verifier=verifier,
-        exchange=exchange,
-        feed=clients.feed,
-        limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits),
-        accounts=accounts,
-        leads=LeadHandlers(exchange=exchange, keys=keyed, lookup=lookup, settings=http),
-        lead_changes=LeadChangeHandlers(
-            exchange=exchange, keys=keyed, lookup=lookup, settings=http
+    keys = IdempotencyKeys(notes, timeout=http.publish_timeout)
+    return (
+        LeadHandlers(lookup),
+        LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
+        LeadExportHandlers(LeadExport(clients.database)),
+        LeadWriteHandlers(exchange=exchange, keys=keys, lookup=lookup, settings=http),
+        LeadBatchHandlers(exchange=exchange, keys=keys, settings=http),
+        LeadImportHandlers(
+            exchange=exchange, keys=keys, files=ImportFiles(clients.redis), settings=http
         ),
-        lead_batches=LeadBatchHandlers(exchange=exchange, keys=keyed, settings=http),
-        lead_imports=LeadImportHandlers(
-            exchange=exchange, keys=keyed, files=ImportFiles(clients.redis), settings=http
-        ),
-        lists=LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
-        exports=LeadExportHandlers(LeadExport(clients.database)),
-        histories=LeadHistoryHandlers(
-            lookup=lookup,
-            history=history,
-            timeout=http.read_timeout,
-        ),
-        changes=ChangeHandlers(clients.feed, timeout=http.read_timeout),
-        summaries=SummaryHandlers(
+        SummaryHandlers(
             exchange=exchange,
-            keys=keyed,
+            keys=keys,
             lookup=lookup,
             progress=SummaryProgress(exchange, history, timeout=http.summary_timeout),
             summary_timeout=http.summary_timeout,
         ),
-        operations=_join_operations(clients, notes, http),
-        health=_join_health(clients, verifier),
-        documents=DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
-        admin=_join_administration(settings, clients, exchange, notes),
-    )
-
-
-def _join_operations(
-    clients: Clients, notes: RequestNotes, http: HttpSettings
-) -> OperationHandlers:
-    return OperationHandlers(
-        OperationRepository(clients.database),
-        notes,
-        ImportJobs(clients.redis),
-        timeout=http.read_timeout,
-    )
-
-
-def _join_health(clients: Clients, verifier: TokenVerifier) -> HealthHandlers:
-    return HealthHandlers(
-        {
-            "postgres": clients.database.ping,
-            "redis": lambda: ping(clients.redis),
-            "replies": clients.replies.check,
-            "auth": verifier.check_ready,
-        }
+        LeadHistoryHandlers(lookup=lookup, history=history, timeout=http.read_timeout),
+        ChangeHandlers(clients.feed, timeout=http.read_timeout),
+        OperationHandlers(
+            OperationRepository(clients.database),
+            notes,
+            ImportJobs(clients.redis),
+            timeout=http.read_timeout,
+        ),
     )
 
 
@@ -228,20 +228,19 @@ def _join_auth(
 
 
 def _join_administration(
-    settings: ApiSettings, clients: Clients, exchange: Exchange, notes: RequestNotes
-) -> Administration:
-    http = settings.http
-    return Administration(
-        streams=StreamHandlers(Inspector(clients.redis)),
-        dead_letters=DeadLetterHandlers(
+    http: HttpSettings, clients: Clients, exchange: Exchange, notes: RequestNotes
+) -> Sequence[object]:
+    return (
+        StreamHandlers(Inspector(clients.redis)),
+        DeadLetterHandlers(
             DeadLetters(clients.redis, clients.operators), AdminLog(clients.operators)
         ),
-        replays=ReplayHandlers(
+        ReplayHandlers(
             Replays(clients.redis, clients.operators),
             clients.runner,
             body_timeout=http.body_timeout,
         ),
-        syncs=SyncHandlers(
+        SyncHandlers(
             exchange,
             SyncRunRepository(clients.database),
             notes,

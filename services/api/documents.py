@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from services.api.endpoints import ENDPOINTS
+from services.api.handlers import ENDPOINTS
 from services.api.openapi.asyncapi import asyncapi_document
 from services.api.openapi.document import openapi_document
+from services.api.openapi.rest import rest_document
 
 
 @cache
@@ -24,9 +25,15 @@ def asyncapi_json() -> bytes:
     return _pretty(asyncapi_document())
 
 
+def rest_markdown() -> bytes:
+    """Return the page about the endpoints as Markdown in UTF-8."""
+    return rest_document(ENDPOINTS).encode()
+
+
 DOCUMENTS: Mapping[str, Callable[[], bytes]] = {
     "openapi.json": openapi_json,
     "asyncapi.json": asyncapi_json,
+    "rest.md": rest_markdown,
 }
 
 

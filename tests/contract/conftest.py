@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from devstack.data_directory import scratch_directory
-from services.api.openapi.accounts import EXAMPLE_CREDENTIALS
+from services.api.handlers.accounts import EXAMPLE_CREDENTIALS
 from tests.support.contract import check_response
 from tests.support.stack import Stack, running_stack
 

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.api.documents import openapi_json
-from services.api.endpoints import ENDPOINTS
 from tests.support.api_client import ApiClient
 from tests.support.eventually import eventually
 from tests.support.example_environment import example_values
@@ -111,25 +109,6 @@ async def test_the_operators_commands_work(stack: Stack, tmp_path: Path) -> None
     with (stack.data / "leads.csv").open(newline="") as file:
         exported = list(csv.DictReader(file))
     assert len(exported) >= 20
-
-
-def test_the_endpoints_are_those_of_the_api() -> None:
-    shown = [
-        (method, path)
-        for methods, paths, *_answer in table("Endpoints")
-        for method in code_in(methods)
-        for path in code_in(paths)
-    ]
-    assert len(shown) == len(set(shown))
-    assert set(shown) == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
-
-
-def test_the_statuses_are_those_of_the_contract() -> None:
-    described = json.loads(openapi_json())["paths"]
-    for methods, paths, statuses, _answer in table("Endpoints"):
-        [method] = code_in(methods)
-        for path in code_in(paths):
-            assert set(statuses.split(", ")) <= described[path][method.lower()]["responses"].keys()
 
 
 def test_the_settings_are_there_and_have_these_defaults() -> None:

@@ -29,10 +29,10 @@ async def running_api(
     """
     settings = replace(settings, http=settings.http.model_copy(update=http))
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with bootstrap(settings) as context:
-        gateway = create_gateway(context, settings)
+    async with bootstrap(settings) as running:
+        gateway = create_gateway(running, settings)
         async with (
-            serving(gateway, settings.http, stop_waiting=context.exchange.stop_waiting) as port,
+            serving(gateway, settings.http, stop_waiting=running.exchange.stop_waiting) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
                 headers=headers,

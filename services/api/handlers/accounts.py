@@ -1,36 +1,111 @@
-"""`/authentication`: sign-up, and a session from its log-in to its log-out."""
+"""`/authentication`: accounts, and sessions from log-in to log-out."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
 
-import orjson
 from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from services.api.auth.accounts import Accounts, Session
+from services.api.auth.accounts import Accounts
 from services.api.auth.tokens import unverified_claims
 from services.api.auth.verifier import TokenVerifier, bearer_token
-from services.api.handlers.schemas import (
-    Credentials,
-    NewAccount,
-    RefreshToken,
-    check_new_password,
-)
+from services.api.handlers.leads import EXAMPLE_LEAD
 from services.api.server.limits import LoginLimits
 from services.api.server.routing import Call
 from services.api.settings import AuthSettings
 from services.api.web.body import read_json_object
-from services.api.web.problems import Problem
-from services.api.web.responses import empty_response, json_response
+from services.api.web.endpoint import Access, Answer, Body, Endpoint, Tag
+from services.api.web.problems import Problem, validation_problem
+from services.api.web.responses import (
+    NO_STORE,
+    Representation,
+    empty_response,
+    json_response,
+    with_example,
+)
 from services.api.web.validation import parse
-
-# Tokens are for the caller's eyes, not for any cache on the way.
-NO_STORE = {"Cache-Control": "no-store"}
+from shared.events.lead_fields import Email
 
 # Auth servers hash a password only where there is an account: some 100 ms that would tell.
 REFUSAL_STEP = timedelta(milliseconds=250)
+
+
+# bcrypt, which Supabase hashes with, reads no further.
+PASSWORD_MAX_BYTES = 72
+
+EXAMPLE_CREDENTIALS = {"email": "ada@example.com", "password": "correct horse battery"}
+EXAMPLE_REFRESH_TOKEN = "v1.MXc1cmVmcmVzaA"  # noqa: S105 (made up)
+
+
+class Credentials(BaseModel):
+    """The body of a log-in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    email: Email
+    password: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+
+
+class RefreshToken(BaseModel):
+    """The body of a refresh."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+
+
+class NewAccount(Credentials):
+    """The body of a sign-up."""
+
+    # Checked by `check_new_password`, since the least length is a setting.
+    password: Annotated[
+        SecretStr,
+        Field(
+            description=f"At most {PASSWORD_MAX_BYTES} bytes in UTF-8. A deployment may ask for "
+            "another least length",
+            json_schema_extra={"minLength": 8, "maxLength": PASSWORD_MAX_BYTES},
+        ),
+    ]
+
+
+class SignedUp(Representation):
+    """A new account."""
+
+    model_config = with_example(email="ada@example.com")
+
+    email: Email
+
+
+class Session(Representation):
+    """The tokens of a signed-in user."""
+
+    # The names are those of the auth server, and of OAuth.
+    model_config = ConfigDict(alias_generator=None) | with_example(
+        access_token="eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiI1ZjBjMmIxZSJ9.c2lnbmF0dXJl",  # noqa: S106 (made up)
+        refresh_token=EXAMPLE_REFRESH_TOKEN,
+        expires_in=3600,
+        token_type="bearer",  # noqa: S106 (not a secret)
+    )
+
+    access_token: Annotated[str, Field(description="To be sent as `Authorization: Bearer ...`")]
+    refresh_token: str
+    expires_in: Annotated[int, Field(description="Seconds until the access token expires")]
+    token_type: Literal["bearer"]
+
+
+class Me(Representation):
+    """The signed-in user, as the access token says."""
+
+    model_config = with_example(
+        id=EXAMPLE_LEAD["createdBy"], email="ada@example.com", expiresAt="2026-11-24T10:30:00Z"
+    )
+
+    id: str
+    email: Annotated[str | None, Field(description="Null when the account has none")]
+    expires_at: Annotated[datetime, Field(description="When the access token expires")]
 
 
 class AccountHandlers:
@@ -51,8 +126,19 @@ class AccountHandlers:
         self._settings = settings
         self._body_timeout = body_timeout
 
+    @Endpoint(
+        "POST",
+        "/authentication/signup",
+        id="signUp",
+        tag=Tag.AUTHENTICATION,
+        summary="Make an account",
+        access=Access.PUBLIC,
+        body=Body.json(NewAccount, **EXAMPLE_CREDENTIALS),
+        answers=(Answer.json(201, SignedUp, "The account is made"),),
+        problems=("sign-up-closed", "email-taken", "rate-limited", "auth-unavailable"),
+    )
     async def sign_up(self, call: Call) -> web.StreamResponse:
-        """POST /authentication/signup."""
+        """Answer 201 with the e-mail address of the new account."""
         if self._settings.signup_mode == "closed":
             raise Problem("sign-up-closed", "New accounts are not accepted")
         credentials = await self._credentials(call, NewAccount)
@@ -64,42 +150,90 @@ class AccountHandlers:
             else self._accounts.sign_up
         )
         email = await sign_up(credentials.email, password)
-        return json_response(orjson.dumps({"email": email}), status=201, headers=NO_STORE)
+        return json_response(SignedUp(email=email).to_body(), status=201, headers=NO_STORE)
 
+    @Endpoint(
+        "POST",
+        "/authentication/login",
+        id="logIn",
+        tag=Tag.AUTHENTICATION,
+        summary="Log in",
+        explanation="Send the `access_token` with every other request: `Authorization: Bearer "
+        "...`.",
+        access=Access.PUBLIC,
+        body=Body.json(Credentials, **EXAMPLE_CREDENTIALS),
+        answers=(Answer.json(200, Session, "Signed in"),),
+        problems=(
+            *("invalid-credentials", "email-not-confirmed", "account-suspended"),
+            *("rate-limited", "auth-unavailable"),
+        ),
+    )
     async def log_in(self, call: Call) -> web.StreamResponse:
-        """POST /authentication/login."""
+        """Answer with the tokens of a new session."""
         credentials = await self._credentials(call, Credentials)
         email = credentials.email
         await self._limits.count_attempt(call, email=email)
         async with _steady_refusals():
-            session = await self._accounts.log_in(email, credentials.password.get_secret_value())
+            tokens = await self._accounts.log_in(email, credentials.password.get_secret_value())
         await self._limits.reset_attempts(email=email)
-        return _session_response(session)
+        return json_response(Session.of(tokens).to_body(), headers=NO_STORE)
 
+    @Endpoint(
+        "POST",
+        "/authentication/refresh",
+        id="refreshSession",
+        tag=Tag.AUTHENTICATION,
+        summary="Go on with a session whose access token expires",
+        explanation="A refresh token serves once: the answer has the next.",
+        access=Access.PUBLIC,
+        body=Body.json(RefreshToken, refresh_token=EXAMPLE_REFRESH_TOKEN),
+        answers=(Answer.json(200, Session, "Signed in"),),
+        problems=("session-over", "account-suspended", "rate-limited", "auth-unavailable"),
+    )
     async def refresh(self, call: Call) -> web.StreamResponse:
-        """POST /authentication/refresh."""
+        """Answer with the next tokens of the session."""
         body = await read_json_object(call.request, within=self._body_timeout)
         token = parse(RefreshToken, body).refresh_token.get_secret_value()
-        return _session_response(await self._accounts.refresh(token))
+        tokens = await self._accounts.refresh(token)
+        return json_response(Session.of(tokens).to_body(), headers=NO_STORE)
 
+    @Endpoint(
+        "POST",
+        "/authentication/logout",
+        id="logOut",
+        tag=Tag.AUTHENTICATION,
+        summary="End the session",
+        explanation="Its access tokens are refused from then on, by every process within a minute.",
+        answers=(Answer(status=204, description="The session is over"),),
+        problems=("rate-limited", "auth-unavailable", "unavailable"),
+    )
     async def log_out(self, call: Call) -> web.StreamResponse:
-        """POST /authentication/logout."""
+        """Answer 204 once the session is over."""
         authorization = call.request.headers[hdrs.AUTHORIZATION]
         # In this order: while the auth server did not hear of it, the client can try again.
         await self._accounts.log_out(bearer_token(authorization))
         await self._verifier.sign_out(authorization)
         return empty_response(204, headers=NO_STORE)
 
+    @Endpoint(
+        "GET",
+        "/authentication/me",
+        id="readMe",
+        tag=Tag.AUTHENTICATION,
+        summary="Ask who is signed in",
+        answers=(Answer.json(200, Me, "Who is"),),
+    )
     async def me(self, call: Call) -> web.StreamResponse:
-        """GET /authentication/me: what the verified token says, without asking anybody."""
+        """Answer with the claims of the verified token: no request goes out."""
         claims = unverified_claims(bearer_token(call.request.headers[hdrs.AUTHORIZATION]))
-        expires_at = datetime.fromtimestamp(int(claims["exp"]), UTC)
-        body = {
-            "id": call.user.id,
-            "email": claims.get("email") or None,
-            "expiresAt": expires_at.isoformat().replace("+00:00", "Z"),
-        }
-        return json_response(orjson.dumps(body), headers=NO_STORE)
+        me = Me(
+            id=call.user.id,
+            email=claims.get("email") or None,
+            expires_at=datetime.fromtimestamp(int(claims["exp"]), UTC),
+        )
+        # In this answer alone the offset of a time is written as Z.
+        body = me.model_dump_json(by_alias=True).encode()
+        return json_response(body, headers=NO_STORE)
 
     async def _credentials(self, call: Call, model: type[Credentials]) -> Credentials:
         body = await read_json_object(call.request, within=self._body_timeout)
@@ -119,5 +253,11 @@ async def _steady_refusals() -> AsyncGenerator[None]:
         raise
 
 
-def _session_response(session: Session) -> web.StreamResponse:
-    return json_response(orjson.dumps(asdict(session)), headers=NO_STORE)
+def check_new_password(password: str, *, min_length: int) -> None:
+    """Raise `Problem` 400 for a password that is too short, or longer than gets hashed."""
+    if len(password) < min_length:
+        raise validation_problem({"password": f"Must have at least {min_length} characters"})
+    if len(password.encode(errors="replace")) > PASSWORD_MAX_BYTES:
+        raise validation_problem({"password": f"Must have at most {PASSWORD_MAX_BYTES} bytes"})
+    if not password.isprintable():
+        raise validation_problem({"password": "Control characters are not allowed"})

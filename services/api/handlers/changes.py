@@ -1,4 +1,4 @@
-"""GET `/changes`: leads' changes as they happen, as Server-Sent Events."""
+"""`/changes`: leads' changes as they happen, as Server-Sent Events."""
 
 import asyncio
 import contextlib
@@ -11,19 +11,27 @@ from aiohttp import web
 from pydantic import Field
 
 from services.api.server.routing import Call
+from services.api.web.endpoint import Answer, Endpoint, Parameter, Tag
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query, parse_query
-from services.api.web.streaming import HEARTBEAT, event_stream, message
+from services.api.web.streaming import BUFFERING, EVENT_STREAM, HEARTBEAT, event_stream, message
 from shared.streams.change_feed import ChangeFeed, Follower, parse_entry_id
 from shared.streams.entries import Entry, entry_id
 
-LAST_EVENT_ID = "Last-Event-ID"
 MOST_AT_A_TIME = 1_000
 HEARTBEAT_EVERY = timedelta(seconds=15)
-# A stream outlives the check of its token by so much at most; then the client comes again.
+# A stream outlives the check of its token by so much at most; then the client reconnects.
 LONGEST = timedelta(minutes=15)
-# Sent first, so that the headers leave at once: how long clients wait before they come again.
+# Sent first, so that the headers leave at once: how long clients wait before they reconnect.
 GREETING = b"retry: 2000\n\n"
+
+
+LAST_EVENT_ID = Parameter(
+    name="Last-Event-ID",
+    place="header",
+    description="The `id` of the last event seen",
+    example="1732440612345-0",
+)
 
 
 class ChangesQuery(Query):
@@ -39,7 +47,7 @@ class ChangesQuery(Query):
 
 
 class ChangeHandlers:
-    """Tells any number of clients."""
+    """Sends changes to any number of clients."""
 
     def __init__(
         self,
@@ -53,15 +61,37 @@ class ChangeHandlers:
         self._seconds = timeout.total_seconds()
         self._clients = 0
 
+    @Endpoint(
+        "GET",
+        "/changes",
+        id="followChanges",
+        tag=Tag.LEADS,
+        summary="Follow the changes of all leads",
+        explanation="Server-Sent Events. `lead-changed` says which lead is in which version now "
+        "and why, and no more: read the lead. `gap` says that events have been missed, since they "
+        "are no longer kept: read the list. The stream ends now and then, and at once for clients "
+        "that are too slow: come again with the `id` of the last event.",
+        parameters=(LAST_EVENT_ID,),
+        query=ChangesQuery,
+        answers=(
+            Answer(
+                status=200,
+                description="Events as they happen",
+                content={EVENT_STREAM: str},
+                headers=(BUFFERING,),
+            ),
+        ),
+        problems=("rate-limited", "unavailable"),
+    )
     async def follow(self, call: Call) -> web.StreamResponse:
-        """GET /changes."""
-        after = _place(call.request)
+        """Answer with a stream of events."""
+        after = _last_seen(call.request)
         async with asyncio.timeout(self._seconds):
             return await event_stream(self.messages(after))
 
     async def messages(self, after: str | None) -> AsyncGenerator[bytes]:
         """Yield the stream of a client that has seen `after`."""
-        with self._place_taken(), self._feed.following() as follower:
+        with self._admission(), self._feed.following() as follower:
             seen, gap = (None, b"") if after is None else await self._resume(after)
             yield GREETING + gap
             if seen is not None:
@@ -74,7 +104,7 @@ class ChangeHandlers:
                     yield one
 
     async def _live(self, follower: Follower, seen: str | None) -> AsyncGenerator[bytes]:
-        """Yield what comes, without what the catching up has brought already."""
+        """Yield new entries, without those that the history has brought already."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LONGEST.total_seconds()
         while loop.time() < end:
@@ -85,12 +115,12 @@ class ChangeHandlers:
             yield b"".join(map(_message, new)) or HEARTBEAT
 
     async def _resume(self, after: str) -> tuple[str, bytes]:
-        """Return where to go on, and what to say of events that are missing there."""
-        place, is_complete = await self._feed.resume(after)
-        return place, b"" if is_complete else message("gap", orjson.dumps({"after": after}))
+        """Return the entry to go on from, and the message about events that are missing there."""
+        seen, is_complete = await self._feed.resume(after)
+        return seen, b"" if is_complete else message("gap", orjson.dumps({"after": after}))
 
     @contextlib.contextmanager
-    def _place_taken(self) -> Generator[None]:
+    def _admission(self) -> Generator[None]:
         if self._clients >= MOST_AT_A_TIME:
             raise Problem(
                 "rate-limited",
@@ -104,16 +134,16 @@ class ChangeHandlers:
             self._clients -= 1
 
 
-def _place(request: web.BaseRequest) -> str | None:
+def _last_seen(request: web.BaseRequest) -> str | None:
     query = parse_query(ChangesQuery, request.query)
-    header = request.headers.get(LAST_EVENT_ID)
+    header = request.headers.get(LAST_EVENT_ID.name)
     # Some clients send an empty header before they have seen any event.
     given = header or query.after
     if given is None:
         return None
     entry_id = parse_entry_id(given)
     if entry_id is None:
-        name = LAST_EVENT_ID if header else "after"
+        name = LAST_EVENT_ID.name if header else "after"
         raise validation_problem({name: "Is not the id of an event, such as 1700000000000-0"})
     return entry_id
 

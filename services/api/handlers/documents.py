@@ -1,4 +1,4 @@
-"""`/openapi.json`, `/asyncapi.json` and `/docs`: what the API says of itself, to everyone."""
+"""`/openapi.json`, `/asyncapi.json` and `/docs`: the description of the API, for everyone."""
 
 import gzip
 import hashlib
@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from services.api.server.routing import Call
+from services.api.web.endpoint import JSON, Access, Answer, Endpoint, Header, Parameter, Tag
+from services.api.web.headers import IF_NONE_MATCH
 from services.api.web.problems import Problem
 from services.api.web.responses import SECURITY_HEADERS, WholeResponse
 
-JSON = "application/json; charset=utf-8"
+JSON_TEXT = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 CSS = "text/css; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -80,12 +82,57 @@ class Document:
         return WholeResponse(body, status=200, headers=headers)
 
 
+ETAG = Header(name="ETag", description="Of this version of the document", example='"5d1d3e6c2f5f"')
+ENCODING = Header(
+    name="Content-Encoding",
+    description="`gzip` for clients that accept it",
+    example="gzip",
+    is_required=False,
+)
+ASSET_NAME = Parameter(
+    name="name", place="path", description="The file's name", example="swagger-ui.css"
+)
+
+
+def document_endpoint(
+    path: str,
+    operation_id: str,
+    summary: str,
+    content: Mapping[str, Any],
+    *,
+    parameters: tuple[Parameter, ...] = (),
+    problems: tuple[str, ...] = (),
+) -> Endpoint:
+    """Return the endpoint of a document. Browsers add parameters of their own to its address."""
+    return Endpoint(
+        "GET",
+        path,
+        id=operation_id,
+        tag=Tag.DOCUMENTS,
+        summary=summary,
+        access=Access.PUBLIC,
+        parameters=(*parameters, IF_NONE_MATCH),
+        answers=(
+            Answer(
+                status=200,
+                description="The document",
+                content=content,
+                headers=(ETAG, ENCODING),
+            ),
+            Answer(status=304, description="The client's copy is current", headers=(ETAG,)),
+        ),
+        problems=problems,
+        is_limited=False,
+        is_lenient=True,
+    )
+
+
 class DocumentHandlers:
     """The documents, which are open to everyone."""
 
     def __init__(self, *, openapi: bytes, asyncapi: bytes) -> None:
-        self._openapi = Document.of(openapi, JSON)
-        self._asyncapi = Document.of(asyncapi, JSON)
+        self._openapi = Document.of(openapi, JSON_TEXT)
+        self._asyncapi = Document.of(asyncapi, JSON_TEXT)
         self._page = Document.asset("index.html", HTML)
         self._assets = {
             "swagger-ui-bundle.js": Document.asset("swagger-ui-bundle.js", JAVASCRIPT),
@@ -95,20 +142,36 @@ class DocumentHandlers:
             "favicon-32x32.png": Document.asset("favicon-32x32.png", "image/png"),
         }
 
+    @document_endpoint("/openapi.json", "openApi", "This document", {JSON: dict[str, Any]})
     async def openapi(self, call: Call) -> web.StreamResponse:
-        """GET /openapi.json."""
+        """Answer with the OpenAPI document."""
         return self._openapi.answer(call.request)
 
+    @document_endpoint(
+        "/asyncapi.json",
+        "asyncApi",
+        "The events between the services, as AsyncAPI",
+        {JSON: dict[str, Any]},
+    )
     async def asyncapi(self, call: Call) -> web.StreamResponse:
-        """GET /asyncapi.json."""
+        """Answer with the AsyncAPI document."""
         return self._asyncapi.answer(call.request)
 
+    @document_endpoint("/docs", "docs", "This document as a page", {"text/html": str})
     async def page(self, call: Call) -> web.StreamResponse:
-        """GET /docs."""
+        """Answer with the page."""
         return self._page.answer(call.request)
 
+    @document_endpoint(
+        "/docs/{name}",
+        "docsAsset",
+        "A part of the page",
+        {"text/css": str, "text/javascript": str, "image/png": bytes},
+        parameters=(ASSET_NAME,),
+        problems=("not-found",),
+    )
     async def asset(self, call: Call) -> web.StreamResponse:
-        """GET /docs/{name}."""
+        """Answer with a file that the page loads."""
         asset = self._assets.get(call.param)
         if asset is None:
             raise Problem("not-found", "The page has no such part")

@@ -3,20 +3,26 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 import orjson
 from aiohttp import web
+from pydantic import Field
 
 from services.api.exchange import Exchange
-from services.api.handlers.operations import refusal
-from services.api.handlers.schemas import LeadBatch, LeadInput, LeadUpsert
+from services.api.handlers.lead_writes import EXAMPLE_INPUT, refusal
+from services.api.handlers.leads import EXAMPLE_LEAD, Lead
+from services.api.handlers.operations import Accepted
+from services.api.handlers.schemas import MOST_ROWS, LeadBatch, LeadInput, LeadUpsert
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.storage.operations import OperationStatus
 from services.api.web.body import read_json_object
+from services.api.web.endpoint import Answer, Body, Endpoint, Tag
 from services.api.web.headers import (
+    IDEMPOTENCY_KEY,
+    PREFER,
     IdempotencyKeys,
     event_id_of,
     lead_id_of,
@@ -24,13 +30,14 @@ from services.api.web.headers import (
     row_event_id,
 )
 from services.api.web.problems import Problem
-from services.api.web.responses import json_response
+from services.api.web.responses import Representation, json_response, with_example
 from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
 
+# The ids of events with an Idempotency-Key are made of this too: it must not change.
 WRITE = "POST /leads/batch"
 BODY_LIMIT = 1024 * 1024
 # Rows between two chances for other requests to get on.
@@ -38,9 +45,62 @@ STRETCH = 50
 
 STATUSES = {OutcomeStatus.CREATED: 201, OutcomeStatus.UPDATED: 200}
 
+EXAMPLE_BATCH: dict[str, Any] = {
+    "mode": "upsert",
+    "leads": [EXAMPLE_INPUT, {**EXAMPLE_INPUT, "email": "nobody"}],
+}
+
+
+class RowError(Representation):
+    """Why a row was not written: the members of a problem that are its own."""
+
+    code: str
+    detail: str
+    errors: Annotated[dict[str, str] | None, Field(description="What is wrong with each field")] = (
+        None
+    )
+    field: Annotated[
+        Literal["email", "externalId"] | None,
+        Field(description="Of a duplicate: the field that is taken"),
+    ] = None
+    lead_id: Annotated[UUID | None, Field(description="Of a duplicate: the lead that has it")] = (
+        None
+    )
+
+
+class RowResult(Representation):
+    """What became of a row: one member besides the status."""
+
+    status: Annotated[int, Field(ge=200, le=599, description="As of a request of its own")]
+    lead: Lead | None = None
+    error: RowError | None = None
+    operation: Annotated[
+        Accepted | None, Field(description="Of a row that goes on: ask for it at /operations/{id}")
+    ] = None
+
+
+class BatchResults(Representation):
+    """A result for every row of a batch, in their order."""
+
+    model_config = with_example(
+        results=[
+            {"status": 201, "lead": EXAMPLE_LEAD},
+            {
+                "status": 400,
+                "error": {
+                    "code": "validation-failed",
+                    "detail": "email: Email must be a valid email address",
+                    "errors": {"email": "Email must be a valid email address"},
+                },
+            },
+        ]
+    )
+
+    results: list[RowResult]
+
 
 class LeadBatchHandlers:
-    """Writes leads together: one that cannot be written is no other's concern."""
+    """Writes leads together: one that cannot be written does not affect the others."""
 
     def __init__(
         self, *, exchange: Exchange, keys: IdempotencyKeys, settings: HttpSettings
@@ -50,8 +110,23 @@ class LeadBatchHandlers:
         self._timeout = settings.batch_timeout
         self._body_timeout = settings.body_timeout
 
+    @Endpoint(
+        "POST",
+        "/leads/batch",
+        id="writeLeads",
+        tag=Tag.LEADS,
+        summary="Create or upsert many leads",
+        explanation=f"Up to {MOST_ROWS} rows in a body of 1 MiB. Every row has a result of its "
+        "own, in the order of the rows: the status that it would have been answered with alone, "
+        "and the lead, the error, or the operation that it has become. A row that is not valid "
+        "fails alone.",
+        parameters=(IDEMPOTENCY_KEY, PREFER),
+        body=Body.json(LeadBatch, **EXAMPLE_BATCH),
+        answers=(Answer.json(207, BatchResults, "What became of each row"),),
+        problems=("key-reused", "unavailable"),
+    )
     async def write(self, call: Call) -> web.StreamResponse:
-        """POST /leads/batch: 207 with a result for every row, in their order."""
+        """Answer 207 with a result for every row, in their order."""
         body = await read_json_object(call.request, within=self._body_timeout, limit=BODY_LIMIT)
         batch = parse(LeadBatch, body)
         batch_id = event_id_of(call.request, user=call.user, operation=WRITE)

@@ -1,4 +1,4 @@
-"""POST `/leads/import`: a file of any length, taken in as it comes and written behind it."""
+"""`/leads/import`: a file of leads is kept as it comes, and written by the syncer afterwards."""
 
 import contextlib
 import hashlib
@@ -12,14 +12,14 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from services.api.exchange import Exchange
-from services.api.handlers.lead_list import Flag
-from services.api.handlers.operations import accepted_response
+from services.api.handlers.operations import ACCEPTED, accepted_response
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.web.body import read_chunks
-from services.api.web.headers import IdempotencyKeys, event_id_of
+from services.api.web.endpoint import Body, Endpoint, Tag
+from services.api.web.headers import IDEMPOTENCY_KEY, IdempotencyKeys, event_id_of
 from services.api.web.problems import Problem, validation_problem
-from services.api.web.query import Query, parse_query
+from services.api.web.query import Flag, Query, parse_query
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.envelope import Event
@@ -37,7 +37,15 @@ from shared.lead_files.reading import LONGEST_LINE
 from shared.lead_files.row_events import row_event_id
 from shared.streams.imports import ImportFiles, Upload
 
-# The parameters of an import.
+CSV = "text/csv"
+NDJSON = "application/x-ndjson"
+FORMATS = {CSV: FileFormat.CSV, NDJSON: FileFormat.NDJSON}
+CHUNK = 256 * 1024
+# Files that this process receives, and imports that have not ended: what they take up is bounded.
+MOST_UPLOADS = 4
+MOST_WAITING = 16
+# The ids of events with an Idempotency-Key are made of this too: it must not change.
+IMPORT = "POST /leads/import"
 
 MOST_MAPPED = 100
 LONGEST_TITLE = 200
@@ -93,14 +101,6 @@ class LeadImportQuery(Query):
         return Layout(mapping=self.mapping(), mode=self.mode)
 
 
-IMPORT = "POST /leads/import"
-FORMATS = {"text/csv": FileFormat.CSV, "application/x-ndjson": FileFormat.NDJSON}
-CHUNK = 256 * 1024
-# Files under way in this process, and imports that have not ended: what they take up is bounded.
-MOST_UPLOADS = 4
-MOST_WAITING = 16
-
-
 @dataclass(frozen=True, slots=True)
 class _Received:
     sha256: str
@@ -124,8 +124,40 @@ class LeadImportHandlers:
         self._settings = settings
         self._under_way = 0
 
+    @Endpoint(
+        "POST",
+        "/leads/import",
+        id="importLeads",
+        tag=Tag.LEADS,
+        summary="Import a file of leads",
+        explanation="UTF-8, of up to 64 MiB unless the deployment says otherwise, sent as it is "
+        "read. CSV begins with the columns' titles, in any case and spacing (`First Name`); its "
+        "cells are separated by commas, semicolons or tabs. NDJSON has a lead to a line. Columns "
+        "that only an export has are passed over, unknown ones refused before anything is kept."
+        "\n\n"
+        "Rows are written one after the other, behind other requests: the operation tells how far "
+        "that has come and, at the end, exactly what became of how many. A row that cannot be "
+        "written fails alone, and is told in the operation's error file. Rows are counted from 1, "
+        "the header left out. An `upsert` needs an `externalId` in every row, leaves alone what a "
+        "row does not say, and what a person has edited.\n\n"
+        "A dry run counts what would be `created`, `updated` and so on, by the leads that there "
+        "are; of rows that are each other's duplicates it does not know.",
+        parameters=(IDEMPOTENCY_KEY,),
+        query=LeadImportQuery,
+        body=Body(
+            content={CSV: str, NDJSON: str},
+            examples={
+                CSV: "First Name,Last Name,Email,City\nAda,Lovelace,ada@example.com,London\n",
+                NDJSON: '{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}'
+                "\n",
+            },
+        ),
+        answers=(ACCEPTED,),
+        problems=("rate-limited", "key-reused", "unavailable", "timeout"),
+        is_bounded=True,
+    )
     async def begin(self, call: Call) -> web.StreamResponse:
-        """POST /leads/import: 202 once the whole file is kept."""
+        """Answer 202 once the whole file is kept."""
         query = parse_query(LeadImportQuery, call.request.query)
         key = event_id_of(call.request, user=call.user, operation=IMPORT)
         # Rows have ids of their own that differ from the import's in what is its row 0.

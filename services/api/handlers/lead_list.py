@@ -1,23 +1,26 @@
-"""GET `/leads`: filtered, sorted, page by page."""
+"""`/leads` and `/leads/export`: the leads that filters leave, page by page or in one file."""
 
 import asyncio
 import contextlib
 import re
 import unicodedata
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import timedelta
+from typing import Annotated, Literal
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from services.api.handlers.leads import Lead
 from services.api.server.routing import Call
 from services.api.storage.lead_search import LeadSearch, LeadSort
-from services.api.web.paging import PageQuery, list_response
+from services.api.web.endpoint import Answer, Endpoint, Header, Tag
+from services.api.web.paging import NEXT_PAGE, PageQuery, list_response
 from services.api.web.problems import Problem
-from services.api.web.query import Query, parse_query
+from services.api.web.query import Flag, Instant, Query, parse_query
+from services.api.web.responses import NO_STORE
 from services.api.web.streaming import streamed
 from shared.domain.lead import LeadStatus, email_key
 from shared.domain.lead_file import FileFormat
@@ -26,87 +29,10 @@ from shared.events.lead_fields import TEXT, Cleaned
 from shared.lead_files.writing import csv_header, csv_line
 from shared.storage.lead_export import LeadExport, LeadFilters
 
-# GET `/leads/export`: any number of leads in one file.
-
-# Each holds a connection to PostgreSQL for as long as its client takes to read it.
-MOST_AT_A_TIME = 2
-# Rows to a chunk: so few that other requests do not wait for one to be written as CSV.
-CHUNK = 250
-
-CONTENT_TYPES = {
-    FileFormat.CSV: "text/csv; charset=utf-8; header=present",
-    FileFormat.NDJSON: "application/x-ndjson",
-}
-
-
-class LeadExportHandlers:
-    """Exports leads, oldest first, as they were at one moment."""
-
-    def __init__(self, leads: LeadExport) -> None:
-        self._leads = leads
-        self._under_way = 0
-
-    async def export(self, call: Call) -> web.StreamResponse:
-        """GET /leads/export."""
-        query = parse_query(LeadExportQuery, call.request.query)
-        name = f"leads-{now():%Y-%m-%d}.{query.format}"
-        return await streamed(
-            self._chunks(query.filters(), query.format),
-            content_type=CONTENT_TYPES[query.format],
-            headers={
-                "Content-Disposition": f'attachment; filename="{name}"',
-                "Cache-Control": "no-store",
-            },
-        )
-
-    async def _chunks(self, filters: LeadFilters, file_format: FileFormat) -> AsyncGenerator[bytes]:
-        beginning, line = _FORMS[file_format]
-        with self._turn():
-            async with contextlib.aclosing(self._leads.batches(filters, size=CHUNK)) as batches:
-                async for batch in batches:
-                    yield beginning + b"".join(map(line, batch))
-                    beginning = b""
-                yield beginning  # of no leads at all
-
-    @contextlib.contextmanager
-    def _turn(self) -> Generator[None]:
-        if self._under_way >= MOST_AT_A_TIME:
-            raise Problem(
-                "rate-limited",
-                f"Only {MOST_AT_A_TIME} exports can be under way at a time",
-                headers={"Retry-After": "10"},
-            )
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-
-
-def _csv_line(document: bytes) -> bytes:
-    return csv_line(document).encode()
-
-
-def _ndjson_line(document: bytes) -> bytes:
-    return document + b"\n"
-
-
-# What a file begins with, and how a lead is written.
-_FORMS: Mapping[FileFormat, tuple[bytes, Callable[[bytes], bytes]]] = {
-    FileFormat.CSV: (csv_header().encode(), _csv_line),
-    FileFormat.NDJSON: (b"", _ndjson_line),
-}
-
-
-# The parameters of the list of leads and of its export.
-
 LONGEST_TEXT = 100
 MOST_WORDS = 8
 EMAIL_LIKE = "^[^@\\u0000-\\u001f\\u007f-\\u009f]+@[^@\\u0000-\\u001f\\u007f-\\u009f]+$"
 
-_timestamp = re.compile(
-    r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d))?", re.ASCII
-).fullmatch
 _accents = re.compile("[\u0300-\u036f]")
 _searchable = re.compile(r"[^\W_]").search
 
@@ -115,25 +41,6 @@ def _check_email(value: str) -> str:
     if "@" not in value.strip("@"):
         raise PydanticCustomError("email", "Must be an e-mail address")
     return value
-
-
-def _instant(value: Any) -> datetime:
-    """Return a time in UTC. A date is its first moment."""
-    # A plus sign that was not encoded arrives as a space.
-    text = str(value).replace(" ", "+")
-    if _timestamp(text) is not None:
-        with contextlib.suppress(ValueError, OverflowError):
-            time = datetime.fromisoformat(text)
-            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    raise PydanticCustomError(
-        "instant", "Must be a date (2026-01-31) or a time with its offset (2026-01-31T09:30Z)"
-    )
-
-
-def _flag(value: Any) -> bool:
-    if value not in {"true", "false"}:
-        raise PydanticCustomError("flag", "Must be true or false")
-    return bool(value == "true")
 
 
 def _check_search(value: str) -> str:
@@ -145,11 +52,9 @@ def _check_search(value: str) -> str:
     return value
 
 
-Text = Annotated[
+SearchText = Annotated[
     str, Cleaned, Field(min_length=1, max_length=LONGEST_TEXT, json_schema_extra={**TEXT})
 ]
-Instant = Annotated[datetime, BeforeValidator(_instant)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class LeadFilterQuery(Query):
@@ -157,16 +62,18 @@ class LeadFilterQuery(Query):
 
     email: Annotated[
         Annotated[
-            Text, Field(json_schema_extra={"pattern": EMAIL_LIKE}), AfterValidator(_check_email)
+            SearchText,
+            Field(json_schema_extra={"pattern": EMAIL_LIKE}),
+            AfterValidator(_check_email),
         ]
         | None,
         Field(description="The e-mail address, whatever the case of its letters"),
     ] = None
     external_id: Annotated[UUID | None, Field(description="The `externalId`")] = None
     status: Annotated[LeadStatus | None, Field(description="The status")] = None
-    source: Annotated[Text | None, Field(description="The source, such as `manual`")] = None
+    source: Annotated[SearchText | None, Field(description="The source, such as `manual`")] = None
     country: Annotated[
-        Text | None, Field(description="The country, whatever its letters' case and accents")
+        SearchText | None, Field(description="The country, whatever its letters' case and accents")
     ] = None
     created_after: Annotated[Instant | None, Field(description="Created at this time or later")] = (
         None
@@ -180,7 +87,7 @@ class LeadFilterQuery(Query):
     ] = None
     has_summary: Annotated[Flag | None, Field(description="With a summary, or without")] = None
     q: Annotated[
-        Annotated[Text, AfterValidator(_check_search)] | None,
+        Annotated[SearchText, AfterValidator(_check_search)] | None,
         Field(
             description="Words that all occur in the names, e-mail address, city or country, "
             "whatever their letters' case and accents: anywhere, or at the beginning of a word "
@@ -234,6 +141,15 @@ def words_of(search: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in plain.split() if _searchable(word)))
 
 
+TOTAL_COUNT = Header(
+    name="X-Total-Count",
+    description="How many leads the list has, with `count=exact`",
+    example="1234",
+    type=int,
+    is_required=False,
+)
+
+
 class LeadListHandlers:
     """Lists leads."""
 
@@ -241,8 +157,22 @@ class LeadListHandlers:
         self._leads = leads
         self._seconds = timeout.total_seconds()
 
-    async def list(self, call: Call) -> web.StreamResponse:
-        """GET /leads: a bare array; `Link` leads to the next page."""
+    @Endpoint(
+        "GET",
+        "/leads",
+        id="listLeads",
+        tag=Tag.LEADS,
+        summary="List leads",
+        explanation="A page is an array. `Link` leads to the next one, until the last: follow it "
+        "as it is. Pages are stable while leads are added.",
+        query=LeadListQuery,
+        answers=(
+            Answer.json(200, list[Lead], "A page of leads", headers=(NEXT_PAGE, TOTAL_COUNT)),
+        ),
+        problems=("unavailable",),
+    )
+    async def list_leads(self, call: Call) -> web.StreamResponse:
+        """Answer with an array; `Link` leads to the next page."""
         query = parse_query(LeadListQuery, call.request.query)
         filters, scope = query.filters(), query.scope
         after = query.position(scope=scope, by_time=query.sort.by_time)
@@ -252,3 +182,101 @@ class LeadListHandlers:
             )
             total = await self._leads.count(filters) if query.count else None
         return list_response(call.request, found, limit=query.limit, scope=scope, total=total)
+
+
+# Each holds a connection to PostgreSQL for as long as its client takes to read it.
+MOST_AT_A_TIME = 2
+# Rows to a chunk: so few that other requests do not wait for one to be written as CSV.
+CHUNK = 250
+
+CONTENT_TYPES = {
+    FileFormat.CSV: "text/csv; charset=utf-8; header=present",
+    FileFormat.NDJSON: "application/x-ndjson",
+}
+
+
+FILE_NAME = Header(
+    name="Content-Disposition",
+    description="A name for the file",
+    example='attachment; filename="leads-2026-11-24.csv"',
+)
+
+
+def _csv_line(document: bytes) -> bytes:
+    return csv_line(document).encode()
+
+
+def _ndjson_line(document: bytes) -> bytes:
+    return document + b"\n"
+
+
+# What a file begins with, and how a lead is written.
+_FORMATS: Mapping[FileFormat, tuple[bytes, Callable[[bytes], bytes]]] = {
+    FileFormat.CSV: (csv_header().encode(), _csv_line),
+    FileFormat.NDJSON: (b"", _ndjson_line),
+}
+
+
+class LeadExportHandlers:
+    """Exports leads, oldest first, as they were at one moment: some at a time in a process."""
+
+    def __init__(self, leads: LeadExport) -> None:
+        self._leads = leads
+        self._under_way = 0
+
+    @Endpoint(
+        "GET",
+        "/leads/export",
+        id="exportLeads",
+        tag=Tag.LEADS,
+        summary="Export leads",
+        explanation="All leads that the parameters leave, oldest first, as they are at one "
+        "moment. In CSV, a cell that a spreadsheet would run as a formula begins with an "
+        "apostrophe; imports take it away again. A file that breaks off ends without the last "
+        "chunk of the transfer.",
+        query=LeadExportQuery,
+        answers=(
+            Answer(
+                status=200,
+                description="The leads, one to a line",
+                content={"application/x-ndjson": str, "text/csv": str},
+                headers=(FILE_NAME,),
+            ),
+        ),
+        problems=("rate-limited", "unavailable"),
+    )
+    async def export(self, call: Call) -> web.StreamResponse:
+        """Answer with a file that is written while it is sent."""
+        query = parse_query(LeadExportQuery, call.request.query)
+        name = f"leads-{now():%Y-%m-%d}.{query.format}"
+        return await streamed(
+            self._chunks(query.filters(), query.format),
+            content_type=CONTENT_TYPES[query.format],
+            headers={
+                FILE_NAME.name: f'attachment; filename="{name}"',
+                **NO_STORE,
+            },
+        )
+
+    async def _chunks(self, filters: LeadFilters, file_format: FileFormat) -> AsyncGenerator[bytes]:
+        beginning, line = _FORMATS[file_format]
+        with self._turn():
+            async with contextlib.aclosing(self._leads.batches(filters, size=CHUNK)) as batches:
+                async for batch in batches:
+                    yield beginning + b"".join(map(line, batch))
+                    beginning = b""
+                yield beginning  # of no leads at all
+
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[None]:
+        if self._under_way >= MOST_AT_A_TIME:
+            raise Problem(
+                "rate-limited",
+                f"Only {MOST_AT_A_TIME} exports can be under way at a time",
+                headers={"Retry-After": "10"},
+            )
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1

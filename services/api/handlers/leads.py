@@ -1,73 +1,172 @@
-"""`/leads`: create and read."""
+"""`/leads/{id}`: a lead, found by either of its ids, in the cache or else in PostgreSQL."""
 
+import asyncio
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
 from aiohttp import hdrs, web
+from pydantic import Field
 
-from services.api.exchange import Exchange
-from services.api.handlers.lookup import LeadLookup
-from services.api.handlers.operations import accepted_response, stored_response
-from services.api.handlers.schemas import LeadInput
 from services.api.server.routing import Call
-from services.api.settings import HttpSettings
-from services.api.web.body import read_json_object
-from services.api.web.headers import IdempotencyKeys, event_id_of, lead_id_of, prefers_async
+from services.api.web.endpoint import Answer, Endpoint, Header, Link, Parameter, Tag
+from services.api.web.headers import ETAG, IF_NONE_MATCH
+from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
-from services.api.web.responses import lead_response, not_modified
-from services.api.web.validation import parse
-from shared.domain.lead import LeadSource
-from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
+from services.api.web.responses import Representation, lead_response, not_modified, with_example
+from shared.cache.lead_cache import CachedLead, LeadCache
+from shared.domain.errors import UnavailableError
+from shared.domain.lead import LeadStatus
+from shared.domain.summary import MAX_LENGTH
+from shared.events.lead_fields import DateOfBirth, Email, Name, Phone, Picture, Place
+from shared.storage.lead_document import LeadDocument, LeadRepository
 
-CREATE = "POST /leads"
+NOT_FOUND = "lead-not-found"
+
+SummaryText = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)]
+
+EXAMPLE_LEAD: dict[str, Any] = {
+    "id": "0192f4c4-3b5e-7c3a-9d58-0a4a3a1f6b1e",
+    "externalId": "7e2d1e6c-2f5f-4e0b-9c55-8f2f3a0f6b1e",
+    "firstName": "Ada",
+    "lastName": "Lovelace",
+    "email": "ada@example.com",
+    "phone": "020 7946 0958",
+    "cell": None,
+    "dob": "1815-12-10",
+    "city": "London",
+    "state": None,
+    "country": "United Kingdom",
+    "picture": "https://example.com/ada.jpg",
+    "summary": "Ada Lovelace is a new lead from London.",
+    "nextAction": "Call to introduce the product.",
+    "summaryStale": False,
+    "status": "new",
+    "source": "manual",
+    "createdBy": "5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11",
+    "createdAt": "2026-11-24T09:30:00.000Z",
+    "updatedAt": "2026-11-24T09:31:12.345Z",
+    "version": 2,
+}
+
+
+class Lead(Representation):
+    """A lead. Every member is always there; what is not known is null."""
+
+    # PostgreSQL makes the JSON: see `shared.storage.lead_document`. The tests of the API hold
+    # every answer against this model.
+    model_config = with_example(**EXAMPLE_LEAD)
+
+    id: UUID
+    external_id: UUID | None
+    first_name: Name
+    last_name: Name
+    email: Email
+    phone: Phone | None
+    cell: Phone | None
+    dob: DateOfBirth | None
+    city: Place | None
+    state: Place | None
+    country: Place | None
+    picture: Picture | None
+    summary: SummaryText | None
+    next_action: SummaryText | None
+    summary_stale: Annotated[
+        bool, Field(description="Whether the lead has changed since its summary was written")
+    ]
+    status: LeadStatus
+    source: Annotated[str, Field(description="`manual`, or the source that the lead came from")]
+    created_by: Annotated[str | None, Field(description="The id of the user who created it")]
+    created_at: datetime
+    updated_at: datetime
+    version: Annotated[int, Field(ge=1, description="Grows by one with every change")]
+
+
+LEAD_KEY = Parameter(
+    name="id",
+    place="path",
+    description="The lead's `id` or `externalId`. Of two leads that one value names, `id` wins",
+    type=UUID,
+    example=EXAMPLE_LEAD["id"],
+)
+LEAD_LOCATION = Header(
+    name="Location", description="The lead's address", example=f"/leads/{EXAMPLE_LEAD['id']}"
+)
+# What may be done with a lead that an answer holds.
+LEAD_LINKS = {
+    "read": Link(operation_id="readLead", parameters={"id": "$response.body#/id"}),
+    "update": Link(operation_id="updateLead", parameters={"id": "$response.body#/id"}),
+    "delete": Link(operation_id="deleteLead", parameters={"id": "$response.body#/id"}),
+    "summarise": Link(operation_id="summariseLead", parameters={"id": "$response.body#/id"}),
+}
+
+
+class LeadLookup:
+    """Reads through the cache. A UUID may be one lead's id and another's externalId: ids win."""
+
+    def __init__(self, cache: LeadCache, leads: LeadRepository, *, timeout: timedelta) -> None:
+        self._cache = cache
+        self._leads = leads
+        self._seconds = timeout.total_seconds()
+
+    async def find_lead(self, key: str) -> CachedLead | LeadDocument:
+        """Return the lead whose id or externalId this is, a UUID in its canonical form.
+
+        Raises `Problem` 404, and `UnavailableError` in time.
+        """
+        cached = await self._cache.find(key)
+        if cached is not None:
+            return cached
+        document = await self._stored(UUID(key))
+        if document is None:
+            raise Problem(NOT_FOUND, "There is no lead with this id or externalId")
+        await self._cache.fill(document)
+        return document
+
+    async def find_id(self, key: str) -> UUID:
+        """Return the id of the lead whose id or externalId this is; raises like `find_lead`."""
+        return id_of(await self.find_lead(key))
+
+    async def _stored(self, key: UUID) -> LeadDocument | None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._leads.get(key) or await self._leads.get_by_external_id(key)
+        except TimeoutError as error:
+            raise UnavailableError("PostgreSQL did not answer in time") from error
+
+
+def id_of(lead: CachedLead | LeadDocument) -> UUID:
+    """Return the id of a lead that was found."""
+    return UUID(orjson.loads(lead.json)["id"]) if isinstance(lead, CachedLead) else lead.id
 
 
 class LeadHandlers:
-    """Leads as REST resources."""
+    """Reads one lead."""
 
-    def __init__(
-        self,
-        *,
-        exchange: Exchange,
-        keys: IdempotencyKeys,
-        lookup: LeadLookup,
-        settings: HttpSettings,
-    ) -> None:
-        self._exchange = exchange
-        self._keys = keys
+    def __init__(self, lookup: LeadLookup) -> None:
         self._lookup = lookup
-        self._create_timeout = settings.create_timeout
-        self._body_timeout = settings.body_timeout
 
-    async def create(self, call: Call) -> web.StreamResponse:
-        """POST /leads: 201 once the lead is committed, 202 when that takes longer."""
-        lead = parse(LeadInput, await read_json_object(call.request, within=self._body_timeout))
-        event = self._created_event(call, lead)
-        await self._keys.check_key(call.request, event.id, event.data.intent())
-        if prefers_async(call.request):
-            await self._exchange.publish(event)
-            return accepted_response(event.id)
-        outcome = await self._exchange.publish_and_await(event, within=self._create_timeout)
-        return accepted_response(event.id) if outcome is None else stored_response(outcome)
-
+    @Endpoint(
+        "GET",
+        "/leads/{id}",
+        id="readLead",
+        tag=Tag.LEADS,
+        summary="Read a lead",
+        parameters=(LEAD_KEY, IF_NONE_MATCH),
+        answers=(
+            Answer.json(200, Lead, "The lead", headers=(ETAG,), links=LEAD_LINKS),
+            Answer(status=304, description="The client's copy is current", headers=(ETAG,)),
+        ),
+        problems=("lead-not-found", "unavailable"),
+        is_bounded=True,
+    )
     async def read(self, call: Call) -> web.StreamResponse:
-        """GET /leads/{id or externalId}."""
-        lead = await self._lookup.find(canonical_id(call.param, missing="lead-not-found"))
+        """Answer with the lead, or 304 when the client's copy of it is current."""
+        lead = await self._lookup.find_lead(canonical_id(call.param, missing=NOT_FOUND))
         if hdrs.IF_NONE_MATCH in call.request.headers and _is_current(call.request, lead.version):
             return not_modified(version=lead.version)
         return lead_response(lead.json, version=lead.version)
-
-    def _created_event(self, call: Call, lead: LeadInput) -> Event:
-        event_id = event_id_of(call.request, user=call.user, operation=CREATE)
-        lead_id = lead_id_of(event_id)
-        return Event(
-            id=event_id,
-            source="api",
-            subject=str(lead_id),
-            correlation_id=call.id,
-            reply_to=self._exchange.reply_address,
-            data=LeadCreated(
-                lead_id=lead_id, source=LeadSource.MANUAL, created_by=call.user.id, lead=lead
-            ),
-        )
 
 
 def _is_current(request: web.BaseRequest, version: int) -> bool:

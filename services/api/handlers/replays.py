@@ -1,30 +1,289 @@
 """`/admin/replays`, for operators: past events put back for one consumer group."""
 
-from datetime import timedelta
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Self
+from uuid import UUID
 
+import structlog
 from aiohttp import web
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
-from services.api.handlers.admin_schemas import ReplayInput
-from services.api.handlers.replay_runner import ReplayRunner
+from services.api.handlers.dead_letters import ACTOR, Name
+from services.api.handlers.leads import EXAMPLE_LEAD
+from services.api.handlers.operations import EXAMPLE_OPERATION_ID
 from services.api.server.routing import Call
 from services.api.web.body import read_json_object
+from services.api.web.endpoint import Access, Answer, Body, Endpoint, Header, Parameter, Tag
 from services.api.web.problems import Problem, validation_problem
-from services.api.web.query import canonical_id
-from services.api.web.responses import json_body, json_response, json_value
+from services.api.web.query import Instant, canonical_id
+from services.api.web.responses import Representation, json_response, list_body, with_example
 from services.api.web.validation import parse
 from shared.administration.replays import Replays
-from shared.domain.errors import PermanentError
-from shared.events.replay import ReplayOrder
+from shared.background import end
+from shared.domain.errors import PermanentError, TransientError
+from shared.events.catalog import STREAMS, groups_of
+from shared.events.replay import ReplayOrder, ReplayOrigin, Selection
+from shared.observability.logging import frames
+from shared.storage.admin_log import AdminLog, Recording
 from shared.streams.replays.jobs import ReplayProgress, ReplayState
 from shared.streams.replays.tally import ReplayResult
 
+log = structlog.get_logger(__name__)
+
+MOST_LEADS = 1_000
+MOST_TYPES = 50
+# A replay stops between two pages.
+STOPPING = timedelta(seconds=3)
 # The part of an order that each code of a refusal is about.
 WRONG_PARTS = {"unknown-group": "group", "unknown-type": "types"}
 
+EntryId = Annotated[str, Field(max_length=41, pattern=r"^[0-9]{1,20}(-[0-9]{1,20})?$")]
+
+REPLAY_ID = Parameter(
+    name="id",
+    place="path",
+    description="The replay's id",
+    type=UUID,
+    example=EXAMPLE_OPERATION_ID,
+)
+REPLAY_LOCATION = Header(
+    name="Location",
+    description="Where to ask how far it has come",
+    example=f"/admin/replays/{EXAMPLE_OPERATION_ID}",
+)
+
+
+def _known_stream(value: str) -> str:
+    if value not in STREAMS:
+        raise PydanticCustomError("stream", "Must be one of {names}", {"names": ", ".join(STREAMS)})
+    return value
+
+
+class ReplayInput(BaseModel):
+    """A replay: past events that are put back into their stream for one consumer group."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+    origin: Annotated[ReplayOrigin, Field(description="Where the events are read")]
+    stream: Annotated[str, AfterValidator(_known_stream)] = STREAMS[0]
+    group: Annotated[Name | None, Field(description="Default: the stream's only group")] = None
+    types: Annotated[tuple[Name, ...], Field(max_length=MOST_TYPES)] = ()
+    lead_ids: Annotated[tuple[Name, ...], Field(max_length=MOST_LEADS)] = ()
+    correlation_id: Name | None = None
+    since: Annotated[Instant | None, Field(description="Made at or after this time")] = None
+    until: Annotated[Instant | None, Field(description="Made before this time")] = None
+    first: Annotated[EntryId | None, Field(description="From this entry of the stream on")] = None
+    last: Annotated[EntryId | None, Field(description="Up to this entry of the stream")] = None
+    rate: Annotated[StrictInt | None, Field(ge=1, le=1_000_000, description="Events a second")] = (
+        None
+    )
+    with_model: Annotated[
+        StrictBool, Field(description="Whether summaries may call the language model again")
+    ] = False
+    dry_run: Annotated[
+        StrictBool,
+        Field(description="Only count what would be replayed: there is no asking back here"),
+    ] = True
+
+    @model_validator(mode="after")
+    def _check_entry_ids(self) -> Self:
+        if self.origin is ReplayOrigin.ARCHIVE and (self.first or self.last):
+            raise PydanticCustomError(
+                "archive", "The archive has no entry ids: use `since` and `until`"
+            )
+        return self
+
+    def order(self) -> ReplayOrder:
+        """Return the order; raises `Problem` 400 when it is not said for which group."""
+        return ReplayOrder(
+            origin=self.origin,
+            stream=self.stream,
+            group=self.group or _only_group(self.stream),
+            selection=Selection(
+                types=self.types,
+                lead_ids=self.lead_ids,
+                correlation_id=self.correlation_id,
+                since=self.since,
+                until=self.until,
+            ),
+            first=self.first,
+            last=self.last,
+            rate=self.rate,
+            with_model=self.with_model,
+            requested_by=ACTOR,
+        )
+
+
+def _only_group(stream: str) -> str:
+    groups = list(groups_of(stream))
+    if len(groups) == 1:
+        return groups[0]
+    raise validation_problem({"group": f"Must be one of: {', '.join(groups) or 'it has none'}"})
+
+
+class ReplayPlan(Representation):
+    """What a replay would put back, by event type; nothing was changed.
+
+    `missing` counts applied events that are too old for the stream: the archive has them.
+    """
+
+    model_config = with_example(
+        counts={"lead-created": 1200},
+        missing={"lead-created": 30},
+        streamBegins="2026-11-17T09:30:00Z",
+    )
+
+    counts: dict[str, int]
+    missing: dict[str, int]
+    stream_begins: Annotated[datetime | None, Field(description="Null: the stream holds nothing")]
+
+
+class Replay(Representation):
+    """A replay as it was ordered, and how far it has come."""
+
+    model_config = with_example(
+        id=EXAMPLE_OPERATION_ID,
+        origin="stream",
+        stream="stream:leads",
+        group="syncer",
+        types=["lead-created"],
+        leadIds=[EXAMPLE_LEAD["id"]],
+        correlationId=None,
+        since="2026-11-24T00:00:00Z",
+        until=None,
+        first=None,
+        last="1795512600000-0",
+        rate=None,
+        withModel=False,
+        requestedBy="api",
+        orderedAt="2026-11-24T09:30:00Z",
+        state="finished",
+        examined=1200,
+        added=1,
+        applied=0,
+        alreadyApplied=1,
+        dead=0,
+        outstanding=0,
+    )
+
+    id: UUID
+    origin: ReplayOrigin
+    stream: str
+    group: str
+    first: str | None
+    last: str | None
+    rate: Annotated[int | None, Field(description="The most events a second")]
+    with_model: bool
+    requested_by: str
+    ordered_at: datetime
+    types: list[str]
+    lead_ids: list[str]
+    correlation_id: str | None
+    since: datetime | None
+    until: datetime | None
+    state: ReplayState
+    examined: int
+    added: Annotated[int, Field(description="Events put back")]
+    applied: Annotated[int, Field(description="Of them, those that changed something")]
+    already_applied: Annotated[int, Field(description="Of them, those that changed nothing")]
+    dead: Annotated[int, Field(description="Of them, those that became dead letters")]
+    outstanding: Annotated[int, Field(description="Of them, those that nobody has reported on yet")]
+
+    @classmethod
+    def of_order(cls, order: ReplayOrder, progress: ReplayProgress) -> Self:
+        """Return a replay as it was ordered, and its progress."""
+        return cls(
+            **asdict(order),
+            **asdict(order.selection),
+            state=progress.state,
+            examined=progress.examined,
+            added=progress.added,
+            applied=progress.results.get(ReplayResult.APPLIED, 0),
+            already_applied=progress.results.get(ReplayResult.ALREADY_APPLIED, 0),
+            dead=progress.results.get(ReplayResult.DEAD, 0),
+            outstanding=progress.outstanding,
+        )
+
+
+class ReplayRunner:
+    """Runs replays beside the requests, until they are over or the process ends.
+
+    One that is cut short keeps its position, and any process can resume it.
+    """
+
+    def __init__(self, replays: Replays, actions: AdminLog) -> None:
+        self._replays = replays
+        self._actions = actions
+        self._stop = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, order: ReplayOrder) -> None:
+        """Record the action and begin, unless this process runs the replay already.
+
+        Raises `UnavailableError`: then nothing has begun.
+        """
+        if order.id in self._tasks:
+            return
+        detail = {"id": order.id, "group": order.group, "stream": order.stream}
+        async with contextlib.AsyncExitStack() as stack:
+            recording = await stack.enter_async_context(
+                self._actions.recording("replay", actor=ACTOR, detail=detail)
+            )
+            recorded = stack.pop_all()
+        task = asyncio.create_task(self._run(order, recording, recorded), name=f"replay {order.id}")
+        self._tasks[order.id] = task
+        task.add_done_callback(lambda ended: self._remove_task(order.id, ended))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Run what is started, and stop at the end of the block."""
+        try:
+            yield
+        finally:
+            self._stop.set()
+            tasks = list(self._tasks.values())
+            if tasks:
+                await asyncio.wait(tasks, timeout=STOPPING.total_seconds())
+            for task in tasks:
+                await end(task)
+
+    async def _run(
+        self, order: ReplayOrder, recording: Recording, recorded: contextlib.AsyncExitStack
+    ) -> None:
+        try:
+            async with recorded:
+                replayer = self._replays.replayer(order, stop=self._stop, watch=_ignore_progress)
+                recording.affected = (await replayer.run()).added
+        except (TransientError, PermanentError) as error:
+            log.warning("replay.broken_off", replay_id=order.id, error=str(error))
+
+    def _remove_task(self, replay_id: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[replay_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("replay.defect", replay_id=replay_id, traceback=frames(error))
+
+
+def _ignore_progress(_progress: ReplayProgress) -> None:
+    """Show nothing: clients ask for the progress of a replay."""
+
 
 class ReplayHandlers:
-    """Orders replays and tells how far they have come."""
+    """Orders replays and shows their progress."""
 
     def __init__(self, replays: Replays, runner: ReplayRunner, *, body_timeout: timedelta) -> None:
         self._replays = replays
@@ -32,36 +291,89 @@ class ReplayHandlers:
         self._runner = runner
         self._body_timeout = body_timeout
 
+    @Endpoint(
+        "GET",
+        "/admin/replays",
+        id="listReplays",
+        tag=Tag.ADMINISTRATION,
+        summary="List the latest replays",
+        access=Access.OPERATOR,
+        answers=(Answer.json(200, list[Replay], "Newest first"),),
+        problems=("unavailable",),
+    )
+    async def list_replays(self, _call: Call) -> web.StreamResponse:
+        """Answer with the latest replays, newest first."""
+        orders = await self._jobs.recent()
+        replays = [Replay.of_order(order, await self._jobs.progress(order.id)) for order in orders]
+        return json_response(list_body(replays))
+
+    @Endpoint(
+        "POST",
+        "/admin/replays",
+        id="orderReplay",
+        tag=Tag.ADMINISTRATION,
+        summary="Put past events back for one consumer group",
+        explanation="Without `dryRun: false` events are only counted. Each event keeps its id, so "
+        "that what is applied stays as it is and what is missing comes back; nobody is answered. "
+        "The replay runs in the process that was asked.",
+        access=Access.OPERATOR,
+        body=Body.json(
+            ReplayInput, origin="stream", types=["lead-created"], since="2026-11-24T00:00:00Z"
+        ),
+        answers=(
+            Answer.json(200, ReplayPlan, "What would be replayed"),
+            Answer.json(202, Replay, "It has begun", headers=(REPLAY_LOCATION,)),
+        ),
+        problems=("unavailable",),
+    )
     async def order(self, call: Call) -> web.StreamResponse:
-        """POST /admin/replays: 200 with the plan of a dry run, else 202 once it has begun."""
-        wanted = parse(ReplayInput, await read_json_object(call.request, within=self._body_timeout))
-        order = await self._bounded(wanted.order())
-        if wanted.dry_run:
-            return json_response(json_body(await self._replays.plan(order)))
+        """Answer 200 with the plan of a dry run, else 202 once the replay has begun."""
+        wish = parse(ReplayInput, await read_json_object(call.request, within=self._body_timeout))
+        order = await self._bounded(wish.order())
+        if wish.dry_run:
+            return json_response(ReplayPlan.of(await self._replays.plan(order)).to_body())
         await self._jobs.save(order)
         return await self._begin(order)
 
-    async def list(self, _call: Call) -> web.StreamResponse:
-        """GET /admin/replays: the latest, newest first."""
-        orders = await self._jobs.recent()
-        told = [_told(order, await self._jobs.progress(order.id)) for order in orders]
-        return json_response(json_body(told))
-
+    @Endpoint(
+        "GET",
+        "/admin/replays/{id}",
+        id="readReplay",
+        tag=Tag.ADMINISTRATION,
+        summary="Ask how far a replay has come",
+        access=Access.OPERATOR,
+        parameters=(REPLAY_ID,),
+        answers=(Answer.json(200, Replay, "How far it has come"),),
+        problems=("replay-not-found", "unavailable"),
+    )
     async def read(self, call: Call) -> web.StreamResponse:
-        """GET /admin/replays/{id}."""
-        order = await self._find(call)
-        return json_response(json_body(_told(order, await self._jobs.progress(order.id))))
+        """Answer with a replay and its progress."""
+        order = await self._find_order(call)
+        replay = Replay.of_order(order, await self._jobs.progress(order.id))
+        return json_response(replay.to_body())
 
+    @Endpoint(
+        "POST",
+        "/admin/replays/{id}/resume",
+        id="resumeReplay",
+        tag=Tag.ADMINISTRATION,
+        summary="Go on with a replay that was cut short",
+        access=Access.OPERATOR,
+        parameters=(REPLAY_ID,),
+        answers=(Answer.json(202, Replay, "It goes on", headers=(REPLAY_LOCATION,)),),
+        problems=("replay-not-found", "unavailable"),
+    )
     async def resume(self, call: Call) -> web.StreamResponse:
-        """POST /admin/replays/{id}/resume: goes on with one that was cut short."""
-        return await self._begin(await self._find(call))
+        """Go on with a replay that was cut short."""
+        return await self._begin(await self._find_order(call))
 
     async def _begin(self, order: ReplayOrder) -> web.StreamResponse:
         progress = await self._jobs.progress(order.id)
         if progress.state is not ReplayState.FINISHED:
             await self._runner.start(order)
         headers = {"Location": f"/admin/replays/{order.id}"}
-        return json_response(json_body(_told(order, progress)), status=202, headers=headers)
+        replay = Replay.of_order(order, progress)
+        return json_response(replay.to_body(), status=202, headers=headers)
 
     async def _bounded(self, order: ReplayOrder) -> ReplayOrder:
         try:
@@ -69,24 +381,8 @@ class ReplayHandlers:
         except PermanentError as error:
             raise validation_problem({WRONG_PARTS[error.code]: str(error)}) from error
 
-    async def _find(self, call: Call) -> ReplayOrder:
+    async def _find_order(self, call: Call) -> ReplayOrder:
         order = await self._jobs.find_order(canonical_id(call.param, missing="replay-not-found"))
         if order is None:
             raise Problem("replay-not-found", "There is no replay with this id, or not any more")
         return order
-
-
-def _told(order: ReplayOrder, progress: ReplayProgress) -> dict[str, Any]:
-    said: dict[str, Any] = json_value(order)
-    del said["recordedBefore"]
-    return {
-        **{name: value for name, value in said.items() if name != "selection"},
-        **said["selection"],
-        "state": progress.state,
-        "examined": progress.examined,
-        "added": progress.added,
-        "applied": progress.results.get(ReplayResult.APPLIED, 0),
-        "alreadyApplied": progress.results.get(ReplayResult.ALREADY_APPLIED, 0),
-        "dead": progress.results.get(ReplayResult.DEAD, 0),
-        "outstanding": progress.outstanding,
-    }

@@ -1,15 +1,11 @@
-"""What clients send."""
+"""Leads as clients write them."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from services.api.web.problems import validation_problem
-from shared.events.lead_fields import Email, GivenLead, LeadChanges, LeadFields, NotClearable
-
-# bcrypt, which Supabase hashes with, reads no further.
-PASSWORD_MAX_BYTES = 72
+from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields, NotClearable
 
 # Rows in a batch.
 MOST_ROWS = 500
@@ -63,44 +59,3 @@ class LeadBatch(BaseModel):
         list[SkipValidation[LeadInput | Any]], Field(min_length=1, max_length=MOST_ROWS)
     ]
     mode: Literal["create", "upsert"] = "create"
-
-
-class Credentials(BaseModel):
-    """The body of a log-in."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    email: Email
-    password: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
-
-
-class RefreshToken(BaseModel):
-    """The body of a refresh."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
-
-
-class NewAccount(Credentials):
-    """The body of a sign-up."""
-
-    # Checked by `check_new_password`, since the least length is a setting.
-    password: Annotated[
-        SecretStr,
-        Field(
-            description=f"At most {PASSWORD_MAX_BYTES} bytes in UTF-8. A deployment may ask for "
-            "another least length",
-            json_schema_extra={"minLength": 8, "maxLength": PASSWORD_MAX_BYTES},
-        ),
-    ]
-
-
-def check_new_password(password: str, *, min_length: int) -> None:
-    """Raise `Problem` 400 for a password that is too short, or longer than gets hashed."""
-    if len(password) < min_length:
-        raise validation_problem({"password": f"Must have at least {min_length} characters"})
-    if len(password.encode(errors="replace")) > PASSWORD_MAX_BYTES:
-        raise validation_problem({"password": f"Must have at most {PASSWORD_MAX_BYTES} bytes"})
-    if not password.isprintable():
-        raise validation_problem({"password": "Control characters are not allowed"})

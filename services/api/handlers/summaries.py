@@ -1,8 +1,9 @@
-"""`/leads/{id}/summary`: have a lead's summary and next action written."""
+"""`/leads/{id}/summary`: have a lead's summary and next action written by a language model."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from math import ceil
@@ -13,28 +14,58 @@ import orjson
 from aiohttp import web
 
 from services.api.exchange import Exchange
-from services.api.handlers.lookup import LeadLookup
-from services.api.handlers.operations import accepted_response, ended_otherwise
+from services.api.handlers.leads import LEAD_KEY, LEAD_LINKS, NOT_FOUND, Lead, LeadLookup
+from services.api.handlers.operations import ACCEPTED, Accepted, accepted_response, problem_of
 from services.api.server.routing import Call
 from services.api.storage.history import LeadHistory
-from services.api.web.headers import IdempotencyKeys, accepts_events, event_id_of, prefers_async
+from services.api.web.endpoint import JSON, Answer, Endpoint, Header, Parameter, Tag
+from services.api.web.headers import (
+    ETAG,
+    IDEMPOTENCY_KEY,
+    PREFER,
+    IdempotencyKeys,
+    accepts_events,
+    event_id_of,
+    prefers_async,
+)
 from services.api.web.problems import Problem, problem_body, validation_problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import lead_response
-from services.api.web.streaming import event_stream, message
+from services.api.web.streaming import BUFFERING, EVENT_STREAM, event_stream, message
 from shared.domain.errors import UnavailableError
 from shared.domain.summary import FailureReason
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.events.summary_events import SummaryRequested
 
-# How a request for a summary gets on, as messages of an event stream.
-
+# The ids of events with an Idempotency-Key are made of this too: it must not change.
+REQUEST = "POST /leads/{id}/summary"
+RETRY_AFTER = timedelta(seconds=10)
+# How often a stream looks whether the summarizer has begun.
 POLL_EVERY = timedelta(milliseconds=200)
+
+# Reasons that are not the summarizer or the model being away.
+CODES = {
+    FailureReason.INVALID_OUTPUT: "invalid-model-output",
+    FailureReason.RATE_LIMITED: "rate-limited",
+    FailureReason.QUOTA: "rate-limited",
+}
+
+REGENERATE = Parameter(
+    name="regenerate",
+    description="Write a new summary even when nothing has changed",
+    type=bool,
+)
+SUMMARY_CACHE = Header(
+    name="X-Summary-Cache",
+    description="`hit` when nothing had changed and no model was called, else `miss`",
+    example="miss",
+    is_required=False,
+)
 
 
 class SummaryProgress:
-    """Tells `queued`, `running`, and how it ended; `accepted` when that is still open."""
+    """A request as messages: `queued`, `running` and its end; `accepted` when that takes long."""
 
     def __init__(self, exchange: Exchange, history: LeadHistory, *, timeout: timedelta) -> None:
         self._exchange = exchange
@@ -44,7 +75,7 @@ class SummaryProgress:
     async def messages(
         self, event: Event, *, conclude: Callable[[Outcome], bytes]
     ) -> AsyncGenerator[bytes]:
-        """Publish the event and yield what becomes of it; `conclude` words the outcome."""
+        """Publish the event and yield its messages; `conclude` makes one of the outcome."""
         identity = orjson.dumps({"id": str(event.id)})
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._timeout.total_seconds()
@@ -58,27 +89,16 @@ class SummaryProgress:
                     has_begun = True
                     yield message("running", identity)
         if outcome is None:
-            yield message("accepted", orjson.dumps({"id": str(event.id), "status": "pending"}))
+            yield message("accepted", Accepted(id=event.id, status="pending").to_body())
         else:
             yield conclude(outcome)
 
     async def _has_begun(self, event: Event) -> bool:
-        # Only for show: what cannot be told now may be next time.
+        # Only for show: when it cannot be read now, the next round may.
         with contextlib.suppress(UnavailableError, TimeoutError):
             async with asyncio.timeout(POLL_EVERY.total_seconds()):
                 return await self._history.has_summary_begun(event.id)
         return False
-
-
-REQUEST = "POST /leads/{id}/summary"
-RETRY_AFTER = timedelta(seconds=10)
-
-# Reasons that are not the summarizer or the model being away.
-CODES = {
-    FailureReason.INVALID_OUTPUT: "invalid-model-output",
-    FailureReason.RATE_LIMITED: "rate-limited",
-    FailureReason.QUOTA: "rate-limited",
-}
 
 
 class SummaryHandlers:
@@ -99,10 +119,37 @@ class SummaryHandlers:
         self._progress = progress
         self._timeout = summary_timeout
 
+    @Endpoint(
+        "POST",
+        "/leads/{id}/summary",
+        id="summariseLead",
+        tag=Tag.SUMMARIES,
+        summary="Have a lead's summary and next action written",
+        explanation="Answered with the lead once a language model has written both. Nothing is "
+        "written anew while the lead is what it was when its summary was written.\n\n"
+        "With `Accept: text/event-stream` the answer is a stream of events: `queued`, `running`, "
+        "and in the end `summarised` with the lead, `failed` with the problem, or `accepted` with "
+        "the operation when it takes longer.",
+        parameters=(LEAD_KEY, REGENERATE, IDEMPOTENCY_KEY, PREFER),
+        answers=(
+            Answer(
+                status=200,
+                description="The lead with its summary",
+                content={JSON: Lead, EVENT_STREAM: str},
+                headers=(replace(ETAG, is_required=False), BUFFERING, SUMMARY_CACHE),
+                links=LEAD_LINKS,
+            ),
+            ACCEPTED,
+        ),
+        problems=(
+            *("lead-not-found", "key-reused", "rate-limited", "operation-failed"),
+            *("invalid-model-output", "summaries-unavailable", "unavailable"),
+        ),
+    )
     async def request(self, call: Call) -> web.StreamResponse:
-        """POST /leads/{id or externalId}/summary: 200 with the lead, 202 when it takes longer."""
+        """Answer 200 with the lead, or 202 when that takes longer."""
         regenerate = _regenerate(call.request)
-        lead_id = await self._lookup.find_id(canonical_id(call.param, missing="lead-not-found"))
+        lead_id = await self._lookup.find_id(canonical_id(call.param, missing=NOT_FOUND))
         event = self._event(call, lead_id, regenerate=regenerate)
         await self._keys.check_key(call.request, event.id, event.data.intent())
         if prefers_async(call.request):
@@ -129,9 +176,9 @@ class SummaryHandlers:
 
 
 def _regenerate(request: web.BaseRequest) -> bool:
-    value = request.query.get("regenerate", "false").lower()
+    value = request.query.get(REGENERATE.name, "false").lower()
     if value not in {"true", "false"}:
-        raise validation_problem({"regenerate": "Must be true or false"})
+        raise validation_problem({REGENERATE.name: "Must be true or false"})
     return value == "true"
 
 
@@ -141,12 +188,12 @@ def _response(outcome: Outcome) -> web.StreamResponse:
             lead = orjson.loads(outcome.body)
             response = lead_response(outcome.body, version=lead["version"])
             is_reused = outcome.status is OutcomeStatus.REUSED
-            response.headers["X-Summary-Cache"] = "hit" if is_reused else "miss"
+            response.headers[SUMMARY_CACHE.name] = "hit" if is_reused else "miss"
             return response
         case OutcomeStatus.FAILED:
             raise _failure(orjson.loads(outcome.body))
         case _:
-            raise ended_otherwise(outcome)
+            raise problem_of(outcome)
 
 
 def _conclusion(outcome: Outcome, *, instance: str) -> bytes:
@@ -159,14 +206,14 @@ def _conclusion(outcome: Outcome, *, instance: str) -> bytes:
 
 
 def _failure(body: Mapping[str, Any]) -> Problem:
-    """Return the problem that a summarizer's `reason`, `detail` and `retryAfter` amount to."""
+    """Return the problem for a summarizer's `reason`, `detail` and `retryAfter`."""
     reason = body["reason"]
     code = CODES.get(reason, "summaries-unavailable")
     seconds = body.get("retryAfter") or RETRY_AFTER.total_seconds()
     return Problem(
         code,
         body.get("detail") or "There is no summary this time",
-        # Of a newer summarizer than this there may be reasons that clients do not know either.
+        # A newer summarizer than this may send reasons that clients do not know.
         members={"reason": reason} if reason in set(FailureReason) else {},
         headers={"Retry-After": str(ceil(seconds))} if code != "invalid-model-output" else {},
     )

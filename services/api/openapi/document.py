@@ -1,102 +1,13 @@
-"""The OpenAPI 3.1 document: made of the routes' table and the models that validate."""
+"""The OpenAPI 3.1 document: made of the endpoints that handlers declare."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from services.api.endpoints import Endpoint
-from services.api.openapi.description import Answer, Body, Description, Header, Link, Tag
 from services.api.openapi.json_schemas import Json, JsonSchemas
-from services.api.openapi.recurring import (
-    CHALLENGE,
-    ETAG,
-    LIMIT_HEADERS,
-    MAYBE_RETRY_AFTER,
-    REQUEST_ID,
-)
-from services.api.openapi.representations import PROBLEM_MEMBERS, ProblemDetails
-from services.api.server.routing import Access
-from services.api.web.problems import PROBLEMS, TYPE_PREFIX
-
-# The parts of the document that its operations refer to: schemas, and answers of problems.
-
-PROBLEM_JSON = "application/problem+json"
-
-# Headers of refusals with these statuses, besides the request's id.
-PROBLEM_HEADERS: Mapping[int, Header] = {
-    401: CHALLENGE,
-    412: ETAG,
-    429: MAYBE_RETRY_AFTER,
-    503: MAYBE_RETRY_AFTER,
-}
-
-
-class Components:
-    """Collects what is referred to, each under its name."""
-
-    def __init__(self) -> None:
-        self.schemas = JsonSchemas()
-        self.responses: Json = {}
-
-    def headers(self, headers: Sequence[Header]) -> Json:
-        """Return the headers of an answer by name, the request's id among them."""
-        return {header.name: self._header(header) for header in (REQUEST_ID, *headers)}
-
-    def problem(self, status: int, codes: Sequence[str]) -> Json:
-        """Return a reference to the answer with one of these codes, all of them of one status."""
-        name = ".".join(sorted(codes))
-        if name not in self.responses:
-            self.responses[name] = self._problem(status, sorted(codes))
-        return {"$ref": f"#/components/responses/{name}"}
-
-    def _problem(self, status: int, codes: Sequence[str]) -> Json:
-        own = PROBLEM_HEADERS.get(status)
-        return {
-            "description": " / ".join(PROBLEMS[code][1] for code in codes),
-            "headers": self.headers((*LIMIT_HEADERS, *(() if own is None else (own,)))),
-            "content": {
-                PROBLEM_JSON: {
-                    "schema": self._problem_schema(status, codes),
-                    "examples": {code: {"value": _example_problem(code)} for code in codes},
-                }
-            },
-        }
-
-    def _problem_schema(self, status: int, codes: Sequence[str]) -> Json:
-        members: Json = {}
-        for code in codes:
-            if code in PROBLEM_MEMBERS:
-                model = self.schemas.inline(PROBLEM_MEMBERS[code], mode="serialization")
-                members |= model["properties"]
-        return {
-            "allOf": [self.schemas.of(ProblemDetails, mode="serialization")],
-            "properties": {"status": {"const": status}, "code": {"enum": list(codes)}, **members},
-        }
-
-    def _header(self, header: Header) -> Json:
-        return {
-            "description": header.description,
-            "required": header.is_required,
-            "schema": self.schemas.of(header.type, mode="serialization"),
-            "example": int(header.example) if header.type is int else header.example,
-        }
-
-
-def _example_problem(code: str) -> Json:
-    status, title = PROBLEMS[code]
-    example: Json = {
-        "type": f"{TYPE_PREFIX}{code}",
-        "title": title,
-        "status": status,
-        "detail": title,
-        "instance": "/leads",
-        "code": code,
-        "error": title,
-    }
-    if code == "validation-failed":
-        example["errors"] = {"email": "Email must be a valid email address"}
-    return example
-
+from services.api.openapi.problems import HEADERS, problem_codes, problem_content
+from services.api.web.endpoint import Access, Answer, Body, Endpoint, Header, Link, Tag
+from services.api.web.problems import PROBLEMS
 
 # Of the contract, not of the software behind it: its first part grows when clients must change.
 VERSION = "1.0.0"
@@ -145,22 +56,63 @@ SECURITY_SCHEMES: Json = {
     },
 }
 
-# The problems that come with what an operation is, besides its own.
-OF_EVERY = ("malformed-request", "headers-too-large", "internal-error")
-OF_A_LIMIT = ("rate-limited",)
-OF_A_DEADLINE = ("timeout",)
-# An address may have parameters that nobody knows.
-OF_AN_ADDRESS = ("validation-failed",)
-OF_A_BODY = (
-    *("validation-failed", "body-timeout", "body-too-large"),
-    *("unsupported-media-type", "expectation-failed"),
+# With every answer, whatever its status.
+REQUEST_ID = Header(
+    name="X-Request-Id",
+    description="The request's id, as sent or made up, which is on every line of the log",
+    example="4f0a8f6d2f4f-1c",
 )
-OF_JSON = ("malformed-json",)
-OF_ACCESS = {
-    Access.PUBLIC: (),
-    Access.USER: ("unauthenticated", "invalid-token", "auth-unavailable"),
-    Access.OPERATOR: ("unauthenticated",),
-}
+# With every answer of an endpoint that is limited.
+LIMIT_HEADERS = (
+    Header(
+        name="RateLimit-Policy",
+        description="The limit that applies: so many calls (`q`) in so many seconds (`w`), unless "
+        "limits are switched off",
+        example='"user";q=3000;w=60',
+        is_required=False,
+    ),
+    Header(
+        name="RateLimit",
+        description="Calls that are left (`r`), and the seconds until they are renewed (`t`)",
+        example='"user";r=2999;t=60',
+        is_required=False,
+    ),
+)
+
+
+class Components:
+    """Collects the parts that operations refer to, each under its name: schemas and problems."""
+
+    def __init__(self) -> None:
+        self.schemas = JsonSchemas()
+        self.responses: Json = {}
+
+    def headers(self, headers: Sequence[Header]) -> Json:
+        """Return the headers of an answer by name, the request's id among them."""
+        return {header.name: self._header(header) for header in (REQUEST_ID, *headers)}
+
+    def problem(self, status: int, codes: Sequence[str]) -> Json:
+        """Return a reference to the answer with one of these codes, all of them of one status."""
+        name = ".".join(sorted(codes))
+        if name not in self.responses:
+            self.responses[name] = self._problem(status, sorted(codes))
+        return {"$ref": f"#/components/responses/{name}"}
+
+    def _problem(self, status: int, codes: Sequence[str]) -> Json:
+        own = (HEADERS[status],) if status in HEADERS else ()
+        return {
+            "description": " / ".join(PROBLEMS[code][1] for code in codes),
+            "headers": self.headers((*LIMIT_HEADERS, *own)),
+            "content": problem_content(status, codes, self.schemas),
+        }
+
+    def _header(self, header: Header) -> Json:
+        return {
+            "description": header.description,
+            "required": header.is_required,
+            "schema": self.schemas.of(header.type, mode="serialization"),
+            "example": int(header.example) if header.type is int else header.example,
+        }
 
 
 def openapi_document(endpoints: Sequence[Endpoint]) -> Json:
@@ -170,7 +122,7 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> Json:
     for endpoint in endpoints:
         operation = _operation(endpoint, components)
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
-    used = {endpoint.description.tag for endpoint in endpoints}
+    used = {endpoint.tag for endpoint in endpoints}
     return {
         "openapi": "3.1.0",
         "info": INFO,
@@ -185,48 +137,28 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> Json:
     }
 
 
-def problem_codes(endpoint: Endpoint) -> set[str]:
-    """Return the codes of all problems that an operation may answer with."""
-    description = endpoint.description
-    return {
-        *OF_EVERY,
-        *OF_ACCESS[endpoint.access],
-        *(() if endpoint.is_lenient else OF_AN_ADDRESS),
-        *(OF_A_BODY if description.body else ()),
-        *(OF_JSON if description.body and _is_json(description.body) else ()),
-        *(OF_A_LIMIT if endpoint.is_limited else ()),
-        *(() if endpoint.is_bounded else OF_A_DEADLINE),
-        *description.problems,
-    }
-
-
-def _is_json(body: Body) -> bool:
-    return any(media_type.endswith(("/json", "+json")) for media_type in body.content)
-
-
 def _operation(endpoint: Endpoint, components: Components) -> Json:
-    description = endpoint.description
     operation: Json = {
-        "operationId": description.id,
-        "tags": [description.tag],
-        "summary": description.summary,
+        "operationId": endpoint.id,
+        "tags": [endpoint.tag],
+        "summary": endpoint.summary,
         "security": SECURITY[endpoint.access],
         "responses": _responses(endpoint, components),
     }
-    if description.explanation:
-        operation["description"] = description.explanation
-    if description.is_deprecated:
+    if endpoint.explanation:
+        operation["description"] = endpoint.explanation
+    if endpoint.is_deprecated:
         operation["deprecated"] = True
-    parameters = [*_parameters(description, components), *_query(description, components)]
+    parameters = [*_parameters(endpoint, components), *_query(endpoint, components)]
     if parameters:
         operation["parameters"] = parameters
-    if description.body is not None:
-        operation["requestBody"] = _request_body(description.body, components)
+    if endpoint.body is not None:
+        operation["requestBody"] = _request_body(endpoint.body, components)
     return operation
 
 
-def _parameters(description: Description, components: Components) -> Iterator[Json]:
-    for parameter in description.parameters:
+def _parameters(endpoint: Endpoint, components: Components) -> Iterator[Json]:
+    for parameter in endpoint.parameters:
         value: Json = {
             "name": parameter.name,
             "in": parameter.place,
@@ -239,10 +171,10 @@ def _parameters(description: Description, components: Components) -> Iterator[Js
         yield value
 
 
-def _query(description: Description, components: Components) -> Iterator[Json]:
-    if description.query is None:
+def _query(endpoint: Endpoint, components: Components) -> Iterator[Json]:
+    if endpoint.query is None:
         return
-    model = components.schemas.inline(description.query, mode="validation")
+    model = components.schemas.inline(endpoint.query, mode="validation")
     for name, schema in model["properties"].items():
         yield {
             "name": name,
@@ -277,9 +209,9 @@ def _request_body(body: Body, components: Components) -> Json:
 
 def _responses(endpoint: Endpoint, components: Components) -> Json:
     responses: Json = {}
-    told = LIMIT_HEADERS if endpoint.is_limited else ()
-    for answer in endpoint.description.answers:
-        responses[str(answer.status)] = _answer(answer, (*answer.headers, *told), components)
+    limits = LIMIT_HEADERS if endpoint.is_limited else ()
+    for answer in endpoint.answers:
+        responses[str(answer.status)] = _answer(answer, (*answer.headers, *limits), components)
     for status, codes in _by_status(problem_codes(endpoint)):
         problem = components.problem(status, codes)
         known = responses.setdefault(str(status), problem)

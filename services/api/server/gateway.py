@@ -18,7 +18,8 @@ from aiohttp import hdrs, web
 from services.api.auth.verifier import TokenVerifier
 from services.api.server.cors import Cors, options_response
 from services.api.server.limits import CallLimits
-from services.api.server.routing import Access, Call, Route, Router
+from services.api.server.routing import Call, Route, Router
+from services.api.web.endpoint import Access
 from services.api.web.problems import Problem, problem_response
 from services.api.web.query import refuse_unknown
 from services.api.web.streaming import StreamedResponse

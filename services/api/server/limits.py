@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 from aiohttp import hdrs, web
 
-from services.api.server.routing import Access, Call
+from services.api.server.routing import Call
 from services.api.settings import LimitSettings, Rate
 from services.api.storage.rate_limits import Limit, RateLimits, Usage
+from services.api.web.endpoint import Access
 from services.api.web.problems import Problem
 from shared.domain.lead import email_key
 

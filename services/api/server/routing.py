@@ -1,24 +1,16 @@
-"""Which handler answers which method and path, who may call it, and how long it may take."""
+"""Finds the handler of a method and path, as the handlers' endpoints declare them."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import TypeAlias
 
 from aiohttp import web
 
 from services.api.auth.tokens import User
+from services.api.web.endpoint import Access, declared_endpoints
 from services.api.web.problems import Problem
 from services.api.web.query import NO_PARAMETERS, KnownParameters
-
-
-class Access(Enum):
-    """Who may call a route."""
-
-    PUBLIC = auto()
-    USER = auto()
-    OPERATOR = auto()
 
 
 @dataclass(slots=True)  # not frozen: that would triple the cost of making one
@@ -48,11 +40,9 @@ Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. The path may have one variable part, written `{name}`.
+    """An endpoint and the handler that answers it, with all that the gateway asks of each request.
 
-    A handler with `is_bounded` keeps its own deadlines: the general one costs as much as a
-    read from the cache. Without `is_limited` calls are not counted. `parameters` are those that
-    the address may have; None when it may have any.
+    The path may have one variable part, written `{name}`. See `Endpoint` for the rest.
     """
 
     method: str
@@ -62,6 +52,23 @@ class Route:
     is_bounded: bool = False
     is_limited: bool = True
     parameters: KnownParameters | None = NO_PARAMETERS
+
+
+def routes_of(*handlers: object) -> list[Route]:
+    """Return the routes that the methods of these objects answer."""
+    return [
+        Route(
+            endpoint.method,
+            endpoint.path,
+            getattr(one, method),
+            endpoint.access,
+            endpoint.is_bounded,
+            endpoint.is_limited,
+            endpoint.known_parameters,
+        )
+        for one in handlers
+        for method, endpoint in declared_endpoints(type(one))
+    ]
 
 
 @dataclass(frozen=True, slots=True)

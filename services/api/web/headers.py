@@ -1,27 +1,51 @@
-"""What a request's headers ask for: Prefer, Accept and Idempotency-Key."""
+"""Headers that several endpoints read or send: Prefer, Accept, Idempotency-Key, ETag."""
 
 import asyncio
 from datetime import timedelta
+from typing import Annotated
 from uuid import UUID, uuid5
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from pydantic import Field
 
 from services.api.auth.tokens import User
 from services.api.storage.requests import RequestNotes
+from services.api.web.endpoint import Header, Parameter
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.streaming import EVENT_STREAM
 from shared.events.envelope import new_id
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_KEY = 255
 TIME_ORDERED = 7
+
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    place="header",
+    description="Makes it safe to send the request again: the same key with the same body has one "
+    "effect and one answer, with another body it is refused",
+    # Printable ASCII.
+    type=Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern="^[ -~]*$")],
+)
+PREFER = Parameter(
+    name="Prefer",
+    place="header",
+    description="`respond-async` (RFC 7240): answer 202 at once, without waiting for the outcome",
+    example="respond-async",
+)
+IF_NONE_MATCH = Parameter(
+    name=hdrs.IF_NONE_MATCH,
+    place="header",
+    description="The ETag of a copy: 304 while it is current",
+    example='"2"',
+)
+ETAG = Header(name="ETag", description="The lead's version", example='"2"')
 
 _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 
 def prefers_async(request: web.BaseRequest) -> bool:
     """Whether the client would rather not wait for the outcome (RFC 7240)."""
-    preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
+    preferences = ",".join(request.headers.getall(PREFER.name, ())).lower().split(",")
     return any(preference.strip() == "respond-async" for preference in preferences)
 
 
@@ -44,7 +68,7 @@ class IdempotencyKeys:
         The event's consumer would notice too. But requests under one key share the event's id
         and so the first reply to it, which must not answer a request for something else.
         """
-        if IDEMPOTENCY_KEY not in request.headers:
+        if IDEMPOTENCY_KEY.name not in request.headers:
             return
         async with asyncio.timeout(self._seconds):
             is_same = await self._notes.is_same_content(event_id, intent.encode())
@@ -57,12 +81,12 @@ def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID
 
     The same key from the same user for the same operation is the same event.
     """
-    key = request.headers.get(IDEMPOTENCY_KEY)
+    key = request.headers.get(IDEMPOTENCY_KEY.name)
     if key is None:
         return new_id()
     if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
         raise validation_problem(
-            {IDEMPOTENCY_KEY: f"Must have 1 to {LONGEST_KEY} printable ASCII characters"}
+            {IDEMPOTENCY_KEY.name: f"Must have 1 to {LONGEST_KEY} printable ASCII characters"}
         )
     # Lengths first, so that no two triples run together into one name.
     return uuid5(_NAMESPACE, f"{len(user.id)} {len(operation)} {user.id}{operation}{key}")

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from services.api.storage.pages import PageRow, Position
+from services.api.web.endpoint import Header
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query
 from services.api.web.responses import WholeResponse, json_response
@@ -25,6 +26,13 @@ from services.api.web.responses import WholeResponse, json_response
 DEFAULT_LIMIT = 100
 MOST = 500
 LONGEST_CURSOR = 600
+
+NEXT_PAGE = Header(
+    name="Link",
+    description='The next page, as `<address>; rel="next"` (RFC 8288)',
+    example='</leads?limit=100&after=AAZEv...>; rel="next"',
+    is_required=False,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -1,12 +1,15 @@
 """What an address says: its parameters, of which only the route's own may be there, and its id."""
 
+import contextlib
 import re
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from multidict import MultiMapping
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.validation import parse
@@ -14,6 +17,32 @@ from services.api.web.validation import parse
 Model = TypeVar("Model", bound="Query")
 
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE).fullmatch
+_is_timestamp = re.compile(
+    r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d))?", re.ASCII
+).fullmatch
+
+
+def _instant(value: Any) -> datetime:
+    """Return a time in UTC. A date is its first moment."""
+    # A plus sign that was not encoded arrives as a space.
+    text = str(value).replace(" ", "+")
+    if _is_timestamp(text) is not None:
+        with contextlib.suppress(ValueError, OverflowError):
+            time = datetime.fromisoformat(text)
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    raise PydanticCustomError(
+        "instant", "Must be a date (2026-01-31) or a time with its offset (2026-01-31T09:30Z)"
+    )
+
+
+def _flag(value: Any) -> bool:
+    if value not in {"true", "false"}:
+        raise PydanticCustomError("flag", "Must be true or false")
+    return bool(value == "true")
+
+
+Instant = Annotated[datetime, BeforeValidator(_instant)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class Query(BaseModel):

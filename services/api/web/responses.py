@@ -1,19 +1,49 @@
 """Responses and the headers they all carry."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import cache, lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Self
 
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+
+class Representation(BaseModel):
+    """What answers are made of, and described by: camelCase names.
+
+    Clients must expect members that are not here: they may come with time.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """Return the representation of an object that has attributes of the same names."""
+        return cls.model_validate(source, from_attributes=True)
+
+    def to_body(self, *, exclude_unset: bool = False) -> bytes:
+        """Return the JSON of an answer; with `exclude_unset` only the members that were given."""
+        return orjson.dumps(self.model_dump(by_alias=True, exclude_unset=exclude_unset))
+
+
+def list_body(representations: Iterable[Representation]) -> bytes:
+    """Return the JSON of an answer that is an array."""
+    return orjson.dumps([one.model_dump(by_alias=True) for one in representations])
+
+
+def with_example(**example: Any) -> ConfigDict:
+    """Return the configuration of a representation that shows an example."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Server": "leads",
@@ -107,28 +137,6 @@ def not_modified(*, version: int) -> WholeResponse:
 def empty_response(status: int, *, headers: Mapping[str, str]) -> WholeResponse:
     """Answer without a body: 204, or another status that has none."""
     return WholeResponse(None, status=status, headers=CIMultiDict({**SECURITY_HEADERS, **headers}))
-
-
-def json_body(value: Any) -> bytes:
-    """Return a value as JSON: dataclasses, and what they and plain containers hold.
-
-    Names are in camelCase, time spans in seconds.
-    """
-    return orjson.dumps(json_value(value))
-
-
-def json_value(value: Any) -> Any:
-    """Return a value in terms that JSON has. Keys of mappings are data, and stay as they are."""
-    if isinstance(value, timedelta):
-        return round(value.total_seconds(), 3)
-    if is_dataclass(value):
-        return {to_camel(one.name): json_value(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {str(key): json_value(item) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [json_value(item) for item in cast("Sequence[object]", value)]
-    return value
 
 
 @cache

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from services.api.web.endpoint import Header
 from services.api.web.responses import NO_STORE, SECURITY_HEADERS
 from shared.domain.errors import TransientError
 
@@ -20,10 +21,17 @@ WRITE_TIMEOUT = timedelta(seconds=30)
 # Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 EVENT_STREAM = "text/event-stream"
 HEARTBEAT = b": heartbeat\n\n"
+
+BUFFERING = Header(
+    name="X-Accel-Buffering",
+    description="Tells proxies to pass events on as they come",
+    example="no",
+    is_required=False,
+)
 EVENT_STREAM_HEADERS = {
     **NO_STORE,
     # Proxies that gather an answer before they pass it on would hold the events back.
-    "X-Accel-Buffering": "no",
+    BUFFERING.name: "no",
 }
 
 

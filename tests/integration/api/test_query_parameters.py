@@ -8,8 +8,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.api.endpoints import ENDPOINTS, Endpoint
+from services.api.handlers import ENDPOINTS
 from services.api.settings import ApiSettings
+from services.api.web.endpoint import Endpoint
+from services.api.web.query import NO_PARAMETERS
 from tests.support.api import running_api
 from tests.support.auth_server import AuthServer
 
@@ -50,7 +52,7 @@ async def test_every_route_names_those_it_does_not_know(anyone: httpx.AsyncClien
 
 async def test_every_route_wants_its_own_once(anyone: httpx.AsyncClient) -> None:
     for endpoint in ENDPOINTS:
-        parameters = endpoint.description.known_parameters
+        parameters = endpoint.known_parameters or NO_PARAMETERS
         for name in parameters.names - parameters.repeatable:
             address = f"{address_of(endpoint)}?{name}=1&{name}=1"
             response = await anyone.request(endpoint.method, address)

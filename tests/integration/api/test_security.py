@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from services.api.endpoints import ENDPOINTS
+from services.api.handlers import ENDPOINTS
 from services.api.settings import ApiSettings, LimitSettings
 from shared.storage.pool import Database
 from tests.support.api import ORIGIN, running_api

@@ -9,10 +9,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.api.documents import openapi_json
-from services.api.endpoints import ENDPOINTS
-from services.api.openapi.document import TAGS, problem_codes
+from services.api.handlers import ENDPOINTS
+from services.api.handlers.leads import Lead
+from services.api.openapi.document import TAGS
 from services.api.openapi.json_schemas import JsonSchemas
-from services.api.openapi.representations import Lead
+from services.api.openapi.problems import problem_codes
 from services.api.web.problems import PROBLEMS
 from tests.support.repository import ROOT
 

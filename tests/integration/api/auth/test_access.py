@@ -11,9 +11,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.api.endpoints import ENDPOINTS
-from services.api.server.routing import Access
+from services.api.handlers import ENDPOINTS
 from services.api.settings import ApiSettings
+from services.api.web.endpoint import Access
 from tests.support.api import ORIGIN, OpenApi, running_api
 from tests.support.auth_server import AuthServer
 from tests.support.forged_tokens import forgeries

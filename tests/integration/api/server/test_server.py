@@ -10,10 +10,11 @@ from aiohttp import web
 
 from services.api.server.cors import Cors
 from services.api.server.gateway import Gateway
-from services.api.server.routing import Access, Call, Route, Router
+from services.api.server.routing import Call, Route, Router
 from services.api.server.server import serving
 from services.api.settings import HttpSettings
 from services.api.web.body import read_json_object
+from services.api.web.endpoint import Access
 from services.api.web.responses import json_response
 from tests.support.auth_server import AuthServer
 from tests.support.projects import open_project

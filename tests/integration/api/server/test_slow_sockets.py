@@ -58,11 +58,11 @@ class TestSlowSockets:
         """After the time for which a connection may be idle, whatever dribbles in."""
         keepalive = timedelta(seconds=0.5)
         async with (
-            bootstrap(api_settings) as context,
+            bootstrap(api_settings) as running,
             serving(
-                create_gateway(context, api_settings),
+                create_gateway(running, api_settings),
                 api_settings.http,
-                stop_waiting=context.exchange.stop_waiting,
+                stop_waiting=running.exchange.stop_waiting,
                 keepalive=keepalive,
             ) as port,
         ):

@@ -1,15 +1,33 @@
-"""The words in which an operation is described: what stands beside a route in the table."""
+"""An endpoint: all that router and documents know of it, declared on the method that answers it.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any, Literal, Self
+    @Endpoint("GET", "/leads/{id}", id="readLead", tag=Tag.LEADS, summary="Read a lead", ...)
+    async def read(self, call: Call) -> web.StreamResponse: ...
 
+`routes_of` makes the running API's routes of these declarations, `services.api.openapi` the
+documents.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from enum import Enum, StrEnum, auto
+from typing import Any, Literal, Self, TypeVar
+
+from aiohttp import web
 from pydantic import BaseModel
 
 from services.api.web.query import KnownParameters, Query
 
 JSON = "application/json"
+
+Method = TypeVar("Method", bound=Callable[..., Awaitable[web.StreamResponse]])
+
+
+class Access(Enum):
+    """Who may call an endpoint."""
+
+    PUBLIC = auto()
+    USER = auto()
+    OPERATOR = auto()
 
 
 class Tag(StrEnum):
@@ -62,7 +80,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """Where a client may go on: an operation, and what of this answer it is asked with."""
+    """Where a client may go on: an operation, and the parts of this answer that it needs."""
 
     operation_id: str
     parameters: Mapping[str, str]
@@ -84,29 +102,49 @@ class Answer:
         return cls(status=status, content={JSON: model}, description=description, **rest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """One operation as its clients need to know it.
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the API: its address, who may call it, and how clients see it.
 
-    `query` is the model that reads the parameters of the address. `problems` are the codes that
-    are this operation's own: those that come with signing in, with an address, with a body or
-    with every operation are added to them.
+    `id`, `tag`, `summary` and `explanation` are the document's. `query` is the model that reads
+    the parameters of the address. `problems` are the codes that are this operation's own: those
+    that come with signing in, with an address, with a body or with every operation are added to
+    them. `aliases` are older paths of the same operation, with the ids that it has there.
+
+    One that `is_bounded` keeps its own deadlines: the general one costs as much as a read from
+    the cache. One that is not limited may be called as often as a client likes. One that
+    `is_lenient` ignores parameters of its address that it does not know.
     """
 
+    method: str
+    path: str
+    _: KW_ONLY
     id: str
     tag: Tag
     summary: str
     explanation: str = ""
+    access: Access = Access.USER
     parameters: tuple[Parameter, ...] = ()
     query: type[Query] | None = None
     body: Body | None = None
     answers: tuple[Answer, ...]
     problems: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_bounded: bool = False
+    is_limited: bool = True
+    is_lenient: bool = False
     is_deprecated: bool = False
 
+    def __call__(self, method: Method) -> Method:
+        """Declare that a handler's method answers this endpoint."""
+        method.__dict__[_DECLARATION] = self
+        return method
+
     @property
-    def known_parameters(self) -> KnownParameters:
-        """The parameters that the address may have."""
+    def known_parameters(self) -> KnownParameters | None:
+        """The parameters that the address may have; None when it may have any."""
+        if self.is_lenient:
+            return None
         named = {parameter.name for parameter in self.parameters if parameter.place == "query"}
         if self.query is None:
             return KnownParameters(frozenset(named))
@@ -115,6 +153,15 @@ class Description:
             frozenset(named | {info.alias or name for name, info in fields}), self.query.repeatable
         )
 
-    def alias(self, operation_id: str) -> "Description":
-        """Return the description of the same operation at an older path."""
-        return replace(self, id=operation_id, is_deprecated=True)
+
+_DECLARATION = "endpoint"
+
+
+def declared_endpoints(handlers: type) -> Iterator[tuple[str, Endpoint]]:
+    """Yield the endpoints of a class of handlers, each with the name of the method behind it."""
+    for name, member in vars(handlers).items():
+        endpoint = getattr(member, _DECLARATION, None)
+        if isinstance(endpoint, Endpoint):
+            yield name, endpoint
+            for path, id_ in endpoint.aliases.items():
+                yield name, replace(endpoint, path=path, id=id_, is_deprecated=True)

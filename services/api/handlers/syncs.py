@@ -1,0 +1,154 @@
+"""`/admin/sync`, for operators: have leads fetched from the external source now."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import Field
+
+from services.api.exchange import Exchange
+from services.api.handlers.operations import (
+    EXAMPLE_OPERATION_ID,
+    RETRY_AFTER,
+    Accepted,
+    accepted_response,
+    problem_of,
+)
+from services.api.server.routing import Call
+from services.api.storage.requests import RequestNotes
+from services.api.web.endpoint import Access, Answer, Endpoint, Header, Link, Parameter, Tag
+from services.api.web.headers import PREFER, prefers_async
+from services.api.web.problems import Problem
+from services.api.web.query import canonical_id
+from services.api.web.responses import Representation, json_response, with_example
+from shared.events.envelope import Event, now
+from shared.events.lead_events import SyncRequested
+from shared.events.outcome import OutcomeStatus
+from shared.storage.sync_run_repository import SyncReport, SyncRun, SyncRunRepository, SyncState
+
+# A request that no syncer has taken by then is not carried out any more.
+SYNC_EXPIRES = timedelta(seconds=90)
+
+SYNC_ID = Parameter(
+    name="id", place="path", description="The sync's id", type=UUID, example=EXAMPLE_OPERATION_ID
+)
+SYNC_LOCATION = Header(
+    name="Location",
+    description="Where to ask what became of it",
+    example=f"/admin/sync/{EXAMPLE_OPERATION_ID}",
+)
+
+
+class Sync(Representation):
+    """A sync with the external source, and what became of the leads."""
+
+    model_config = with_example(
+        id=EXAMPLE_OPERATION_ID,
+        state="succeeded",
+        fetched=10,
+        created=9,
+        duplicate=1,
+        invalid=0,
+        unknown=0,
+        error=None,
+    )
+
+    id: UUID
+    state: SyncState
+    fetched: int
+    created: int
+    duplicate: int
+    invalid: int
+    unknown: Annotated[int, Field(description="Those whose outcome did not come in time")]
+    error: Annotated[str | None, Field(description="When it failed")]
+
+
+class SyncHandlers:
+    """Has the syncer fetch leads, and reads the reports of its runs."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        runs: SyncRunRepository,
+        notes: RequestNotes,
+        *,
+        sync_timeout: timedelta,
+        timeout: timedelta,
+    ) -> None:
+        self._exchange = exchange
+        self._runs = runs
+        self._notes = notes
+        self._sync_timeout = sync_timeout
+        self._seconds = timeout.total_seconds()
+
+    @Endpoint(
+        "POST",
+        "/admin/sync",
+        id="sync",
+        tag=Tag.ADMINISTRATION,
+        summary="Fetch leads from the external source now",
+        access=Access.OPERATOR,
+        parameters=(PREFER,),
+        answers=(
+            Answer.json(200, Sync, "The sync is over, though it may have failed"),
+            Answer.json(
+                202,
+                Accepted,
+                "Accepted, and not done yet",
+                headers=(SYNC_LOCATION, RETRY_AFTER),
+                links={
+                    "outcome": Link(
+                        operation_id="readSync", parameters={"id": "$response.body#/id"}
+                    )
+                },
+            ),
+        ),
+        problems=("operation-failed", "unavailable"),
+    )
+    async def request(self, call: Call) -> web.StreamResponse:
+        """Answer 200 with the run's report, or 202 when that takes longer."""
+        event = Event(
+            source="api",
+            subject="sync",
+            correlation_id=call.id,
+            data=SyncRequested(requested_by="operator"),
+            reply_to=self._exchange.reply_address,
+            expires=now() + SYNC_EXPIRES,
+        )
+        if prefers_async(call.request):
+            await self._exchange.publish(event)
+            return accepted_response(event.id, location="/admin/sync")
+        outcome = await self._exchange.publish_and_await(event, within=self._sync_timeout)
+        if outcome is None:
+            return accepted_response(event.id, location="/admin/sync")
+        if outcome.status not in {OutcomeStatus.SYNCED, OutcomeStatus.FAILED}:
+            raise problem_of(outcome)
+        return await self._report(event.id)
+
+    @Endpoint(
+        "GET",
+        "/admin/sync/{id}",
+        id="readSync",
+        tag=Tag.ADMINISTRATION,
+        summary="Ask what became of a sync",
+        access=Access.OPERATOR,
+        parameters=(SYNC_ID,),
+        answers=(Answer.json(200, Sync, "How far it has come"),),
+        problems=("sync-not-found", "unavailable"),
+    )
+    async def read(self, call: Call) -> web.StreamResponse:
+        """Answer with the report of a run as it is now."""
+        return await self._report(UUID(canonical_id(call.param, missing="sync-not-found")))
+
+    async def _report(self, run_id: UUID) -> web.StreamResponse:
+        async with asyncio.timeout(self._seconds):
+            run = await self._runs.find(run_id)
+            if run is None and await self._notes.was_accepted(run_id):
+                run = SyncRun(run_id, SyncState.PENDING, SyncReport())
+        if run is None:
+            raise Problem("sync-not-found", "There is no sync with this id")
+        sync = Sync(id=run.id, state=run.state, **asdict(run.report))
+        return json_response(sync.to_body())

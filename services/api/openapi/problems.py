@@ -1,0 +1,142 @@
+"""Problems in the OpenAPI document: which ones an endpoint answers with, and what is in them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from services.api.openapi.json_schemas import Json, JsonSchemas
+from services.api.web.endpoint import Access, Body, Endpoint, Header
+from services.api.web.headers import ETAG
+from services.api.web.problems import PROBLEMS, TYPE_PREFIX
+from services.api.web.responses import Representation
+from shared.domain.summary import FailureReason
+
+PROBLEM_JSON = "application/problem+json"
+
+# The problems that come with what an endpoint is, besides its own.
+OF_EVERY = ("malformed-request", "headers-too-large", "internal-error")
+OF_A_LIMIT = ("rate-limited",)
+OF_A_DEADLINE = ("timeout",)
+# An address may have unknown parameters.
+OF_AN_ADDRESS = ("validation-failed",)
+OF_A_BODY = (
+    *("validation-failed", "body-timeout", "body-too-large"),
+    *("unsupported-media-type", "expectation-failed"),
+)
+OF_JSON = ("malformed-json",)
+OF_ACCESS = {
+    Access.PUBLIC: (),
+    Access.USER: ("unauthenticated", "invalid-token", "auth-unavailable"),
+    Access.OPERATOR: ("unauthenticated",),
+}
+
+RETRY_AFTER = Header(
+    name="Retry-After",
+    description="Seconds after which to ask again",
+    example="2",
+    type=int,
+    is_required=False,
+)
+CHALLENGE = Header(
+    name="WWW-Authenticate",
+    description="How to authenticate",
+    example='Bearer error="invalid_token", error_description="The token has expired"',
+    is_required=False,
+)
+# Headers of problems with these statuses, besides those of every answer.
+HEADERS: Mapping[int, Header] = {401: CHALLENGE, 412: ETAG, 429: RETRY_AFTER, 503: RETRY_AFTER}
+
+
+class ProblemDetails(Representation):
+    """A refusal or failure (RFC 9457). Clients decide by `code`, which never changes."""
+
+    type: Annotated[str, Field(description="`urn:leads:problem:{code}`")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Annotated[str, Field(description="What is wrong with this request in particular")]
+    instance: Annotated[str, Field(description="The path of the request")]
+    code: str
+    error: Annotated[str, Field(description="The same as `detail`")]
+    errors: Annotated[
+        dict[str, str], Field(description="What is wrong with each field or parameter")
+    ] = {}  # noqa: RUF012 (pydantic copies it)
+
+
+class Conflict(Representation):
+    """What a `duplicate-lead` says besides."""
+
+    field: Literal["email", "externalId"]
+    lead_id: Annotated[UUID | None, Field(description="The lead that has it")]
+
+
+class VersionMismatch(Representation):
+    """What a `version-mismatch` says besides."""
+
+    version: Annotated[int, Field(ge=1, description="The version that the lead is in")]
+
+
+class SummaryFailure(Representation):
+    """What the failure of a summary says besides."""
+
+    # A summarizer that is newer than this process may have others.
+    reason: Annotated[str, Field(examples=[reason.value for reason in FailureReason])]
+
+
+# The members that problems with these codes have besides those of all problems.
+MEMBERS: Mapping[str, type[Representation]] = {
+    "duplicate-lead": Conflict,
+    "version-mismatch": VersionMismatch,
+    "rate-limited": SummaryFailure,
+    "invalid-model-output": SummaryFailure,
+    "summaries-unavailable": SummaryFailure,
+}
+
+
+def problem_codes(endpoint: Endpoint) -> set[str]:
+    """Return the codes of all problems that an endpoint may answer with."""
+    return {
+        *OF_EVERY,
+        *OF_ACCESS[endpoint.access],
+        *(() if endpoint.is_lenient else OF_AN_ADDRESS),
+        *(OF_A_BODY if endpoint.body else ()),
+        *(OF_JSON if endpoint.body and _is_json(endpoint.body) else ()),
+        *(OF_A_LIMIT if endpoint.is_limited else ()),
+        *(() if endpoint.is_bounded else OF_A_DEADLINE),
+        *endpoint.problems,
+    }
+
+
+def problem_content(status: int, codes: Sequence[str], schemas: JsonSchemas) -> Json:
+    """Return the body of answers with one of these codes, all of them of one status."""
+    members: Json = {}
+    for code in codes:
+        if code in MEMBERS:
+            members |= schemas.inline(MEMBERS[code], mode="serialization")["properties"]
+    schema: Json = {
+        "allOf": [schemas.of(ProblemDetails, mode="serialization")],
+        "properties": {"status": {"const": status}, "code": {"enum": list(codes)}, **members},
+    }
+    examples = {code: {"value": _example(code)} for code in codes}
+    return {PROBLEM_JSON: {"schema": schema, "examples": examples}}
+
+
+def _is_json(body: Body) -> bool:
+    return any(media_type.endswith(("/json", "+json")) for media_type in body.content)
+
+
+def _example(code: str) -> Json:
+    status, title = PROBLEMS[code]
+    example: Json = {
+        "type": f"{TYPE_PREFIX}{code}",
+        "title": title,
+        "status": status,
+        "detail": title,
+        "instance": "/leads",
+        "code": code,
+        "error": title,
+    }
+    if code == "validation-failed":
+        example["errors"] = {"email": "Email must be a valid email address"}
+    return example
