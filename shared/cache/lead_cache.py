@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
@@ -19,15 +20,17 @@ from redis.asyncio.connection import AbstractConnection
 
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
+from shared.events.lead_fields import DOCUMENT_NAMES
 from shared.lua import Keys, lua_script
 from shared.redis_connections import LivePool, connection_options, is_outage, milliseconds
 from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)
 
-# The number is the layout's: bump it when the JSON of a lead or this format changes, and old
-# and new processes no longer see each other's entries.
-PREFIX = "leads:cache:1:"
+# Processes that know other fields of a lead do not see each other's entries. The number is this
+# format's: raise it when that changes, or what a field holds.
+_FIELDS = hashlib.sha256(",".join(DOCUMENT_NAMES).encode()).hexdigest()[:8]
+PREFIX = f"leads:cache:1:{_FIELDS}:"
 
 # Reads share one round trip at a time; these are for the writes beside them.
 MAX_CONNECTIONS = 8

@@ -1,8 +1,9 @@
-"""The fields of a lead that clients and sources may set, and their limits."""
+"""The one list of a lead's fields that clients and sources may set, and their limits."""
 
 import re
 import unicodedata
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, get_type_hints
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    create_model,
     model_serializer,
 )
 from pydantic.config import JsonDict
@@ -122,25 +124,13 @@ Picture = Annotated[
 Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
 
 
-class LeadChanges(GivenFields):
-    """What is to become of a lead's fields. Those that every lead has cannot be cleared."""
-
-    external_id: UUID | None = None
-    first_name: Annotated[Name | None, *NotClearable] = None
-    last_name: Annotated[Name | None, *NotClearable] = None
-    email: Annotated[Email | None, *NotClearable] = None
-    phone: Phone | None = None
-    cell: Phone | None = None
-    dob: DateOfBirth | None = None
-    city: Place | None = None
-    state: Place | None = None
-    country: Place | None = None
-    picture: Picture | None = None
-    status: Annotated[LeadStatus | None, *NotClearable] = None
-
-
 class LeadFields(WireModel):
-    """A lead as its author gives it: a REST client, an import or an external source."""
+    """A lead as its author gives it: a REST client, an import or an external source.
+
+    The one list of the fields that can be set. Events, statements, files, the cache's prefix and
+    what clients may send derive from it. A new field must have a default, since events from
+    before do not carry it.
+    """
 
     external_id: UUID | None = None
     first_name: Name
@@ -157,6 +147,57 @@ class LeadFields(WireModel):
 
 class GivenLead(LeadFields, GivenFields):
     """A whole lead, of whose optional fields some may not be known."""
+
+
+Model = TypeVar("Model", bound=WireModel)
+
+
+def _optional(fields: type[WireModel]) -> Callable[[type[Model]], type[Model]]:
+    """Give a model another one's fields, all of them optional; required ones cannot be null."""
+
+    def extended(model: type[Model]) -> type[Model]:
+        definitions: dict[str, Any] = {}
+        hints = get_type_hints(fields, include_extras=True)
+        for name, field in fields.model_fields.items():
+            hint = hints[name]
+            kind = Annotated[hint | None, *NotClearable] if field.is_required() else hint
+            definitions[name] = (kind, None)
+        return create_model(
+            model.__name__,
+            __base__=model,
+            __module__=model.__module__,
+            __doc__=model.__doc__,
+            **definitions,
+        )
+
+    return extended
+
+
+@_optional(LeadFields)
+class FieldChanges(GivenFields):
+    """What is to become of the fields in the list."""
+
+
+class LeadChanges(FieldChanges):
+    """What is to become of a lead's fields. Those that every lead has cannot be cleared."""
+
+    status: Annotated[LeadStatus | None, *NotClearable] = None
+
+
+# The names in a lead's JSON, in their order: what `leads.lead_json` makes.
+DOCUMENT_NAMES = (
+    "id",
+    *(str(field.alias) for field in LeadFields.model_fields.values()),
+    "summary",
+    "nextAction",
+    "summaryStale",
+    "status",
+    "source",
+    "createdBy",
+    "createdAt",
+    "updatedAt",
+    "version",
+)
 
 
 # Unicode's category Cc, and surrogates without their other half.

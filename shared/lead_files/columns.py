@@ -9,31 +9,9 @@ from dataclasses import dataclass, field
 
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import ImportMode
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import DOCUMENT_NAMES, LeadFields
 
-COLUMNS = (
-    "id",
-    "externalId",
-    "firstName",
-    "lastName",
-    "email",
-    "phone",
-    "cell",
-    "dob",
-    "city",
-    "state",
-    "country",
-    "picture",
-    "summary",
-    "nextAction",
-    "summaryStale",
-    "status",
-    "source",
-    "createdBy",
-    "createdAt",
-    "updatedAt",
-    "version",
-)
+COLUMNS = DOCUMENT_NAMES
 FIELDS = {name: info.alias or name for name, info in LeadFields.model_fields.items()}
 REQUIRED = {
     info.alias or name for name, info in LeadFields.model_fields.items() if info.is_required()

@@ -1,7 +1,9 @@
 """The SQL functions on leads: PostgreSQL puts their bodies in place of the calls."""
 
+import orjson
 import pytest
 
+from shared.events.lead_fields import DOCUMENT_NAMES
 from shared.storage.pool import Database
 
 CALLS = (
@@ -21,3 +23,9 @@ async def test_calls_are_inlined(database: Database, call: str) -> None:
         rows = await connection.fetch(f"EXPLAIN (VERBOSE) SELECT {call} FROM leads.lead")  # noqa: S608
     plan = "\n".join(row[0] for row in rows)
     assert f"{name}(" not in plan
+
+
+async def test_the_json_of_a_lead_has_the_names_that_are_listed(database: Database) -> None:
+    async with database.connection() as connection:
+        document = await connection.fetchval("SELECT leads.lead_json(NULL)")
+    assert tuple(orjson.loads(document)) == DOCUMENT_NAMES
