@@ -76,7 +76,7 @@ def retry_letters(*, ids: tuple[int, ...], yes: bool, as_json: bool, **condition
     """Put dead letters back into their streams.
 
     IDS are letters' numbers. Each event goes to the group that parked it, as a first attempt;
-    nobody is answered. The letter is removed once its event is back in the stream.
+    no client is answered. The letter is removed once its event is back in the stream.
     """
     selection = LetterSelection(ids=ids, **conditions)
     number = _number(selection)

@@ -21,7 +21,7 @@ _LINK = re.compile(r"[a-z][a-z0-9+.-]{1,15}://|\bwww\.|\bjavascript:|\bdata:text
 
 
 class InvalidAnswerError(Exception):
-    """The model's answer is of no use; the message tells the model what is wrong with it."""
+    """The model's answer is invalid; the message, which the model gets too, says why."""
 
 
 def _clean(text: str) -> str:

@@ -18,7 +18,7 @@ from shared.settings import (
     load,
 )
 
-# What stands in an example of a configuration, and is nobody's key.
+# What stands in an example of a configuration, and is no key.
 PLACEHOLDER_KEY = "groq-api-key"
 GROQ_HOST = "api.groq.com"
 
@@ -73,7 +73,7 @@ class GroqSettings(SettingsGroup):
 
     @property
     def is_groq_itself(self) -> bool:
-        """Tell whether calls go to Groq and may cost money there."""
+        """Whether calls go to Groq and may cost money there."""
         return self.groq_base_url.host == GROQ_HOST
 
     def _or_free(self, limit: int | None, free: int) -> int:
@@ -112,7 +112,7 @@ class SummarizerSettings:
 
     @property
     def uses_groq(self) -> bool:
-        """Tell which provider is meant: Groq when there is a key for it, unless told otherwise."""
+        """Whether Groq writes the summaries: with `auto` when there is a key for it."""
         if self.summary.summary_provider == "auto":
             return self.groq.key is not None
         return self.summary.summary_provider == "groq"

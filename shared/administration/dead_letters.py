@@ -15,7 +15,7 @@ from shared.streams.consuming.retry import requeue_letters
 
 PAGE = 200
 
-# An entry that was no event when it came is none now.
+# An entry that could not be decoded when it came cannot be decoded now.
 HOPELESS = "undecodable"
 
 
@@ -28,7 +28,7 @@ class RetryReport:
 
 
 class DeadLetters:
-    """Raises `UnavailableError` when Redis or PostgreSQL is down."""
+    """Parked events, as operators handle them."""
 
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis

@@ -34,7 +34,7 @@ class ReplayPlan:
 
 
 class Replays:
-    """Raises `UnavailableError` when Redis or PostgreSQL is down."""
+    """Replays as operators order them."""
 
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis

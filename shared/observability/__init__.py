@@ -1,1 +1,1 @@
-"""What a process tells of itself: logs and health."""
+"""What a process reports about itself: logs, health and metrics."""

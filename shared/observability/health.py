@@ -1,4 +1,4 @@
-"""A tiny HTTP server by which a service without an API tells how it is."""
+"""The HTTP server for health and metrics of a service without an API."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping

@@ -34,13 +34,13 @@ class AdminAction:
 
 @dataclass(slots=True)
 class Recording:
-    """An action under way: whoever carries it out says how many things it affected."""
+    """An action under way: the caller sets how many things it affected."""
 
     affected: int = 0
 
 
 class AdminLog:
-    """Raises `UnavailableError` when PostgreSQL is down: then nothing is done unrecorded."""
+    """Writes an action down before it begins: while PostgreSQL is down, nothing is done."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -192,7 +192,7 @@ _OUTCOMES = "SELECT id, outcome FROM leads.event WHERE id = ANY($1::uuid[])"
 
 
 class EventStore:
-    """Reads applied events. Raises `UnavailableError` when PostgreSQL is down."""
+    """Reads applied events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

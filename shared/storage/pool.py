@@ -63,13 +63,13 @@ _OPERATORS = (
     asyncpg.UndefinedTableError,  # not migrated yet
     asyncpg.UndefinedFunctionError,  # the same
     asyncpg.InsufficientPrivilegeError,
-    asyncpg.DuplicatePreparedStatementError,  # a pooler that the settings do not tell of
+    asyncpg.DuplicatePreparedStatementError,  # a pooler at an unknown port
     asyncpg.InvalidCachedStatementError,  # migrated a moment ago
 )
 
 
 def is_defect(error: BaseException) -> bool:
-    """Tell whether an error of a statement is a defect of ours.
+    """Whether an error of a statement is a defect of ours.
 
     What is not shown to be one is a failure of the server, of the network or of the driver: an
     unlisted error must not end a process or park an event.
@@ -133,7 +133,7 @@ class Database:
                     yield connection
                 except (asyncio.CancelledError, TimeoutError):
                     # The pool would first wait for the server's word that it has stopped,
-                    # and whoever gave up on that server just now would wait after all.
+                    # and the caller, who just gave up on that server, would wait after all.
                     connection.terminate()
                     raise
 
@@ -144,7 +144,7 @@ class Database:
             yield connection
 
     async def ping(self) -> None:
-        """Ask for a sign of life; raises `UnavailableError`."""
+        """Raise `UnavailableError` unless the server answers."""
         async with self.connection() as connection:
             await connection.execute("SELECT 1")
 

@@ -63,7 +63,7 @@ class SyncRun:
 
 
 class SyncRunRepository:
-    """Reads and writes sync runs. Raises `UnavailableError` when PostgreSQL is down."""
+    """Reads and writes sync runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

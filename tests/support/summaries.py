@@ -93,12 +93,12 @@ class Waits(Says):
 
 
 def is_down(reason: FailureReason = FailureReason.PROVIDER_UNAVAILABLE) -> ProviderError:
-    """Return an error that no other try will mend."""
+    """Return an error that no retry helps."""
     return ProviderError("down", reason=reason, detail="It is down.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class Summarizer:
     """One summarizer process's parts around a provider."""
 
     handle: Handler
@@ -114,7 +114,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(
+async def open_summarizer(
     database: Database,
     redis: Redis,
     streams: StreamsSettings,
@@ -123,8 +123,8 @@ async def open_desk(
     quota: int = 0,
     time_limit: timedelta = TIME_LIMIT,
     source: SummarySource = SOURCE,
-) -> AsyncGenerator[Desk]:
-    """Open the parts of one process; several desks on one database are several replicas."""
+) -> AsyncGenerator[Summarizer]:
+    """Open the parts of one process; several summarizers on one database are several replicas."""
     async with (
         open_cache(CacheSettings(), default_url=streams.url) as cache,
         open_publisher(redis) as publisher,
@@ -151,7 +151,9 @@ async def open_desk(
             metrics=SummaryMetrics(registry),
             timeout=time_limit,
         )
-        yield Desk(handle=handler, results=results, cache=cache, replies=replies, registry=registry)
+        yield Summarizer(
+            handle=handler, results=results, cache=cache, replies=replies, registry=registry
+        )
 
 
 async def stored_lead(database: Database, **changes: Any) -> UUID:

@@ -1,7 +1,7 @@
 -- Lets requests wait for the one that is running with the same input. Parameters as in open.sql.
 --
--- The running request's row is updated, not just locked: whoever finishes it at the same time
--- then sees in that very row that somebody joined.
+-- The running request's row is updated, not just locked: the worker that finishes it at the same
+-- time then sees in that very row that others joined.
 WITH request AS (
     SELECT request.*, lead.version,
            leads.summary_input_hash($3, leads.summary_input(lead, $2)) AS input_hash

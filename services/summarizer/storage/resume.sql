@@ -1,7 +1,7 @@
 -- What the event $1 has come to, if its payload has the hash $2. $3 and $4 are $2 and $3 of
 -- open.sql. $5 is whether to take a running request over from the worker that had it, $6 where
--- one that waits for another's work is to be answered from now on: whoever asks again may do so
--- through another process.
+-- one that waits for another's work is to be answered from now on: a client that asks again may do
+-- so through another process.
 WITH taken AS (
     UPDATE leads.summary SET fence = fence + 1, started_at = clock_timestamp()
     FROM leads.event

@@ -132,7 +132,7 @@ async def rows(database: Database, query: str) -> Table:
 
 
 async def delete_leads(database: Database, ids: Sequence[str]) -> None:
-    """Delete rows behind the system's back."""
+    """Delete rows without an event."""
     async with database.connection() as connection:
         await connection.execute(
             "DELETE FROM leads.lead WHERE id::text = ANY($1::text[])", list(ids)

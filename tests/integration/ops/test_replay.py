@@ -78,10 +78,10 @@ async def test_a_dry_run_tells_what_the_stream_no_longer_holds(
         entries = entries_of(await redis.xrange(catalog.LEADS))
         await redis.xtrim(catalog.LEADS, minid=entries[7].id, approximate=False)
         plan = (await ops("replay", "--from", "stream", "--dry-run", "--json")).json
-        told = (await ops("replay", "--from", "stream", "--dry-run")).stdout
+        printed = (await ops("replay", "--from", "stream", "--dry-run")).stdout
     assert plan["counts"] == {"lead-created": 3}
     assert plan["missing"] == {"lead-created": 7}
-    assert "--from archive has what is older" in told
+    assert "--from archive has what is older" in printed
 
 
 async def test_filters_narrow_what_is_replayed(

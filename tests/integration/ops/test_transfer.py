@@ -82,7 +82,7 @@ async def test_exported_leads_can_be_imported_elsewhere(
             assert (again["created"], again["duplicate"]) == (0, len(theirs))
 
 
-async def test_bad_rows_are_told_by_number_and_the_good_ones_land(
+async def test_bad_rows_are_listed_by_number_and_the_good_ones_land(
     ops: Ops, syncer: StartSyncer, leads: Leads, tmp_path: Path
 ) -> None:
     file, errors = tmp_path / "leads.csv", tmp_path / "errors.ndjson"
@@ -101,9 +101,9 @@ async def test_bad_rows_are_told_by_number_and_the_good_ones_land(
         report = (await ops(*arguments, "--yes", "--json")).json
     others = {"updated": 0, "duplicate": 0, "refused": 0, "unknown": 0}
     assert report == {"rows": 4, "created": 2, "invalid": 2, **others}
-    told = [orjson.loads(line) for line in errors.read_bytes().splitlines()]
-    assert [problem["row"] for problem in told] == [2, 4]
-    assert set(told[0]["errors"]) == {"firstName", "email", "phone"}
+    refused = [orjson.loads(line) for line in errors.read_bytes().splitlines()]
+    assert [problem["row"] for problem in refused] == [2, 4]
+    assert set(refused[0]["errors"]) == {"firstName", "email", "phone"}
     assert len(await leads()) == 2
 
 
@@ -135,7 +135,7 @@ async def test_columns_are_mapped_and_leads_that_are_known_changed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("--map", "Mail:mail"), 2, "Must be a title and one of these: externalId,"),
         (("--map", "Mail:email"), 1, "Mail: Is mapped, and not in the file"),
@@ -145,12 +145,12 @@ async def test_columns_are_mapped_and_leads_that_are_known_changed(
     ],
 )
 async def test_what_a_file_cannot_be_read_by_is_refused(
-    arguments: tuple[str, ...], code: int, told: str, ops: Ops, leads: Leads, tmp_path: Path
+    arguments: tuple[str, ...], code: int, message: str, ops: Ops, leads: Leads, tmp_path: Path
 ) -> None:
     file = tmp_path / "leads.csv"
     file.write_bytes(csv_file(["Ada,King,ada@example.com,"]))
     ended = await ops("import", "leads", str(file), *arguments, "--yes")
-    assert (ended.code, told in ended.stderr) == (code, True), ended.stderr
+    assert (ended.code, message in ended.stderr) == (code, True), ended.stderr
     assert await leads() == []
 
 

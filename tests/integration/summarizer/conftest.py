@@ -1,4 +1,4 @@
-"""Desks: summarizers without their process, on real servers; and what these keep of requests."""
+"""Summarizers on real servers, without a process of their own, and the rows of their requests."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,17 +13,19 @@ from services.summarizer.providers import Provider
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import StreamsSettings
 from shared.storage.pool import Database
-from tests.support.summaries import Desk, open_desk
+from tests.support.summaries import Summarizer, open_summarizer
 
-OpenDesk = Callable[..., AbstractAsyncContextManager[Desk]]
+OpenSummarizer = Callable[..., AbstractAsyncContextManager[Summarizer]]
 
 
 @pytest.fixture
-def desk_of(database: Database, redis: Redis, streams_settings: StreamsSettings) -> OpenDesk:
-    """Return a function that opens a desk around a provider."""
+def summarizer_of(
+    database: Database, redis: Redis, streams_settings: StreamsSettings
+) -> OpenSummarizer:
+    """Return a function that opens a summarizer around a provider."""
 
-    def open_one(provider: Provider, **options: Any) -> AbstractAsyncContextManager[Desk]:
-        return open_desk(database, redis, streams_settings, provider, **options)
+    def open_one(provider: Provider, **options: Any) -> AbstractAsyncContextManager[Summarizer]:
+        return open_summarizer(database, redis, streams_settings, provider, **options)
 
     return open_one
 

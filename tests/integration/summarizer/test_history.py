@@ -7,16 +7,18 @@ import orjson
 from services.api.storage.history import LeadHistory
 from shared.events.envelope import new_id
 from shared.storage.pool import Database
-from tests.integration.summarizer.conftest import OpenDesk
+from tests.integration.summarizer.conftest import OpenSummarizer
 from tests.support.summaries import Says, answer, is_down, requested, stored_lead
 
 
-async def test_every_request_is_there_newest_first(database: Database, desk_of: OpenDesk) -> None:
+async def test_every_request_is_there_newest_first(
+    database: Database, summarizer_of: OpenSummarizer
+) -> None:
     lead_id = await stored_lead(database)
     events = [requested(lead_id, requested_by="somebody", regenerate=True) for _ in range(3)]
-    async with desk_of(Says(answer("one"), answer("two"), is_down())) as desk:
+    async with summarizer_of(Says(answer("one"), answer("two"), is_down())) as summarizer:
         for event in events:
-            await desk.ask(event)
+            await summarizer.ask(event)
     history = LeadHistory(database)
     page = await history.summaries(lead_id, limit=2)
     rest = await history.summaries(lead_id, limit=2, after=page[-1].position)

@@ -10,33 +10,33 @@ from services.summarizer.bootstrap import bootstrap
 from shared.events.envelope import new_id
 from shared.settings import ObservabilitySettings, PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
-from tests.integration.summarizer.conftest import OpenDesk
+from tests.integration.summarizer.conftest import OpenSummarizer
 from tests.support.eventually import eventually
 from tests.support.stopping import until_stopped
-from tests.support.summaries import Desk, Says, answer, is_down, requested, stored_lead
+from tests.support.summaries import Says, Summarizer, answer, is_down, requested, stored_lead
 from tests.support.summarizer import summarizer_settings
 
 
-def value(desk: Desk, name: str, **labels: str) -> float | None:
-    return desk.registry.get_sample_value(f"leads_summary_{name}", labels)
+def value(summarizer: Summarizer, name: str, **labels: str) -> float | None:
+    return summarizer.registry.get_sample_value(f"leads_summary_{name}", labels)
 
 
 async def test_ends_calls_tokens_and_reasons_are_counted(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     first, second = await stored_lead(database), await stored_lead(database)
-    async with desk_of(Says("{}", answer(), is_down())) as desk:
-        await desk.ask(requested(first))
-        await desk.ask(requested(first))
-        await desk.ask(requested(second))
-        await desk.ask(requested(new_id()))
+    async with summarizer_of(Says("{}", answer(), is_down())) as summarizer:
+        await summarizer.ask(requested(first))
+        await summarizer.ask(requested(first))
+        await summarizer.ask(requested(second))
+        await summarizer.ask(requested(new_id()))
     ends: Mapping[str, float] = {"written": 1, "reused": 1, "failed": 1, "not-found": 1}
     for end, count in ends.items():
-        assert value(desk, "requests_total", end=end) == count
-    assert value(desk, "model_calls_total") == 3
-    assert value(desk, "model_tokens_total", way="in") == 200
-    assert value(desk, "failures_total", reason="provider-unavailable") == 1
-    assert value(desk, "seconds_count") == 2
+        assert value(summarizer, "requests_total", end=end) == count
+    assert value(summarizer, "model_calls_total") == 3
+    assert value(summarizer, "model_tokens_total", way="in") == 200
+    assert value(summarizer, "failures_total", reason="provider-unavailable") == 1
+    assert value(summarizer, "seconds_count") == 2
 
 
 async def test_metrics_are_served(

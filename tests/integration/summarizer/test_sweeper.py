@@ -1,4 +1,4 @@
-"""Every request gets an end, also when whoever worked on it is gone."""
+"""Every request gets an end, also when the process that worked on it is gone."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -13,13 +13,15 @@ from shared.background import background
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 from shared.streams.entries import entries_of
-from tests.integration.summarizer.conftest import OpenDesk
+from tests.integration.summarizer.conftest import OpenSummarizer
 from tests.support.eventually import eventually
-from tests.support.summaries import Desk, Says, Waits, requested, stored_lead, stored_leads
+from tests.support.summaries import Says, Summarizer, Waits, requested, stored_lead, stored_leads
 
 
-def sweeper_of(desk: Desk) -> Sweeper:
-    return Sweeper(desk.results, desk.replies, every=timedelta(milliseconds=20), grace=timedelta(0))
+def sweeper_of(summarizer: Summarizer) -> Sweeper:
+    return Sweeper(
+        summarizer.results, summarizer.replies, every=timedelta(milliseconds=20), grace=timedelta(0)
+    )
 
 
 async def pass_deadline(database: Database, *ids: UUID) -> None:
@@ -39,17 +41,17 @@ async def ends(database: Database, lead_id: UUID) -> list[tuple[str, str, str | 
     return [tuple(row) for row in rows]
 
 
-async def test_abandoned_request_and_its_follower_are_ended_and_told(
-    database: Database, redis: Redis, desk_of: OpenDesk
+async def test_abandoned_request_and_its_follower_are_ended_and_answered(
+    database: Database, redis: Redis, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
     events = [requested(lead_id, reply_to=f"reply:{number}") for number in range(2)]
     provider = Waits()
-    async with desk_of(provider) as desk:
-        stuck = asyncio.create_task(desk.ask(events[0]))
+    async with summarizer_of(provider) as summarizer:
+        stuck = asyncio.create_task(summarizer.ask(events[0]))
         await provider.asked.wait()
-        await desk.ask(events[1])
-        sweeper = sweeper_of(desk)
+        await summarizer.ask(events[1])
+        sweeper = sweeper_of(summarizer)
         assert await sweeper.sweep() == 0  # not late yet
         await pass_deadline(database, *(event.id for event in events))
         async with background(sweeper.run(), name="sweeper"):
@@ -61,7 +63,7 @@ async def test_abandoned_request_and_its_follower_are_ended_and_told(
             await eventually(all_failed)
         provider.go.set()
         late = await stuck
-        again = await desk.ask(events[0])
+        again = await summarizer.ask(events[0])
     assert late.status is again.status is OutcomeStatus.FAILED
     for event in events:
         [entry, *_] = entries_of(await redis.xrange(str(event.reply_to)))
@@ -70,16 +72,20 @@ async def test_abandoned_request_and_its_follower_are_ended_and_told(
         assert await connection.fetchval("SELECT summary FROM leads.lead") is None
 
 
-async def test_replicas_share_the_sweeping(database: Database, desk_of: OpenDesk) -> None:
+async def test_replicas_share_the_sweeping(
+    database: Database, summarizer_of: OpenSummarizer
+) -> None:
     leads = await stored_leads(database, 20)
     provider = Waits()
     async with AsyncExitStack() as stack:
-        desks = [await stack.enter_async_context(desk_of(provider)) for _ in range(3)]
+        summarizers = [await stack.enter_async_context(summarizer_of(provider)) for _ in range(3)]
         events = [requested(lead_id) for lead_id in leads]
-        asked = [asyncio.create_task(desks[0].ask(event)) for event in events]
+        asked = [asyncio.create_task(summarizers[0].ask(event)) for event in events]
         await eventually(lambda: running(database, len(leads)))
         await pass_deadline(database, *(event.id for event in events))
-        swept = await asyncio.gather(*(sweeper_of(desk).sweep() for desk in desks))
+        swept = await asyncio.gather(
+            *(sweeper_of(summarizer).sweep() for summarizer in summarizers)
+        )
         assert sum(swept) == 20
         provider.go.set()
         await asyncio.gather(*asked)
@@ -92,14 +98,14 @@ async def running(database: Database, number: int) -> bool:
 
 
 async def test_follower_of_a_finished_request_gets_its_end(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
     leader, follower = requested(lead_id), requested(lead_id)
-    async with desk_of(Says()) as desk:
-        await desk.ask(leader)
-        await desk.ask(follower)
-        # What is left when a worker dies between its commit and telling those that joined.
+    async with summarizer_of(Says()) as summarizer:
+        await summarizer.ask(leader)
+        await summarizer.ask(follower)
+        # What is left when a worker dies between its commit and answering those that joined.
         async with database.connection() as connection:
             await connection.execute(
                 "UPDATE leads.summary SET state = 'queued', joined_id = $2, summary = NULL,"
@@ -111,5 +117,5 @@ async def test_follower_of_a_finished_request_gets_its_end(
             await connection.execute(
                 "UPDATE leads.event SET outcome = 'accepted' WHERE id = $1", follower.id
             )
-        assert await sweeper_of(desk).sweep() == 0
+        assert await sweeper_of(summarizer).sweep() == 0
     assert await ends(database, lead_id) == [("succeeded", "summarised", None)] * 2

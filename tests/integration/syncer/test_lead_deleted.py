@@ -23,7 +23,7 @@ from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import Handlers, OpenHandlers, leads_table, rows
 from tests.support.builders import lead_created, lead_deleted, lead_updated, lead_upserted
 from tests.support.eventually import eventually
-from tests.support.summaries import Says, open_desk, requested
+from tests.support.summaries import Says, open_summarizer, requested
 from tests.support.traces import kept_in_postgres, kept_in_redis, someone
 
 
@@ -172,11 +172,11 @@ async def test_leads_are_deleted_and_summarised_at_once(
     await handlers.handle(*made)
     says = Says(delay=timedelta(milliseconds=20))
     async with (
-        open_desk(database, redis, streams_settings, says) as desk,
+        open_summarizer(database, redis, streams_settings, says) as summarizer,
         asyncio.TaskGroup() as tasks,
     ):
         asking = [
-            tasks.create_task(desk.ask(requested(UUID(event.subject))), name="ask")
+            tasks.create_task(summarizer.ask(requested(UUID(event.subject))), name="ask")
             for event in made
         ]
         await eventually(lambda: _some_are_asked(says))

@@ -19,7 +19,7 @@ from shared.streams.entries import Entry, entries_of
 from tests.integration.syncer.conftest import Asker, StartSyncer, rows
 from tests.support.builders import lead_created, lead_deleted, lead_updated
 from tests.support.eventually import eventually
-from tests.support.summaries import Says, open_desk, requested
+from tests.support.summaries import Says, open_summarizer, requested
 from tests.support.traces import CANARY, kept_in_postgres, kept_in_redis, someone
 
 
@@ -38,8 +38,10 @@ async def test_nothing_is_kept_of_a_person(
         offered_again = lead_created(someone(external_id=None), by="randomuser")
         [duplicate] = await asker.ask([offered_again])
         assert duplicate.status is OutcomeStatus.DUPLICATE
-        async with open_desk(database, redis, streams_settings, Says(_about_canary())) as desk:
-            await desk.ask(requested(lead_id))
+        async with open_summarizer(
+            database, redis, streams_settings, Says(_about_canary())
+        ) as summarizer:
+            await summarizer.ask(requested(lead_id))
         await DeadLetterRepository(database).add(_letter(made))
         assert await kept_in_postgres(database) == ["lead", "event", "summary", "dead_letter"]
         assert await kept_in_redis(redis) != []

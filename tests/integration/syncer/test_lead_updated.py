@@ -19,7 +19,7 @@ from shared.storage.pool import Database
 from shared.streams.entries import entries_of
 from tests.integration.syncer.conftest import Handlers, body, created, rows
 from tests.support.builders import lead_created, lead_updated
-from tests.support.summaries import Says, open_desk, requested
+from tests.support.summaries import Says, open_summarizer, requested
 
 
 async def test_given_fields_change_and_the_others_stay(
@@ -145,8 +145,8 @@ async def test_a_summary_is_stale_while_it_was_written_from_something_else(
     lead_id = await created(handlers, city="London", phone="020 7946 0958")
     unsummarised = await handlers.one(lead_updated(lead_id, city="Bath"))
     assert body(unsummarised)["summaryStale"] is False
-    async with open_desk(database, redis, streams_settings, Says()) as desk:
-        await desk.ask(requested(lead_id))
+    async with open_summarizer(database, redis, streams_settings, Says()) as summarizer:
+        await summarizer.ask(requested(lead_id))
     changes: list[dict[str, Any]] = [
         {"phone": "020 7946 0000"},  # the model only sees whether there is one
         {"city": "Rome"},

@@ -29,7 +29,7 @@ from tests.integration.syncer.conftest import (
     lose_leads,
 )
 from tests.support.builders import lead_created, lead_fields, lead_updated
-from tests.support.summaries import Says, open_desk, requested
+from tests.support.summaries import Says, open_summarizer, requested
 
 
 async def test_of_racing_updates_of_one_version_one_wins(
@@ -128,8 +128,8 @@ async def test_a_replay_makes_the_lead_again_as_it_was(
     after_summary = lead_updated(lead_id, first_name="Grace")
     await handlers.one(made)
     await handlers.handle(*before_summary)
-    async with open_desk(database, redis, streams_settings, Says()) as desk:
-        await desk.ask(requested(lead_id))
+    async with open_summarizer(database, redis, streams_settings, Says()) as summarizer:
+        await summarizer.ask(requested(lead_id))
     await handlers.one(after_summary)
     before = await leads_table(database)
     history = [made, *before_summary, after_summary]

@@ -12,7 +12,7 @@ from services.summarizer.providers import Completion, ProviderError
 from shared.domain.summary import FailureReason
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
-from tests.integration.summarizer.conftest import OpenDesk
+from tests.integration.summarizer.conftest import OpenSummarizer
 from tests.support.adversarial import REFUSED_ANSWERS
 from tests.support.summaries import Says, answer, requested, stored_leads
 
@@ -20,15 +20,15 @@ REQUESTS = 400
 
 
 async def test_nonsense_reaches_neither_database_nor_cache(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     leads = await stored_leads(database, len(REFUSED_ANSWERS))
     for lead_id, nonsense in zip(leads, REFUSED_ANSWERS, strict=True):
-        async with desk_of(Says(nonsense)) as desk:
-            outcome = await desk.ask(requested(lead_id))
+        async with summarizer_of(Says(nonsense)) as summarizer:
+            outcome = await summarizer.ask(requested(lead_id))
             assert outcome.status is OutcomeStatus.FAILED
             assert orjson.loads(outcome.body)["reason"] == "invalid-output"
-            assert await desk.cache.get(lead_id) is None
+            assert await summarizer.cache.get(lead_id) is None
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(summary) FROM leads.lead") == 0
         assert await connection.fetchval("SELECT count(summary) FROM leads.summary") == 0
@@ -65,11 +65,11 @@ def _passing(reason: FailureReason) -> ProviderError:
 
 
 async def test_every_request_ends_and_no_lead_has_half_a_summary(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     leads = await stored_leads(database, REQUESTS)
     provider = Moody(seed=5)
-    async with desk_of(provider) as one, desk_of(provider) as other:
+    async with summarizer_of(provider) as one, summarizer_of(provider) as other:
         outcomes = await asyncio.gather(
             *((one, other)[number % 2].ask(requested(lead)) for number, lead in enumerate(leads))
         )

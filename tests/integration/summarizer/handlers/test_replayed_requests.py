@@ -11,18 +11,18 @@ from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 from shared.streams.codec import decode
 from shared.streams.entries import entries_of
-from tests.integration.summarizer.conftest import OpenDesk, reason, rows, stored
+from tests.integration.summarizer.conftest import OpenSummarizer, reason, rows, stored
 from tests.support.summaries import Says, is_down, requested, stored_lead
 
 
-async def test_replay_calls_no_model(database: Database, desk_of: OpenDesk) -> None:
+async def test_replay_calls_no_model(database: Database, summarizer_of: OpenSummarizer) -> None:
     lead_id = await stored_lead(database)
     provider = Says()
-    async with desk_of(provider) as desk:
-        unknown = await desk.ask(requested(lead_id, replay_id="replay-1"))
+    async with summarizer_of(provider) as summarizer:
+        unknown = await summarizer.ask(requested(lead_id, replay_id="replay-1"))
         event = requested(lead_id)
-        await desk.ask(event)
-        known = await desk.ask(requested(lead_id, event_id=event.id, replay_id="replay-1"))
+        await summarizer.ask(event)
+        known = await summarizer.ask(requested(lead_id, event_id=event.id, replay_id="replay-1"))
     assert reason(unknown) == "replayed"
     assert known.status is OutcomeStatus.SUMMARISED
     assert provider.calls == 1
@@ -30,21 +30,21 @@ async def test_replay_calls_no_model(database: Database, desk_of: OpenDesk) -> N
 
 @pytest.mark.parametrize("envelope", [{"replay_id": "replay-2", "with_model": True}, {}])
 async def test_what_a_replay_ended_without_a_model_is_done_when_one_may_be_called(
-    envelope: dict[str, Any], database: Database, redis: Redis, desk_of: OpenDesk
+    envelope: dict[str, Any], database: Database, redis: Redis, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
     event = requested(lead_id, requested_by="somebody")
-    async with desk_of(provider := Says()) as desk:
+    async with summarizer_of(provider := Says()) as summarizer:
         for _ in range(2):
-            assert reason(await desk.ask(replace(event, replay_id="replay-1"))) == "replayed"
-        done = await desk.ask(replace(event, **envelope))
-        again = await desk.ask(replace(event, **envelope))
-        cached = await desk.cache.get(lead_id)
+            assert reason(await summarizer.ask(replace(event, replay_id="replay-1"))) == "replayed"
+        done = await summarizer.ask(replace(event, **envelope))
+        again = await summarizer.ask(replace(event, **envelope))
+        cached = await summarizer.cache.get(lead_id)
     assert (done.status, done.repeated) == (OutcomeStatus.SUMMARISED, False)
     assert (again, again.repeated, provider.calls) == (done, True, 1)
     [row] = await rows(database, lead_id)
     assert (row["state"], row["outcome"]) == ("succeeded", "summarised")
-    # The news gets about, as that of any summary.
+    # Cache and readers have it, as any summary.
     assert cached is not None
     assert cached.json == done.body
     assert decode(entries_of(await redis.xrange("stream:changes"))[0].fields).subject == str(
@@ -52,22 +52,24 @@ async def test_what_a_replay_ended_without_a_model_is_done_when_one_may_be_calle
     )
 
 
-async def test_another_failure_is_one_for_good(database: Database, desk_of: OpenDesk) -> None:
+async def test_another_failure_is_one_for_good(
+    database: Database, summarizer_of: OpenSummarizer
+) -> None:
     event = requested(await stored_lead(database))
-    async with desk_of(provider := Says(is_down())) as desk:
-        failed = await desk.ask(event)
-        replayed = await desk.ask(replace(event, replay_id="replay-1", with_model=True))
+    async with summarizer_of(provider := Says(is_down())) as summarizer:
+        failed = await summarizer.ask(event)
+        replayed = await summarizer.ask(replace(event, replay_id="replay-1", with_model=True))
     assert reason(failed) == reason(replayed) == FailureReason.PROVIDER_UNAVAILABLE
     assert provider.calls == 1
 
 
 async def test_replay_gives_a_lead_that_was_lost_its_summary_back_without_a_call(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
     event = requested(lead_id)
-    async with desk_of(Says()) as desk:
-        await desk.ask(event)
+    async with summarizer_of(Says()) as summarizer:
+        await summarizer.ask(event)
     before = await stored(database, lead_id)
     async with database.connection() as connection:
         # As after a replay of its creation: the lead as it was before, its summaries gone.
@@ -80,8 +82,8 @@ async def test_replay_gives_a_lead_that_was_lost_its_summary_back_without_a_call
             """,
             lead_id,
         )
-    async with desk_of(provider := Says()) as desk:
-        first = await desk.ask(replace(event, replay_id="replay-1"))
-        second = await desk.ask(replace(event, replay_id="replay-2"))
+    async with summarizer_of(provider := Says()) as summarizer:
+        first = await summarizer.ask(replace(event, replay_id="replay-1"))
+        second = await summarizer.ask(replace(event, replay_id="replay-2"))
     assert await stored(database, lead_id) == before
     assert (first.repeated, second.repeated, provider.calls) == (False, True, 0)

@@ -15,7 +15,7 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database
 from shared.streams.codec import decode
 from shared.streams.entries import entries_of
-from tests.integration.summarizer.conftest import OpenDesk, change, reason, rows, stored
+from tests.integration.summarizer.conftest import OpenSummarizer, change, reason, rows, stored
 from tests.support.summaries import (
     Says,
     Waits,
@@ -28,12 +28,12 @@ from tests.support.summaries import (
 
 
 async def test_summary_reaches_lead_cache_and_readers(
-    database: Database, redis: Redis, desk_of: OpenDesk
+    database: Database, redis: Redis, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
-    async with desk_of(Says()) as desk:
-        outcome = await desk.ask(requested(lead_id, requested_by="somebody"))
-        cached = await desk.cache.get(lead_id)
+    async with summarizer_of(Says()) as summarizer:
+        outcome = await summarizer.ask(requested(lead_id, requested_by="somebody"))
+        cached = await summarizer.cache.get(lead_id)
     lead = orjson.loads(outcome.body)
     assert outcome.status is OutcomeStatus.SUMMARISED
     assert (lead["summary"], lead["nextAction"]) == ("Hello", "Say hello back")
@@ -55,76 +55,76 @@ async def test_summary_reaches_lead_cache_and_readers(
 
 
 async def test_model_sees_no_more_of_a_person_than_it_needs(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(
         database, email="canary@example.com", phone="555-CANARY", dob="1990-12-24"
     )
     provider = Says()
-    async with desk_of(provider) as desk:
-        await desk.ask(requested(lead_id))
+    async with summarizer_of(provider) as summarizer:
+        await summarizer.ask(requested(lead_id))
     text = "".join(message.content for message in provider.prompts[0].messages)
     assert "Ada" in text
     assert not any(secret in text for secret in ("canary", "CANARY", "1990"))
 
 
-async def test_unknown_lead_is_not_found(desk_of: OpenDesk) -> None:
+async def test_unknown_lead_is_not_found(summarizer_of: OpenSummarizer) -> None:
     provider = Says()
     event = requested(new_id())
-    async with desk_of(provider) as desk:
-        first, again = await desk.ask(event), await desk.ask(event)
+    async with summarizer_of(provider) as summarizer:
+        first, again = await summarizer.ask(event), await summarizer.ask(event)
     assert first.status is again.status is OutcomeStatus.NOT_FOUND
     assert provider.calls == 0
 
 
 async def test_unchanged_lead_is_answered_without_a_call(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
     provider = Says()
-    async with desk_of(provider) as desk:
-        first = await desk.ask(requested(lead_id))
-        second = await desk.ask(requested(lead_id))
+    async with summarizer_of(provider) as summarizer:
+        first = await summarizer.ask(requested(lead_id))
+        second = await summarizer.ask(requested(lead_id))
     assert second == Outcome(OutcomeStatus.REUSED, first.body)
     assert provider.calls == 1
     assert [row["reused"] for row in await rows(database, lead_id)] == [False, True]
 
 
 async def test_changed_lead_is_summarised_anew_and_back_again_without_a_call(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database, city="London")
     provider = Says(answer("of London"), answer("of Paris"))
-    async with desk_of(provider) as desk:
-        await desk.ask(requested(lead_id))
+    async with summarizer_of(provider) as summarizer:
+        await summarizer.ask(requested(lead_id))
         await change(database, lead_id, "Paris")
-        await desk.ask(requested(lead_id))
+        await summarizer.ask(requested(lead_id))
         assert (await stored(database, lead_id))["summary"] == "of Paris"
         await change(database, lead_id, "London")
-        outcome = await desk.ask(requested(lead_id))
+        outcome = await summarizer.ask(requested(lead_id))
     lead = await stored(database, lead_id)
     assert provider.calls == 2
     assert (lead["summary"], lead["summary_stale"]) == ("of London", False)
     assert orjson.loads(outcome.body)["summary"] == "of London"
 
 
-async def test_regenerate_calls_again(database: Database, desk_of: OpenDesk) -> None:
+async def test_regenerate_calls_again(database: Database, summarizer_of: OpenSummarizer) -> None:
     lead_id = await stored_lead(database)
     provider = Says(answer("old"), answer("new"))
-    async with desk_of(provider) as desk:
-        await desk.ask(requested(lead_id))
-        outcome = await desk.ask(requested(lead_id, regenerate=True))
+    async with summarizer_of(provider) as summarizer:
+        await summarizer.ask(requested(lead_id))
+        outcome = await summarizer.ask(requested(lead_id, regenerate=True))
     assert provider.calls == 2
     assert orjson.loads(outcome.body)["summary"] == "new"
 
 
 async def test_failed_regeneration_keeps_the_old_summary(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
-    async with desk_of(Says(answer("old"), is_down())) as desk:
-        await desk.ask(requested(lead_id))
-        outcome = await desk.ask(requested(lead_id, regenerate=True))
+    async with summarizer_of(Says(answer("old"), is_down())) as summarizer:
+        await summarizer.ask(requested(lead_id))
+        outcome = await summarizer.ask(requested(lead_id, regenerate=True))
     assert reason(outcome) == "provider-unavailable"
     assert (await stored(database, lead_id))["summary"] == "old"
     failed = (await rows(database, lead_id))[1]
@@ -136,23 +136,27 @@ async def test_failed_regeneration_keeps_the_old_summary(
 
 
 async def test_request_that_takes_too_long_fails_by_its_deadline(
-    database: Database, desk_of: OpenDesk
+    database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     lead_id = await stored_lead(database)
-    async with desk_of(Waits(), time_limit=timedelta(milliseconds=100)) as desk:
-        assert reason(await desk.ask(requested(lead_id))) == "timeout"
+    async with summarizer_of(Waits(), time_limit=timedelta(milliseconds=100)) as summarizer:
+        assert reason(await summarizer.ask(requested(lead_id))) == "timeout"
 
 
-async def test_quota_counts_calls_and_nothing_else(database: Database, desk_of: OpenDesk) -> None:
+async def test_quota_counts_calls_and_nothing_else(
+    database: Database, summarizer_of: OpenSummarizer
+) -> None:
     leads = await stored_leads(database, 3)
-    async with desk_of(Says(), quota=2) as desk:
+    async with summarizer_of(Says(), quota=2) as summarizer:
 
         async def ask(number: int, **changes: Any) -> Outcome:
-            return await desk.ask(requested(leads[number], requested_by="somebody", **changes))
+            return await summarizer.ask(
+                requested(leads[number], requested_by="somebody", **changes)
+            )
 
         event = requested(leads[0], requested_by="somebody")
         for _ in range(3):
-            assert (await desk.ask(event)).status is OutcomeStatus.SUMMARISED
+            assert (await summarizer.ask(event)).status is OutcomeStatus.SUMMARISED
         assert (await ask(0)).status is OutcomeStatus.REUSED  # reused
         assert (await ask(1)).status is OutcomeStatus.SUMMARISED
         refused = await ask(2)
@@ -160,28 +164,28 @@ async def test_quota_counts_calls_and_nothing_else(database: Database, desk_of: 
         assert orjson.loads(refused.body)["retryAfter"] > 0
         assert reason(await ask(1, regenerate=True)) == FailureReason.QUOTA
         assert (await ask(1)).status is OutcomeStatus.REUSED  # still reused
-        other = await desk.ask(requested(leads[2], requested_by="somebody else"))
+        other = await summarizer.ask(requested(leads[2], requested_by="somebody else"))
         assert other.status is OutcomeStatus.SUMMARISED
 
 
 @pytest.mark.parametrize("text", ["nul\x00", "\x00"])
 async def test_text_that_cannot_be_stored_is_refused_alone(
-    database: Database, desk_of: OpenDesk, text: str
+    database: Database, summarizer_of: OpenSummarizer, text: str
 ) -> None:
     lead_id = await stored_lead(database)
-    async with desk_of(Says()) as desk:
+    async with summarizer_of(Says()) as summarizer:
         with pytest.raises(PermanentError):
-            await desk.ask(requested(lead_id, requested_by=text))
-        assert (await desk.ask(requested(lead_id))).status is OutcomeStatus.SUMMARISED
+            await summarizer.ask(requested(lead_id, requested_by=text))
+        assert (await summarizer.ask(requested(lead_id))).status is OutcomeStatus.SUMMARISED
 
 
-async def test_two_hundred_leads_at_once(database: Database, desk_of: OpenDesk) -> None:
+async def test_two_hundred_leads_at_once(database: Database, summarizer_of: OpenSummarizer) -> None:
     leads = await stored_leads(database, 50)
     provider = Says(delay=timedelta(milliseconds=20))
     events = [requested(lead_id) for lead_id in leads * 4]
-    async with desk_of(provider) as desk, desk_of(provider) as other:
+    async with summarizer_of(provider) as summarizer, summarizer_of(provider) as other:
         outcomes = await asyncio.gather(
-            *((desk, other)[number % 2].ask(event) for number, event in enumerate(events))
+            *((summarizer, other)[number % 2].ask(event) for number, event in enumerate(events))
         )
     assert provider.calls == 50
     assert {outcome.status for outcome in outcomes} <= {
