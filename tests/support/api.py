@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -32,7 +33,12 @@ async def running_api(
     async with bootstrap(settings) as running:
         gateway = create_gateway(running, settings)
         async with (
-            serving(gateway, settings.http, stop_waiting=running.exchange.stop_waiting) as port,
+            serving(
+                gateway,
+                settings.http,
+                stop_waiting=running.exchange.stop_waiting,
+                grace=timedelta(0),
+            ) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
                 headers=headers,

@@ -31,7 +31,7 @@ async def running_syncer(
     settings = SyncerSettings(
         postgres=postgres,
         streams=streams,
-        consumer=ConsumerSettings(stream_block=timedelta(milliseconds=100), stream_lease=lease),
+        consumer=ConsumerSettings(stream_block=timedelta(milliseconds=50), stream_lease=lease),
         cache=cache,
         sync=SyncSettings(sync_enabled=False),
         observability=ObservabilitySettings(),

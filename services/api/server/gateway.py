@@ -114,13 +114,13 @@ class Gateway:
         self._finish(response, request_id, origin=request.headers.get(hdrs.ORIGIN))
         return response
 
-    async def drain(self) -> None:
+    async def drain(self, *, grace: timedelta = ON_THEIR_WAY) -> None:
         """Have clients close their connections, and return when no request is under way."""
         self._is_draining = True
         self._on_drain()
         # A request may be on its way on a connection that looks idle: closed now, it would be
         # lost, and its sender would not know whether it had been carried out.
-        await asyncio.sleep(ON_THEIR_WAY.total_seconds())
+        await asyncio.sleep(grace.total_seconds())
         self._idle.clear()
         if self._in_flight:
             await self._idle.wait()

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
-from services.api.server.gateway import Gateway, log_defect
+from services.api.server.gateway import ON_THEIR_WAY, Gateway, log_defect
 from services.api.settings import HttpSettings
 from services.api.web.body import BODY_LIMIT
 from services.api.web.problems import Problem
@@ -104,6 +104,7 @@ async def serving(
     *,
     stop_waiting: Callable[[], None],
     keepalive: timedelta = KEEPALIVE,
+    grace: timedelta = ON_THEIR_WAY,
 ) -> AsyncGenerator[int]:
     """Serve for the length of the block; yields the port.
 
@@ -125,17 +126,19 @@ async def serving(
         await site.start()
         yield site.port
         await site.stop()
-        await _drain(gateway, settings.shutdown_deadline, stop_waiting)
+        await _drain(gateway, settings.shutdown_deadline, stop_waiting, grace=grace)
     finally:
         await runner.cleanup()
 
 
-async def _drain(gateway: Gateway, deadline: timedelta, stop_waiting: Callable[[], None]) -> None:
+async def _drain(
+    gateway: Gateway, deadline: timedelta, stop_waiting: Callable[[], None], *, grace: timedelta
+) -> None:
     loop = asyncio.get_running_loop()
     stopping = loop.call_later(deadline.total_seconds() / 2, stop_waiting)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
-            await gateway.drain()
+            await gateway.drain(grace=grace)
     except TimeoutError:
         log.warning("http.cut_off")
     finally:
