@@ -15,8 +15,8 @@
 | the model's nonsense: stored, cached | `test_nonsense_from_the_model_is_not_kept`, \
 `test_nonsense_reaches_neither_database_nor_cache` |
 | ten summaries of one lead: ten calls | `test_ten_summaries_of_one_lead_are_one_call` |
-| Redis down: 9.6 s for an answer | `test_redis_down_is_told_in_two_seconds`, \
-`test_redis_hanging_is_told_in_two_seconds` |
+| Redis down: 9.6 s for an answer | `test_redis_down_is_answered_in_two_seconds`, \
+`test_redis_hanging_is_answered_in_two_seconds` |
 | Supabase down: 401 | `test_supabase_down_is_no_verdict_on_anyone` |
 | SIGTERM: requests in flight cut off | `test_sigterm_lets_the_api_finish` |
 """
