@@ -82,6 +82,7 @@ class LuaScript(Generic[Parameters, Result]):
     ) -> None:
         """Queue the script on a pipeline; the reply there is as Redis gives it."""
         # Whole: an unknown hash would be noticed only when the other commands have run.
+        # Nor does the cluster's client take EVALSHA in a pipeline.
         pipeline.execute_command("EVAL", self.text, *self._values(*args, **kwargs))
 
     def _values(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> list[Any]:
