@@ -66,6 +66,8 @@ _OPERATORS = (
     asyncpg.DuplicatePreparedStatementError,  # a pooler at an unknown port
     asyncpg.InvalidCachedStatementError,  # migrated a moment ago
 )
+# The driver's words for a statement that got more or fewer arguments than it has parameters.
+_WRONG_NUMBER_OF_ARGUMENTS = "the server expects"
 
 
 def is_defect(error: BaseException) -> bool:
@@ -77,7 +79,9 @@ def is_defect(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]  # untyped in the stubs
         return state[:2] in _DEFECT_CLASSES and not isinstance(error, _OPERATORS)
-    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+    if isinstance(error, asyncpg.InterfaceError):
+        return str(error).startswith(_WRONG_NUMBER_OF_ARGUMENTS)
+    if isinstance(error, asyncpg.InternalClientError | OSError):
         return False
     # With a connection that was reset the event loops raise `TypeError` or `RuntimeError`.
     return not _passed_through_driver(error)
