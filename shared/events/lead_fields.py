@@ -125,12 +125,11 @@ Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_e
 
 
 class LeadFields(WireModel):
-    """A lead as its author gives it: a REST client, an import or an external source.
+    """A lead as its author gives it: a REST client, an import or an external source."""
 
-    The one list of the fields that can be set. Events, statements, files, the cache's prefix and
-    what clients may send derive from it. A new field must have a default, since events from
-    before do not carry it.
-    """
+    # The one list of the fields that can be set. Events, statements, files, the cache's prefix and
+    # what clients may send derive from it. A new field must have a default, since events from
+    # before do not carry it. (A comment, since the docstring is part of the published documents.)
 
     external_id: UUID | None = None
     first_name: Name
