@@ -1,13 +1,18 @@
 """`ops import`."""
 
+import asyncio
 import contextlib
+import hashlib
 import itertools
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import BinaryIO, TextIO
+from uuid import UUID
 
 import click
+import orjson
 from pydantic import ValidationError
 
 from ops.files import open_to_read, open_to_write
@@ -15,25 +20,28 @@ from ops.output import as_json, confirm, print_json, yes
 from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run, settings
 from ops.storage.archive_copy import ArchiveCopy, ArchivedEvent
+from shared.domain.errors import UnavailableError
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.envelope import new_id
-from shared.lead_files.columns import Layout, mapped
-from shared.lead_files.dry_run import DryRun
-from shared.lead_files.importing import ImportReport, RowProblem, WriteRows, import_rows
-from shared.lead_files.reading import Row, lines_of, read_rows
-from shared.lead_files.row_events import Import, RowEvents, row_event_id
+from shared.events.envelope import Event, new_id
+from shared.events.import_events import ImportRequested, row_event_id
+from shared.events.outcome import OutcomeStatus
+from shared.lead_files.columns import Layout, fields_of, header_of, mapped
+from shared.lead_files.reading import LONGEST_LINE
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
-from shared.storage.import_repository import ImportRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import open_database
-from shared.streams.imports import ImportJobs
+from shared.streams.imports import ImportFiles, ImportJobs, Upload
+from shared.streams.publisher import add_events
 
 EVENTS_BATCH = 500
 FORMATS = [one.value for one in FileFormat]
 _VERBS = {ImportMode.CREATE.value: "Create", ImportMode.UPSERT.value: "Create or change"}
-# How long a syncer may take to write a window of rows.
+# How long a syncer may take to write a window of rows, and how often to look.
 PATIENCE = timedelta(seconds=60)
+POLL = timedelta(milliseconds=100)
+# Characters of a file sent at a time.
+CHUNK = 256 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,19 +54,46 @@ class EventsReport:
     invalid: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadsReport:
+    """How many rows of a file had which end."""
+
+    rows: int = 0
+    created: int = 0
+    updated: int = 0
+    duplicate: int = 0
+    invalid: int = 0
+    refused: int = 0
+
+    @property
+    def bad(self) -> int:
+        """How many rows were not written."""
+        return self.duplicate + self.invalid + self.refused
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOrder:
+    """How a file is to be read, and what its rows are to become."""
+
+    file_format: FileFormat
+    layout: Layout
+    dry_run: bool
+
+
 class Refuse:
-    """Tells of rows that were not written: on standard error, or in a file when there is one."""
+    """Reports rows that were not written: on standard error, or in a file when there is one."""
 
     def __init__(self, file: BinaryIO | None) -> None:
         self._file = file
 
-    def __call__(self, problem: RowProblem) -> None:
-        """Tell of one row: its number and the reasons, not what it says."""
+    def __call__(self, line: bytes) -> None:
+        """Report one row by its line: its number and the reasons, not what it says."""
         if self._file is not None:
-            self._file.write(problem.line())
+            self._file.write(line)
         else:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in problem.errors.items())
-            click.echo(f"Row {problem.row}: {reasons}", err=True)
+            problem = orjson.loads(line)
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in problem["errors"].items())
+            click.echo(f"Row {problem['row']}: {reasons}", err=True)
 
 
 def _mapping(
@@ -130,19 +165,20 @@ def import_leads(
     Rows that meet another lead, by e-mail or externalId, are counted and left alone; an upsert
     changes the lead that has a row's externalId. Good rows land whatever the others are like.
     """
-    chosen = _format(path, file_format)
     layout = Layout(mapping=mapping, mode=ImportMode(mode))
-    if mapping and chosen is FileFormat.NDJSON:
-        raise click.UsageError("--map is for columns of CSV")
+    order = ImportOrder(_format(path, file_format, layout), layout, dry_run=dry_run)
     if not dry_run:
         confirm(f"{_VERBS[layout.mode]} the leads in {path}?", yes=yes)
     with _refusing(errors) as refuse:
-        report = run(_leads(path, chosen, layout, refuse, dry_run=dry_run, quiet=as_json))
-    _end(report, good=not (report.invalid or report.refused or report.unknown), as_json=as_json)
+        report = run(_leads(path, order, refuse, quiet=as_json))
+    _end(report, good=not (report.invalid or report.refused), as_json=as_json)
 
 
-def _format(path: str, given: str | None) -> FileFormat:
-    return FileFormat(given or ("csv" if path.lower().endswith(".csv") else "ndjson"))
+def _format(path: str, given: str | None, layout: Layout) -> FileFormat:
+    chosen = FileFormat(given or ("csv" if path.lower().endswith(".csv") else "ndjson"))
+    if layout.mapping and chosen is FileFormat.NDJSON:
+        raise click.UsageError("--map is for columns of CSV")
+    return chosen
 
 
 async def _events(path: str, *, quiet: bool) -> EventsReport:
@@ -181,53 +217,87 @@ def _good_events(file: TextIO, report: EventsReport) -> Iterator[ArchivedEvent]:
             click.echo(f"Line {number}: {reasons}", err=True)
 
 
-async def _leads(
-    path: str,
-    file_format: FileFormat,
-    layout: Layout,
-    refuse: Refuse,
-    *,
-    dry_run: bool,
-    quiet: bool,
-) -> ImportReport:
-    with open_to_read(path) as file, progress_bar("Importing", total=None, quiet=quiet) as bar:
-        rows = read_rows(lines_of(file), file_format, layout)
-        async with open_servers() as servers:
-            if dry_run:
-                rehearsal = DryRun(ImportRepository(servers.database), layout.mode)
-                return await _write(rows, rehearsal.write, refuse, bar)
-            log = AdminLog(servers.database)
-            async with log.recording(
-                "import leads", actor=operator(), detail={"file": path, "mode": layout.mode}
-            ) as recording:
-                events = _row_events(servers, layout.mode)
-                report = await _write(rows, events.write, refuse, bar)
-                recording.affected = report.created + report.updated
-            return report
+async def _leads(path: str, order: ImportOrder, refuse: Refuse, *, quiet: bool) -> LeadsReport:
+    async with open_servers() as servers:
+        if order.dry_run:
+            return await _import(servers, path, order, refuse, quiet=quiet)
+        log = AdminLog(servers.database)
+        async with log.recording(
+            "import leads", actor=operator(), detail={"file": path, "mode": order.layout.mode}
+        ) as recording:
+            report = await _import(servers, path, order, refuse, quiet=quiet)
+            recording.affected = report.created + report.updated
+        return report
 
 
-async def _write(rows: Iterator[Row], write: WriteRows, refuse: Refuse, bar: Bar) -> ImportReport:
-    report = ImportReport()
-    async with contextlib.aclosing(import_rows(rows, write)) as steps:
-        async for step in steps:
-            report = step.report
-            for problem in step.problems:
-                refuse(problem)
-            bar.show(report.rows, note=f"{report.problems:,} bad")
+async def _import(
+    servers: Servers, path: str, order: ImportOrder, refuse: Refuse, *, quiet: bool
+) -> LeadsReport:
+    """Have a syncer import the file, and follow it."""
+    files = ImportFiles(servers.redis)
+    import_id = row_event_id(new_id(), 0)
+    with open_to_read(path) as file:
+        async with files.uploading() as upload:
+            data = await _upload(file, upload, order)
+            await upload.keep_as(import_id)
+    event = Event(
+        id=import_id,
+        source="ops",
+        subject="import",
+        correlation_id=str(import_id),
+        data=data,
+    )
+    await add_events(servers.redis, [event])
+    await files.keep(import_id)
+    with progress_bar("Importing", total=None, quiet=quiet) as bar:
+        report = await _follow(servers, import_id, bar)
+    async for lines in ImportJobs(servers.redis).errors(import_id):
+        for line in lines.splitlines(keepends=True):
+            refuse(line)
     return report
 
 
-def _row_events(servers: Servers, mode: ImportMode) -> RowEvents:
-    import_id = row_event_id(new_id(), 0)
-    of = Import(
-        id=import_id,
-        mode=mode,
-        created_by="operator",
-        source="ops",
-        correlation_id=str(import_id),
+async def _upload(file: TextIO, upload: Upload, order: ImportOrder) -> ImportRequested:
+    """Keep the file beside the streams, and return the request to import it."""
+    digest, size = hashlib.sha256(), 0
+    while text := file.read(CHUNK):
+        if not size and order.file_format is FileFormat.CSV:
+            fields_of(header_of(text[:LONGEST_LINE]), order.layout)  # or else the import fails
+        chunk = text.encode(errors="surrogateescape")
+        digest.update(chunk)
+        size += len(chunk)
+        await upload.append(chunk)
+    if not size:
+        raise click.ClickException("The file is empty")
+    return ImportRequested(
+        format=order.file_format,
+        mode=order.layout.mode,
+        mapping=dict(order.layout.mapping),
+        dry_run=order.dry_run,
+        sha256=digest.hexdigest(),
+        size=size,
+        requested_by="operator",
     )
-    events = EventStore(servers.database)
-    return RowEvents(ImportJobs(servers.redis), events, of, patience=PATIENCE)
+
+
+async def _follow(servers: Servers, import_id: UUID, bar: Bar) -> LeadsReport:
+    """Return the import's report once it has ended; raises when it fails or stands still."""
+    events, jobs = EventStore(servers.database), ImportJobs(servers.redis)
+    position, give_up = 0, time.monotonic() + PATIENCE.total_seconds()
+    while time.monotonic() < give_up:
+        if end := (await events.ends([import_id])).get(import_id):
+            status, detail = end
+            if status is not OutcomeStatus.IMPORTED:
+                reason = detail.get("detail", "It was parked as a dead letter")
+                raise click.ClickException(f"The import failed: {reason}")
+            return LeadsReport(**detail["progress"])
+        progress = await jobs.progress(import_id)
+        if progress is not None and progress.position > position:
+            position, give_up = progress.position, time.monotonic() + PATIENCE.total_seconds()
+            report = LeadsReport(**progress.counts)
+            bar.show(report.rows, note=f"{report.bad:,} bad")
+        await asyncio.sleep(POLL.total_seconds())
+    raise UnavailableError(f"No syncer goes on with the import; it stands as {import_id}")
 
 
 @contextlib.contextmanager
@@ -239,7 +309,7 @@ def _refusing(path: str | None) -> Generator[Refuse]:
             yield Refuse(file)
 
 
-def _end(report: EventsReport | ImportReport, *, good: bool, as_json: bool) -> None:
+def _end(report: EventsReport | LeadsReport, *, good: bool, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:

@@ -20,6 +20,7 @@ from services.syncer.sources.randomuser import RandomUserSource
 from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.deletion import LeadDeletionRepository
 from services.syncer.storage.erasure import StreamErasure
+from services.syncer.storage.imports import ImportRepository
 from services.syncer.storage.update import LeadUpdateRepository
 from services.syncer.storage.upsert import LeadUpsertRepository
 from shared.cache.lead_cache import LeadCache, open_cache
@@ -33,7 +34,6 @@ from shared.events.lead_events import (
     SyncRequested,
 )
 from shared.storage.dead_letters import DeadLetterRepository
-from shared.storage.import_repository import ImportRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_run_repository import SyncRunRepository

@@ -39,12 +39,12 @@ class Flow:
 
 
 FLOWS = (
-    Flow(event=LeadCreated, stream=LEADS, producers=("api", "syncer", "ops"), groups=(SYNCER,)),
+    Flow(event=LeadCreated, stream=LEADS, producers=("api", "syncer"), groups=(SYNCER,)),
     Flow(event=LeadUpdated, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=LeadUpserted, stream=LEADS, producers=("api", "syncer"), groups=(SYNCER,)),
     Flow(event=LeadDeleted, stream=LEADS, producers=("api",), groups=(SYNCER,)),
     Flow(event=SyncRequested, stream=SYNC, producers=("syncer", "api", "ops"), groups=(SYNCER,)),
-    Flow(event=ImportRequested, stream=IMPORTS, producers=("api",), groups=(SYNCER,)),
+    Flow(event=ImportRequested, stream=IMPORTS, producers=("api", "ops"), groups=(SYNCER,)),
     Flow(event=SummaryRequested, stream=SUMMARIES, producers=("api", "ops"), groups=(SUMMARIZER,)),
     Flow(event=LeadChanged, stream=CHANGES, producers=("syncer", "summarizer"), groups=()),
 )

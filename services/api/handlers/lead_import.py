@@ -23,7 +23,7 @@ from services.api.web.query import Flag, Query, parse_query
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.envelope import Event
-from shared.events.import_events import ImportRequested
+from shared.events.import_events import ImportRequested, row_event_id
 from shared.lead_files.columns import (
     FIELDS,
     SEPARATOR,
@@ -34,7 +34,6 @@ from shared.lead_files.columns import (
     mapped,
 )
 from shared.lead_files.reading import LONGEST_LINE
-from shared.lead_files.row_events import row_event_id
 from shared.streams.imports import ImportFiles, Upload
 
 CSV = "text/csv"

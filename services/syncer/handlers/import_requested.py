@@ -1,25 +1,27 @@
 """import-requested: write the rows of a file, part by part, and keep an exact report."""
 
+import asyncio
 import contextlib
+import hashlib
+import io
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 
-from services.syncer.import_file import check_file, kept_lines
+from services.syncer.imports.rows import ImportReport, Step, WriteRows, import_rows
+from services.syncer.imports.writers import DryRun, Import, RowEvents
+from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import PermanentError, UnfinishedError
 from shared.events.envelope import Event
 from shared.events.import_events import ImportRequested
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.lead_files.columns import Layout
-from shared.lead_files.dry_run import DryRun
-from shared.lead_files.importing import ImportReport, Step, WriteRows, import_rows
-from shared.lead_files.reading import read_rows
-from shared.lead_files.row_events import Import, RowEvents
-from shared.storage.import_repository import ImportRepository
+from shared.lead_files.reading import lines_of, read_rows
 from shared.storage.inbox import EventRecord, EventStore
 from shared.streams.imports import ImportFiles, ImportJobs, ImportProgress
 
@@ -54,10 +56,10 @@ class ImportRequestedHandler:
 
     async def _go_on(self, event: Event[ImportRequested]) -> Outcome:
         record = EventRecord.of(event)
-        outcome = await self._imports.find(record)
+        outcome = await self._imports.find_end(record)
         if outcome is None:
             status, detail = await self._work(event)
-            outcome = await self._imports.end(record, status, detail)
+            outcome = await self._imports.write_end(record, status, detail)
             log.info("import.ended", import_id=str(event.id), outcome=status, **detail["progress"])
         await self._files.remove_file(event.id)
         await self._jobs.remove_progress(event.id)
@@ -70,7 +72,7 @@ class ImportRequestedHandler:
         await self._files.keep(event.id)
         try:
             # Each time: a file that lost its end meanwhile would pass for one that is done.
-            await check_file(self._files, event.id, sha256=event.data.sha256)
+            await _check_file(self._files, event.id, sha256=event.data.sha256)
             async with contextlib.aclosing(self._steps(event, progress)) as steps:
                 async for step in steps:
                     progress = await self._advance(event, step, after=progress.position)
@@ -78,15 +80,15 @@ class ImportRequestedHandler:
                         raise UnfinishedError("More rows are to be written")
         except PermanentError as error:
             reason = {"code": error.code, "detail": str(error), **error.details}
-            return OutcomeStatus.FAILED, _told(event, progress) | reason
-        return OutcomeStatus.IMPORTED, _told(event, progress)
+            return OutcomeStatus.FAILED, _detail(event, progress) | reason
+        return OutcomeStatus.IMPORTED, _detail(event, progress)
 
     def _steps(
         self, event: Event[ImportRequested], progress: ImportProgress
     ) -> AsyncGenerator[Step]:
         data = event.data
         rows = read_rows(
-            kept_lines(self._files, event.id),
+            _kept_lines(self._files, event.id),
             data.format,
             Layout(mapping=data.mapping, mode=data.mode),
             after=progress.position,
@@ -102,7 +104,6 @@ class ImportRequestedHandler:
             id=event.id,
             mode=data.mode,
             created_by=data.requested_by,
-            source="syncer",
             correlation_id=event.correlation_id,
         )
         return RowEvents(self._jobs, self._events, of, patience=self._part).write
@@ -119,7 +120,7 @@ class ImportRequestedHandler:
         return progress
 
 
-def _told(event: Event[ImportRequested], progress: ImportProgress) -> dict[str, Any]:
+def _detail(event: Event[ImportRequested], progress: ImportProgress) -> dict[str, Any]:
     """Return what is kept of an import that ends."""
     return {
         "dryRun": event.data.dry_run,
@@ -131,3 +132,58 @@ def _counts(report: ImportReport) -> dict[str, int]:
     counts = asdict(report)
     del counts["unknown"]
     return counts
+
+
+# The kept file: checked to be whole, then read line by line. No more of it is held than a chunk.
+
+
+class _Chunks(io.RawIOBase):
+    """Bytes that come in numbered chunks, the last of which is empty."""
+
+    def __init__(self, fetch: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._fetch = fetch
+        self._number = 0
+        self._chunk = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._chunk:
+            self._chunk = memoryview(self._fetch(self._number))
+            self._number += 1
+        target = memoryview(buffer)
+        size = min(len(target), len(self._chunk))
+        target[:size] = self._chunk[:size]
+        self._chunk = self._chunk[size:]
+        return size
+
+
+async def _check_file(files: ImportFiles, import_id: UUID, *, sha256: str) -> None:
+    """Raise `PermanentError` unless an import's file is there as it was sent.
+
+    Its code is `file-gone`, or `file-damaged` when a part is missing or another one.
+    """
+    digest, number = hashlib.sha256(), 0
+    while chunk := await files.chunk(import_id, number):
+        digest.update(chunk)
+        number += 1
+    if digest.hexdigest() != sha256:
+        raise PermanentError("The file is not as it was sent", code="file-damaged")
+
+
+def _kept_lines(files: ImportFiles, import_id: UUID) -> Iterator[str]:
+    """Return the lines of an import's file, to be read in another thread than this one.
+
+    Reading raises what `ImportFiles.chunk` does. Invalid UTF-8 is decoded to surrogates, which
+    validation rejects.
+    """
+    loop = asyncio.get_running_loop()
+
+    def fetch(number: int) -> bytes:
+        return asyncio.run_coroutine_threadsafe(files.chunk(import_id, number), loop).result()
+
+    raw = io.BufferedReader(_Chunks(fetch))
+    text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
+    return lines_of(text)

@@ -14,12 +14,27 @@ from shared.domain.errors import TransientError
 from shared.domain.lead import LeadSource
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.sql import load_sql
-from shared.storage.import_repository import CONFLICTS
 from shared.storage.inbox import EventRecord, WriteResult, columns
 from shared.storage.lead_document import document
 from shared.storage.pool import Connection, Database
 
 _CREATE = with_columns(load_sql(__file__, "creation.sql"))
+_CONFLICTS = """
+    WITH offered AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
+            AS offered (event_id, external_id, email_key, position)
+    )
+    SELECT DISTINCT ON (position) event_id, field, id FROM (
+        SELECT event_id, position, 1 AS rank, 'externalId' AS field, lead.id
+        FROM offered JOIN leads.lead USING (external_id)
+        UNION ALL
+        SELECT event_id, position, 2, 'externalId', lead.id
+        FROM offered JOIN leads.lead ON lead.id = offered.external_id
+        UNION ALL
+        SELECT event_id, position, 3, 'email', lead.id
+        FROM offered JOIN leads.lead USING (email_key)
+    ) AS found ORDER BY position, rank
+"""
 # What is not to come back is not kept with the event either.
 _MARK = """
     UPDATE leads.event SET
@@ -126,6 +141,17 @@ async def _check_tombstones(
         raise TransientError("A lead was deleted meanwhile; the batch is worth another try")
 
 
+async def find_conflicts(
+    connection: Connection, keys: Sequence[tuple[UUID, UUID | None, str]]
+) -> dict[UUID, asyncpg.Record]:
+    """Return the lead that each new one would meet: its `id`, and the `field` they share.
+
+    `keys` are an id of the caller's, by which the result is, the externalId and the e-mail key.
+    """
+    rows = await connection.fetch(_CONFLICTS, *columns(keys))
+    return {row["event_id"]: row for row in rows}
+
+
 async def _mark_refused(
     connection: Connection, refused: Sequence[Creation], rows: Mapping[UUID, asyncpg.Record]
 ) -> dict[UUID, WriteResult]:
@@ -133,8 +159,7 @@ async def _mark_refused(
     if not refused:
         return {}
     keys = [(one.event.id, one.lead.fields.external_id, one.lead.email_key) for one in refused]
-    found = await connection.fetch(CONFLICTS, *columns(keys))
-    conflicts = {row["event_id"]: row for row in found}
+    conflicts = await find_conflicts(connection, keys)
     results = {
         one.event.id: _refusal(conflicts.get(one.event.id), barred=rows[one.event.id]["barred"])
         for one in refused

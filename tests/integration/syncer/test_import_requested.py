@@ -11,14 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from services.syncer.handlers.import_requested import ImportRequestedHandler
+from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.catalog import LEADS
 from shared.events.envelope import Event, new_id
-from shared.events.import_events import ImportRequested
+from shared.events.import_events import ImportRequested, row_event_id
 from shared.events.outcome import Outcome
-from shared.lead_files.row_events import row_event_id
-from shared.storage.import_repository import ImportRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.streams.imports import LOST, ImportFiles, ImportJobs, file_key

@@ -17,7 +17,7 @@ WINDOW = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What became of the rows of a file so far.
+    """How many rows of a file had which end so far.
 
     `duplicate` rows met another lead with their e-mail address or externalId. `refused` ones
     could not be written although they are well-formed. `unknown` ones were not applied in time.
@@ -33,7 +33,7 @@ class ImportReport:
 
     @property
     def problems(self) -> int:
-        """How many rows the error file tells of."""
+        """How many rows the error file names."""
         return self.duplicate + self.invalid + self.refused
 
     def with_another(self, kind: str) -> "ImportReport":
@@ -43,7 +43,7 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class RowEnd:
-    """What became of a good row; `detail` is that of the event's outcome."""
+    """The end of a good row; `detail` is that of the event's outcome."""
 
     status: OutcomeStatus
     detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -63,10 +63,10 @@ class RowProblem:
 
     def line(self) -> bytes:
         """Return the row's line in a file of errors."""
-        told: dict[str, Any] = {"row": self.row, "errors": dict(self.errors)}
+        body: dict[str, Any] = {"row": self.row, "errors": dict(self.errors)}
         if self.existing_lead_id is not None:
-            told["existingLeadId"] = self.existing_lead_id
-        return orjson.dumps(told) + b"\n"
+            body["existingLeadId"] = self.existing_lead_id
+        return orjson.dumps(body) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from uuid import UUID, uuid5
 import pytest
 
 from shared.events.envelope import new_id
-from shared.lead_files.row_events import row_event_id, row_lead_id
+from shared.events.import_events import row_event_id, row_lead_id
 
 KEYED = uuid5(UUID(int=0), "a key")
 

@@ -1,45 +1,37 @@
-"""The rows of a file as events: published, and waited for."""
+"""The two ways to write the rows of a file: as events in the stream of leads, or not at all."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, cast
+from typing import cast
 from uuid import UUID
 
+from services.syncer.imports.rows import RowEnd
+from services.syncer.storage.imports import ImportRepository
 from shared.domain.lead import LeadSource
 from shared.domain.lead_file import ImportMode
 from shared.events.data import EventData
 from shared.events.envelope import Event
+from shared.events.import_events import row_event_id, row_lead_id
 from shared.events.lead_events import LeadCreated, LeadUpserted
 from shared.events.lead_fields import GivenLead, LeadFields
-from shared.lead_files.importing import RowEnd
+from shared.events.outcome import OutcomeStatus
 from shared.lead_files.reading import Row
 from shared.storage.inbox import EventStore
+from shared.streams.imports import ImportJobs
 
 POLL = timedelta(milliseconds=20)
-
-_ROW_BITS = 32
-_ROW_MASK = (1 << _ROW_BITS) - 1
-
-
-class Offers(Protocol):
-    """Where the events of a window go."""
-
-    async def offer(self, import_id: UUID, *, last_row: int, events: Sequence[Event]) -> None:
-        """Publish events, unless those up to this row have just been; raises `UnavailableError`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """Whose import it is, and what its events say of that. `source` is the publishing service."""
+    """An import, as far as its events say something of it."""
 
     id: UUID
     mode: ImportMode
     created_by: str
-    source: str
     correlation_id: str
 
 
@@ -51,9 +43,9 @@ class RowEvents:
     """
 
     def __init__(
-        self, offers: Offers, events: EventStore, of: Import, *, patience: timedelta
+        self, jobs: ImportJobs, events: EventStore, of: Import, *, patience: timedelta
     ) -> None:
-        self._offers = offers
+        self._jobs = jobs
         self._events = events
         self._of = of
         self._seconds = patience.total_seconds()
@@ -66,7 +58,7 @@ class RowEvents:
         missing = [event_id for event_id in numbers if event_id not in ends]
         if missing:
             events = [self._event(event_id, numbers[event_id]) for event_id in missing]
-            await self._offers.offer(self._of.id, last_row=rows[-1].number, events=events)
+            await self._jobs.offer(self._of.id, last_row=rows[-1].number, events=events)
             ends |= await self._wait(missing)
         return [ends.get(event_id) for event_id in numbers]
 
@@ -88,7 +80,7 @@ class RowEvents:
         lead_id = row_lead_id(event_id)
         return Event(
             id=event_id,
-            source=self._of.source,
+            source="syncer",
             subject=str(lead_id),
             correlation_id=self._of.correlation_id,
             data=self._data(lead_id, cast("LeadFields", row.lead)),
@@ -107,14 +99,22 @@ class RowEvents:
         )
 
 
-def row_event_id(import_id: UUID, row: int) -> UUID:
-    """Return the id of a row's event: its import's, ending in the row's number.
+class DryRun:
+    """Writes nothing. Rows are held against stored leads, and not against each other."""
 
-    An import's own is that of row 0, so that no row has it too.
-    """
-    return UUID(int=import_id.int & ~_ROW_MASK | row)
+    def __init__(self, imports: ImportRepository, mode: ImportMode) -> None:
+        self._imports = imports
+        self._mode = mode
 
+    async def write(self, rows: Sequence[Row]) -> list[RowEnd]:
+        """Return the end that each row would have."""
+        leads = [(UUID(int=row.number), cast("LeadFields", row.lead)) for row in rows]
+        conflicts = await self._imports.find_conflicts(leads)
+        return [self._end(conflicts.get(key)) for key, _ in leads]
 
-def row_lead_id(event_id: UUID) -> UUID:
-    """Return the id of the lead that a row makes: as its event's but for the bit before the row."""
-    return UUID(int=event_id.int ^ (1 << _ROW_BITS))
+    def _end(self, conflict: dict[str, str] | None) -> RowEnd:
+        if conflict is None:
+            return RowEnd(OutcomeStatus.CREATED)
+        if self._mode is ImportMode.UPSERT and conflict["field"] == "externalId":
+            return RowEnd(OutcomeStatus.UPDATED)
+        return RowEnd(OutcomeStatus.DUPLICATE, conflict)

@@ -1,0 +1,1 @@
+"""Importing files of leads: the rows read in windows, written, and counted."""

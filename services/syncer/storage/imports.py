@@ -1,0 +1,56 @@
+"""Imports that ended, and the leads that rows would meet."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from services.syncer.storage.creation import find_conflicts
+from shared.domain.lead import email_key
+from shared.events.lead_fields import LeadFields
+from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.inbox import EventRecord, Inbox, WriteResult
+from shared.storage.pool import Database, retry_unique_violation
+
+
+class ImportRepository:
+    """Reads and writes the ends of imports."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_end(self, event: EventRecord) -> Outcome | None:
+        """Return how an import ended, unless it is still to be done."""
+        async with self._database.connection() as connection:
+            earlier = (await Inbox.open(connection, [event.id])).earlier(event)
+        return None if earlier is None else earlier.outcome
+
+    async def write_end(
+        self, event: EventRecord, status: OutcomeStatus, detail: dict[str, Any]
+    ) -> Outcome:
+        """Keep an import's end, or return the one that another process has kept."""
+        return await retry_unique_violation(
+            lambda: self._write_end(event, status, orjson.dumps(detail))
+        )
+
+    async def find_conflicts(
+        self, leads: Sequence[tuple[UUID, LeadFields]]
+    ) -> dict[UUID, dict[str, str]]:
+        """Return which leads would meet another one: the details of duplicates."""
+        keys = [(key, lead.external_id, email_key(lead.email)) for key, lead in leads]
+        async with self._database.connection() as connection:
+            conflicts = await find_conflicts(connection, keys)
+        return {
+            key: {"field": row["field"], "leadId": str(row["id"])} for key, row in conflicts.items()
+        }
+
+    async def _write_end(self, event: EventRecord, status: OutcomeStatus, detail: bytes) -> Outcome:
+        async with self._database.transaction() as connection:
+            inbox = await Inbox.open(connection, [event.id])
+            result = inbox.earlier(event)
+            if result is None:
+                result = WriteResult(Outcome(status, detail), detail=detail.decode())
+                inbox.add(event, result)
+                await inbox.write()
+        return result.outcome
