@@ -43,7 +43,7 @@ class DeadLetters:
         async for page in self._pages(selection):
             hopeful = [kept for kept in page if kept.letter.reason != HOPELESS]
             await requeue_letters(self._redis, [kept.letter for kept in hopeful])
-            await self.letters.remove(hopeful)
+            await self.letters.remove_letters(hopeful)
             retried += len(hopeful)
             hopeless += len(page) - len(hopeful)
         return RetryReport(retried=retried, hopeless=hopeless)
@@ -52,7 +52,7 @@ class DeadLetters:
         """Remove letters for good; returns how many."""
         discarded = 0
         async for page in self._pages(selection):
-            discarded += await self.letters.remove(page)
+            discarded += await self.letters.remove_letters(page)
         return discarded
 
     async def _pages(self, selection: LetterSelection) -> AsyncGenerator[list[KeptLetter]]:

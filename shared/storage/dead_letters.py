@@ -78,7 +78,7 @@ class DeadLetterRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, letter: DeadLetter) -> None:
+    async def add_letter(self, letter: DeadLetter) -> None:
         """Keep a letter; the same group's earlier one for the event is replaced."""
         texts = (
             letter.group,
@@ -112,7 +112,7 @@ class DeadLetterRepository:
             rows = await connection.fetch(_COUNTS, *_to_parameters(selection))
         return [LetterCount(**row) for row in rows]
 
-    async def remove(self, letters: Sequence[KeptLetter]) -> int:
+    async def remove_letters(self, letters: Sequence[KeptLetter]) -> int:
         """Remove letters, but none that has been replaced since it was read; returns how many."""
         ids = [kept.id for kept in letters]
         times = [kept.dead_at for kept in letters]

@@ -12,32 +12,15 @@ import asyncpg
 from shared.domain.errors import PermanentError, TransientError, UnavailableError, UnfinishedError
 from shared.settings import PostgresSettings
 
-# Transactions that lose a race for a key.
-
-TRIES = 3
-
 Result = TypeVar("Result")
-
-
-async def retry_unique_violation(transaction: Callable[[], Awaitable[Result]]) -> Result:
-    """Repeat a transaction that another one was faster than: it then sees what the other did.
-
-    Raises `TransientError` when that keeps happening.
-    """
-    for _ in range(TRIES - 1):
-        with contextlib.suppress(asyncpg.UniqueViolationError):
-            return await transaction()
-    try:
-        return await transaction()
-    except asyncpg.UniqueViolationError as error:
-        raise TransientError(f"PostgreSQL: {error}") from error
-
-
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 # Supabase's transaction pooler hands every transaction another server connection, on which
 # the prepared statements of the last one are unknown.
 TRANSACTION_POOLER_PORT = 6543
+
+# How often a transaction may lose a race for a unique key.
+TRIES = 3
 
 # Another transaction was in the way: the same statement may well succeed at once.
 _TRANSIENT = (
@@ -187,3 +170,17 @@ async def _leave_as_it_is(_connection: "asyncpg.Connection[asyncpg.Record]") -> 
     asyncpg would otherwise ask the server to reset the session each time a connection comes
     back, which its user has to wait for.
     """
+
+
+async def retry_unique_violation(transaction: Callable[[], Awaitable[Result]]) -> Result:
+    """Repeat a transaction that another one was faster than: it then sees what the other did.
+
+    Raises `TransientError` when that keeps happening.
+    """
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(asyncpg.UniqueViolationError):
+            return await transaction()
+    try:
+        return await transaction()
+    except asyncpg.UniqueViolationError as error:
+        raise TransientError(f"PostgreSQL: {error}") from error

@@ -26,7 +26,7 @@ class KeepsLetters:
     def __init__(self) -> None:
         self.letters: list[DeadLetter] = []
 
-    async def add(self, letter: DeadLetter) -> None:
+    async def add_letter(self, letter: DeadLetter) -> None:
         self.letters.append(letter)
 
 

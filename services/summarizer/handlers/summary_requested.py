@@ -138,9 +138,9 @@ class SummaryRequestedHandler:
 
     async def _announce(self, request_id: UUID, end: SummaryEnd) -> None:
         """Bring cache, readers and waiting requests up to date, in that order."""
-        if end.document is not None:
-            await self.cache_lead(end.document)
-            await self.publisher.publish(_to_changed(request_id, end.document))
+        if end.lead is not None:
+            await self.cache_lead(end.lead)
+            await self.publisher.publish(_to_changed(request_id, end.lead))
         if end.followers:
             followers = await self.results.resolve(request_id)
             await self.replies.send(

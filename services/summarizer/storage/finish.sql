@@ -45,7 +45,7 @@ WITH result AS (
         WHERE newer.lead_id = lead.id AND newer.state = 'succeeded'
           AND newer.lead_version > latest.lead_version
     )
-    RETURNING lead.id, lead.external_id, lead.version, lead.created_at, lead.updated_at,
+    RETURNING lead.id, lead.external_id, lead.version, lead.updated_at,
               leads.lead_json(lead) AS json
 ), closed AS (
     UPDATE leads.event SET

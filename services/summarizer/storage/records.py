@@ -17,7 +17,7 @@ JOINED = Outcome(OutcomeStatus.JOINED, answered=False)
 """Another request with the same input is running, and its end will answer this one too."""
 
 _DOCUMENTS = """
-    SELECT id, external_id, version, created_at, leads.lead_json(lead) AS json
+    SELECT id, external_id, version, leads.lead_json(lead) AS json
     FROM leads.lead WHERE id = ANY($1::uuid[])
 """
 
@@ -76,13 +76,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryEnd:
-    """What a request has come to. `document` is the lead when it may have changed.
+    """What a request has come to. `lead` is the lead when it may have changed.
 
-    `followers` is how many requests wait for this one's end.
+    `followers` is how many requests wait for this one's end: what a `WriteResult` has no place
+    for, while a summary's change is always the same.
     """
 
     outcome: Outcome
-    document: LeadDocument | None = None
+    lead: LeadDocument | None = None
     followers: int = 0
 
 
@@ -115,7 +116,7 @@ def summarised(
     if lead is None:
         return SummaryEnd(outcome=Outcome(OutcomeStatus.NOT_FOUND), followers=followers)
     status = OutcomeStatus.REUSED if reused else OutcomeStatus.SUMMARISED
-    return SummaryEnd(outcome=Outcome(status, lead.json), document=lead, followers=followers)
+    return SummaryEnd(outcome=Outcome(status, lead.json), lead=lead, followers=followers)
 
 
 async def lead_documents(

@@ -38,7 +38,7 @@ class DeadLetterStore(Protocol):
     A protocol, since `shared.streams` may not import `shared.storage`, which implements it.
     """
 
-    async def add(self, letter: DeadLetter) -> None:
+    async def add_letter(self, letter: DeadLetter) -> None:
         """Keep a letter; one that is there already is replaced."""
 
 
@@ -74,7 +74,7 @@ class Settlement:
     async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
         """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
         letter = self._letter(entry, error, reason=reason)
-        await self._outages.call(lambda: self._dead_letters.add(letter))
+        await self._outages.call(lambda: self._dead_letters.add_letter(letter))
         log.error(
             "entry.parked",
             stream=letter.stream,

@@ -44,14 +44,14 @@ def letters(database: Database) -> DeadLetterRepository:
 
 async def keep(letters: DeadLetterRepository, events: Sequence[Event], *, reason: str) -> None:
     for event in events:
-        await letters.add(parked(event, reason=reason))
+        await letters.add_letter(parked(event, reason=reason))
 
 
 async def test_a_retried_event_is_applied_and_its_letter_gone(
     ops: Ops, syncer: StartSyncer, letters: DeadLetterRepository, database: Database
 ) -> None:
     event = lead_created(reply_to="reply:gone", attempt=5)
-    await letters.add(parked(event))
+    await letters.add_letter(parked(event))
     [kept] = (await ops("dead-letters", "list", "--json")).json
     assert (kept["letter"]["event_id"], kept["letter"]["attempts"]) == (str(event.id), 5)
     async with syncer():
@@ -66,7 +66,7 @@ async def test_a_retry_is_a_first_attempt_for_its_group_alone_and_answers_nobody
     ops: Ops, letters: DeadLetterRepository, redis: Redis
 ) -> None:
     event = lead_created(reply_to="reply:gone", attempt=5, replay_id="earlier")
-    await letters.add(parked(event))
+    await letters.add_letter(parked(event))
     await ops("dead-letters", "retry", "--reason", "attempts", "--yes")
     [entry] = entries_of(await redis.xrange(catalog.LEADS))
     again = decode(entry.fields)
@@ -94,10 +94,10 @@ async def test_an_event_parked_again_during_its_retry_keeps_its_letter(
     letters: DeadLetterRepository,
 ) -> None:
     event = lead_created()
-    await letters.add(parked(event))
+    await letters.add_letter(parked(event))
     read = await letters.page(LetterSelection(), limit=10)
-    await letters.add(parked(event, reason="crash"))
-    assert await letters.remove(read) == 0
+    await letters.add_letter(parked(event, reason="crash"))
+    assert await letters.remove_letters(read) == 0
     [kept] = await letters.page(LetterSelection(), limit=10)
     assert kept.letter.reason == "crash"
 
@@ -105,7 +105,7 @@ async def test_an_event_parked_again_during_its_retry_keeps_its_letter(
 async def test_a_letter_stays_when_its_event_cannot_be_added(
     letters: DeadLetterRepository, database: Database, redis: Redis
 ) -> None:
-    await letters.add(parked(lead_created()))
+    await letters.add_letter(parked(lead_created()))
     await redis.set(catalog.LEADS, b"not a stream")
     with pytest.raises(Exception, match="WRONGTYPE"):
         await DeadLetters(redis, database).retry(LetterSelection())
@@ -115,7 +115,7 @@ async def test_a_letter_stays_when_its_event_cannot_be_added(
 async def test_what_was_no_event_is_not_retried(
     ops: Ops, letters: DeadLetterRepository, redis: Redis
 ) -> None:
-    await letters.add(parked(lead_created(), reason="undecodable"))
+    await letters.add_letter(parked(lead_created(), reason="undecodable"))
     ended = await ops("dead-letters", "retry", "--reason", "undecodable", "--yes", "--json")
     assert ended.json == {"retried": 0, "hopeless": 1}
     assert not await redis.exists(catalog.LEADS)
@@ -142,7 +142,7 @@ async def test_a_letter_is_shown_with_its_whole_event(
     ops: Ops, letters: DeadLetterRepository
 ) -> None:
     event = lead_created()
-    await letters.add(parked(event))
+    await letters.add_letter(parked(event))
     kept = await _only(letters)
     shown = await ops("dead-letters", "show", str(kept.id))
     assert event.subject in shown.stdout

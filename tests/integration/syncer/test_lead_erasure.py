@@ -42,7 +42,7 @@ async def test_nothing_is_kept_of_a_person(
             database, redis, streams_settings, Says(_about_canary())
         ) as summarizer:
             await summarizer.ask(requested(lead_id))
-        await DeadLetterRepository(database).add(_letter(made))
+        await DeadLetterRepository(database).add_letter(_letter(made))
         assert await kept_in_postgres(database) == ["lead", "event", "summary", "dead_letter"]
         assert await kept_in_redis(redis) != []
 

@@ -47,7 +47,7 @@ async def keep(
     letters: DeadLetterRepository, events: Sequence[Event], *, reason: str = "attempts"
 ) -> None:
     for event in events:
-        await letters.add(
+        await letters.add_letter(
             DeadLetter(
                 group=catalog.SYNCER,
                 event_id=str(event.id),
