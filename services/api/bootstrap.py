@@ -58,9 +58,9 @@ from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.replies import Replies
 
 REPLY_BLOCK = timedelta(seconds=2)
-# What guards a request may hold it up so long, and then lets it pass.
+# A guard may delay a request by so much; then the request passes.
 GUARD_TIMEOUT = timedelta(milliseconds=100)
-# A replay from the archive holds one for its whole length.
+# A replay from the archive uses one for its whole length.
 OPERATORS_CONNECTIONS = 4
 
 

@@ -1,7 +1,7 @@
 """What the fuzzer needs to know of the contract beyond what a JSON schema can say.
 
 Some requests are neither right nor wrong by the document, but left to the API: text that is
-accepted in another form than it is sent in, cursors that nobody was given, addresses on which
+accepted in another form than it is sent in, cursors that were in no answer, addresses on which
 standards disagree. These are not sent.
 """
 

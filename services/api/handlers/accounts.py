@@ -29,10 +29,8 @@ from services.api.web.responses import (
 from services.api.web.validation import parse
 from shared.events.lead_fields import Email
 
-# Auth servers hash a password only where there is an account: some 100 ms that would tell.
+# Auth servers hash a password only where there is an account: the 100 ms would reveal that.
 REFUSAL_STEP = timedelta(milliseconds=250)
-
-
 # bcrypt, which Supabase hashes with, reads no further.
 PASSWORD_MAX_BYTES = 72
 
@@ -210,7 +208,7 @@ class AccountHandlers:
     async def log_out(self, call: Call) -> web.StreamResponse:
         """Answer 204 once the session is over."""
         authorization = call.request.headers[hdrs.AUTHORIZATION]
-        # In this order: while the auth server did not hear of it, the client can try again.
+        # In this order: until the auth server knows of the log-out, the client can try again.
         await self._accounts.log_out(bearer_token(authorization))
         await self._verifier.sign_out(authorization)
         return empty_response(204, headers=NO_STORE)
@@ -242,7 +240,7 @@ class AccountHandlers:
 
 @contextlib.asynccontextmanager
 async def _steady_refusals() -> AsyncGenerator[None]:
-    """Hold wrong credentials back until the next step, so that their time tells nothing."""
+    """Delay the refusal of wrong credentials to the next step: its time must reveal nothing."""
     clock = asyncio.get_running_loop().time
     started, step = clock(), REFUSAL_STEP.total_seconds()
     try:

@@ -209,7 +209,7 @@ class LeadImportHandlers:
 
 
 def _check_beginning(chunk: bytes, file_format: FileFormat, query: LeadImportQuery) -> None:
-    """Raise `Problem` 400 for a file whose first line tells that its rows cannot be read."""
+    """Raise `Problem` 400 for a file whose first line shows that its rows cannot be read."""
     if not chunk.strip(b"\xef\xbb\xbf \t\r\n"):
         raise _empty()
     if chunk.startswith((b"\xff\xfe", b"\xfe\xff")):

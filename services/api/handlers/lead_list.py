@@ -184,7 +184,7 @@ class LeadListHandlers:
         return list_response(call.request, found, limit=query.limit, scope=scope, total=total)
 
 
-# Each holds a connection to PostgreSQL for as long as its client takes to read it.
+# An export holds a connection to PostgreSQL for as long as its client takes to read it.
 MOST_AT_A_TIME = 2
 # Rows to a chunk: so few that other requests do not wait for one to be written as CSV.
 CHUNK = 250
@@ -193,8 +193,6 @@ CONTENT_TYPES = {
     FileFormat.CSV: "text/csv; charset=utf-8; header=present",
     FileFormat.NDJSON: "application/x-ndjson",
 }
-
-
 FILE_NAME = Header(
     name="Content-Disposition",
     description="A name for the file",
@@ -252,10 +250,7 @@ class LeadExportHandlers:
         return await streamed(
             self._chunks(query.filters(), query.format),
             content_type=CONTENT_TYPES[query.format],
-            headers={
-                FILE_NAME.name: f'attachment; filename="{name}"',
-                **NO_STORE,
-            },
+            headers={FILE_NAME.name: f'attachment; filename="{name}"', **NO_STORE},
         )
 
     async def _chunks(self, filters: LeadFilters, file_format: FileFormat) -> AsyncGenerator[bytes]:

@@ -1,1 +1,4 @@
-"""The OpenAPI document: how each operation is described, and what is made of it."""
+"""Makes the documents: OpenAPI and a page of the endpoints, AsyncAPI of the event catalog.
+
+Nothing here names a route: handlers declare their endpoints themselves.
+"""

@@ -137,7 +137,7 @@ def _operation(flow: Flow, action: str) -> Json:
         "channel": {"$ref": channel},
         "messages": [{"$ref": f"{channel}/messages/{flow.event.type}"}],
     }
-    # What nobody consumes in a group, nobody answers.
+    # Without a consumer group there is no reply.
     if flow.groups:
         operation["reply"] = {
             "address": {"location": "$message.header#/replyto"},

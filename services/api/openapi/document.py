@@ -9,7 +9,7 @@ from services.api.openapi.problems import HEADERS, problem_codes, problem_conten
 from services.api.web.endpoint import Access, Answer, Body, Endpoint, Header, Link, Tag
 from services.api.web.problems import PROBLEMS
 
-# Of the contract, not of the software behind it: its first part grows when clients must change.
+# Of the contract, not of the software: its first part grows when clients must change.
 VERSION = "1.0.0"
 
 INFO: Json = {

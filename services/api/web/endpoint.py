@@ -19,6 +19,9 @@ from services.api.web.query import KnownParameters, Query
 
 JSON = "application/json"
 
+# The attribute of a method that holds its declaration.
+_DECLARATION = "endpoint"
+
 Method = TypeVar("Method", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
@@ -135,10 +138,10 @@ class Endpoint:
     is_lenient: bool = False
     is_deprecated: bool = False
 
-    def __call__(self, method: Method) -> Method:
+    def __call__(self, function: Method) -> Method:
         """Declare that a handler's method answers this endpoint."""
-        method.__dict__[_DECLARATION] = self
-        return method
+        function.__dict__[_DECLARATION] = self
+        return function
 
     @property
     def known_parameters(self) -> KnownParameters | None:
@@ -154,11 +157,8 @@ class Endpoint:
         )
 
 
-_DECLARATION = "endpoint"
-
-
 def declared_endpoints(handlers: type) -> Iterator[tuple[str, Endpoint]]:
-    """Yield the endpoints of a class of handlers, each with the name of the method behind it."""
+    """Yield the endpoints of a class of handlers, each with the name of its method."""
     for name, member in vars(handlers).items():
         endpoint = getattr(member, _DECLARATION, None)
         if isinstance(endpoint, Endpoint):

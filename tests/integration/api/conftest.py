@@ -68,7 +68,7 @@ async def open_api(api_settings: ApiSettings, auth: AuthServer) -> OpenApi:
 
 @pytest.fixture
 async def api(open_api: OpenApi) -> AsyncGenerator[httpx.AsyncClient]:
-    """Yield a signed-in client of an API that nobody answers: no syncer, no summarizer."""
+    """Yield a signed-in client of an API without consumers: no syncer, no summarizer."""
     async with open_api(create_timeout=timedelta(milliseconds=200)) as client:
         yield client
 

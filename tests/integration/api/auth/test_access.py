@@ -11,7 +11,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.api.handlers import ENDPOINTS
+from services.api.bootstrap import bootstrap
+from services.api.handlers import ENDPOINTS, HANDLERS
 from services.api.settings import ApiSettings
 from services.api.web.endpoint import Access
 from tests.support.api import ORIGIN, OpenApi, running_api
@@ -34,6 +35,12 @@ PUBLIC = frozenset(
         ("GET", "/docs/{name}"),
     }
 )
+
+
+async def test_the_running_api_has_all_handlers(api_settings: ApiSettings) -> None:
+    """The documents are made of the classes, the routes of the objects."""
+    async with bootstrap(api_settings) as api:
+        assert tuple(map(type, api.handlers)) == HANDLERS
 
 
 async def test_every_route_is_open_to_those_it_is_meant_for(

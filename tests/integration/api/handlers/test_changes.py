@@ -1,4 +1,4 @@
-"""GET /changes: nothing is missed, nothing comes twice, and nobody holds anybody up."""
+"""GET /changes: nothing is missed, nothing comes twice, and no client delays another."""
 
 import asyncio
 import contextlib
@@ -61,15 +61,15 @@ def ids(events: Sequence[Message]) -> list[str | None]:
     return [event.id for event in events]
 
 
-async def test_a_change_is_told_when_it_is_committed(client: httpx.AsyncClient) -> None:
+async def test_a_change_is_sent_when_it_is_committed(client: httpx.AsyncClient) -> None:
     async with following(client) as events:
         lead = (await client.post("/leads", json=lead_body())).json()
-        told = await anext(events)
-    assert told.event == "lead-changed"
-    assert told.data == {"leadId": lead["id"], "leadVersion": 1, "change": "created"}
+        change = await anext(events)
+    assert change.event == "lead-changed"
+    assert change.data == {"leadId": lead["id"], "leadVersion": 1, "change": "created"}
 
 
-async def test_all_clients_are_told_by_one_reader(api: httpx.AsyncClient, redis: Redis) -> None:
+async def test_one_reader_serves_all_clients(api: httpx.AsyncClient, redis: Redis) -> None:
     await change(redis)
     # Other APIs may be running for other tests.
     connected = {one["id"] for one in await redis.client_list()}
@@ -104,7 +104,7 @@ async def test_from_the_beginning_there_is_everything(api: httpx.AsyncClient, re
         assert ids(await take(events, len(added))) == added
 
 
-async def test_a_gap_is_told(api: httpx.AsyncClient, redis: Redis) -> None:
+async def test_a_gap_is_announced(api: httpx.AsyncClient, redis: Redis) -> None:
     added = await change(redis, 4)
     await redis.xtrim(CHANGES, maxlen=2, approximate=False)
     async with following(api, f"?after={added[0]}") as events:
@@ -117,7 +117,7 @@ async def test_a_gap_is_told(api: httpx.AsyncClient, redis: Redis) -> None:
             assert (await anext(events)).event == "lead-changed"
 
 
-async def test_a_client_from_before_a_loss_of_the_stream_is_told_so(
+async def test_a_client_from_before_a_loss_of_the_stream_gets_a_gap(
     api: httpx.AsyncClient, redis: Redis
 ) -> None:
     await change(redis)

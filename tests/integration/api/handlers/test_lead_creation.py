@@ -1,4 +1,4 @@
-"""POST /leads over HTTP, with the real syncer behind it."""
+"""POST /leads over HTTP, with the real syncer."""
 
 import asyncio
 import re
@@ -184,7 +184,7 @@ class TestLater:
         }
 
     @pytest.mark.parametrize("operation", ["5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11", "7", "%20"])
-    async def test_an_operation_nobody_asked_for_is_not_found(
+    async def test_an_unknown_operation_is_not_found(
         self, operation: str, api: httpx.AsyncClient
     ) -> None:
         response = await api.get(f"/operations/{operation}")

@@ -52,7 +52,7 @@ async def test_a_summary_is_answered_with_the_lead(
     assert event.correlation_id == response.headers["X-Request-Id"]
 
 
-async def test_a_summary_that_still_holds_is_told_apart(
+async def test_a_reused_summary_is_marked(
     api: httpx.AsyncClient, lead: Lead, summarizer: Responder
 ) -> None:
     summarizer.outcome = replace(summarised(lead), status=OutcomeStatus.REUSED)

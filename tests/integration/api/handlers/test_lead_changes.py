@@ -1,4 +1,4 @@
-"""Changing, deleting and upserting leads over HTTP, with the real syncer behind it."""
+"""Changing, deleting and upserting leads over HTTP, with the real syncer."""
 
 import asyncio
 from uuid import uuid4
@@ -28,8 +28,8 @@ class TestUpdate:
         )
         assert (response.status_code, response.headers["ETag"]) == (200, '"2"')
         changed = response.json()
-        told = {"city": "Paris", "phone": None, "status": "contacted", "version": 2}
-        assert changed == {**lead, **told, "updatedAt": changed["updatedAt"]}
+        changes = {"city": "Paris", "phone": None, "status": "contacted", "version": 2}
+        assert changed == {**lead, **changes, "updatedAt": changed["updatedAt"]}
         assert (await client.get(f"/leads/{lead['id']}")).json() == changed
 
     async def test_a_lead_is_found_by_its_external_id(
@@ -148,8 +148,8 @@ class TestUpdate:
             f"/leads/{lead['id']}", json={"city": "Paris"}, headers=_if(header)
         )
         assert response.status_code == status
-        told = {200: '"2"', 412: '"1"'}.get(status)
-        assert response.headers.get("ETag") == told
+        etag = {200: '"2"', 412: '"1"'}.get(status)
+        assert response.headers.get("ETag") == etag
 
     async def test_a_repeat_under_a_key_changes_once(
         self, client: httpx.AsyncClient, lead: Lead
@@ -216,8 +216,8 @@ class TestUpsert:
         body |= {"externalId": external_id, "city": None, "state": "Idaho"}
         changed = await client.put(path.replace(external_id, external_id.upper()), json=body)
         assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
-        told = {"city": None, "state": "Idaho", "version": 2}
-        assert changed.json() == {**lead, **told, "updatedAt": changed.json()["updatedAt"]}
+        changes = {"city": None, "state": "Idaho", "version": 2}
+        assert changed.json() == {**lead, **changes, "updatedAt": changed.json()["updatedAt"]}
 
     async def test_of_racing_upserts_one_creates(self, client: httpx.AsyncClient) -> None:
         body = lead_body()

@@ -1,4 +1,4 @@
-"""POST /leads/import over HTTP, with the real syncer behind it: what becomes of the rows."""
+"""POST /leads/import over HTTP, with the real syncer: each row is written or reported."""
 
 import asyncio
 from datetime import timedelta
@@ -77,7 +77,7 @@ async def test_an_export_can_be_imported_elsewhere(client: httpx.AsyncClient) ->
     assert (await leads_of(client))[0]["firstName"] == "=A"
 
 
-async def test_bad_rows_are_told_in_order_and_the_good_ones_land(
+async def test_bad_rows_are_listed_in_order_and_good_ones_land(
     client: httpx.AsyncClient,
 ) -> None:
     known = (await client.post("/leads", json=lead_body(email="known@example.com"))).json()

@@ -100,10 +100,10 @@ def test_variable_parts_of_paths_are_explained(document: Json) -> None:
 
 
 def test_every_problem_belongs_to_an_operation() -> None:
-    told = set[str]().union(*map(problem_codes, ENDPOINTS))
+    possible = set[str]().union(*map(problem_codes, ENDPOINTS))
 
-    assert PROBLEMS.keys() - told == OF_NO_OPERATION
-    assert told <= PROBLEMS.keys()
+    assert PROBLEMS.keys() - possible == OF_NO_OPERATION
+    assert possible <= PROBLEMS.keys()
 
 
 def test_links_lead_to_operations(document: Json) -> None:

@@ -1,4 +1,4 @@
-"""`/leads/batch` over HTTP, with the real syncer behind it."""
+"""`/leads/batch` over HTTP, with the real syncer."""
 
 import asyncio
 import json

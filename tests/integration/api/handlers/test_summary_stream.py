@@ -35,7 +35,7 @@ async def asking(api: httpx.AsyncClient, lead_id: UUID) -> AsyncGenerator[AsyncG
         yield events
 
 
-async def test_each_step_is_told_and_then_the_lead(
+async def test_each_step_is_an_event_and_the_lead_is_the_last(
     database: Database, api: httpx.AsyncClient, summarizer: Responder
 ) -> None:
     lead_id = await insert_lead(database)
@@ -52,7 +52,7 @@ async def test_each_step_is_told_and_then_the_lead(
         assert await anext(events, None) is None
 
 
-async def test_a_failure_is_told_as_the_problem(
+async def test_a_failure_is_sent_as_the_problem(
     database: Database, api: httpx.AsyncClient, summarizer: Responder
 ) -> None:
     summarizer.outcome = Outcome(
@@ -83,7 +83,7 @@ async def test_an_unknown_lead_is_not_found(api: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/*"])
-async def test_whoever_asks_for_no_stream_gets_json(
+async def test_without_a_wish_for_a_stream_the_answer_is_json(
     accept: str, database: Database, api: httpx.AsyncClient, summarizer: Responder
 ) -> None:
     summarizer.outcome = Outcome(
