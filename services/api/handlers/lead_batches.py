@@ -8,16 +8,15 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from services.api.exchange import Exchange
+from services.api.handlers.lead_inputs import LeadInput, LeadUpsert
 from services.api.handlers.lead_writes import EXAMPLE_INPUT, refusal
 from services.api.handlers.leads import EXAMPLE_LEAD, Lead
 from services.api.handlers.operations import Accepted
-from services.api.handlers.schemas import MOST_ROWS, LeadBatch, LeadInput, LeadUpsert
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
-from services.api.storage.operations import OperationStatus
 from services.api.web.body import read_json_object
 from services.api.web.endpoint import Answer, Body, Endpoint, Tag
 from services.api.web.headers import (
@@ -40,7 +39,8 @@ from shared.events.outcome import Outcome, OutcomeStatus
 # The ids of events with an Idempotency-Key are made of this too: it must not change.
 WRITE = "POST /leads/batch"
 BODY_LIMIT = 1024 * 1024
-# Rows between two chances for other requests to get on.
+MOST_ROWS = 500
+# Rows after which other requests get a turn.
 STRETCH = 50
 
 STATUSES = {OutcomeStatus.CREATED: 201, OutcomeStatus.UPDATED: 200}
@@ -49,6 +49,20 @@ EXAMPLE_BATCH: dict[str, Any] = {
     "mode": "upsert",
     "leads": [EXAMPLE_INPUT, {**EXAMPLE_INPUT, "email": "nobody"}],
 }
+
+
+class LeadBatch(BaseModel):
+    """Leads to be created, or with `upsert` changed where their externalId is known.
+
+    Each is judged by itself, so anything may stand in its place.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    leads: Annotated[
+        list[SkipValidation[LeadInput | Any]], Field(min_length=1, max_length=MOST_ROWS)
+    ]
+    mode: Literal["create", "upsert"] = "create"
 
 
 class RowError(Representation):
@@ -134,9 +148,10 @@ class LeadBatchHandlers:
         await self._keys.check_key(call.request, batch_id, json.dumps(body, sort_keys=True))
         rows = await self._rows(call, batch, batch_id)
         events = [row for row in rows if isinstance(row, Event)]
-        ended = iter(await self._outcomes(call, events))
+        outcomes = iter(await self._outcomes(call, events))
         results = [
-            _result(row, next(ended)) if isinstance(row, Event) else _refused(row) for row in rows
+            _result(row, next(outcomes)) if isinstance(row, Event) else _refused(row)
+            for row in rows
         ]
         return json_response(orjson.dumps({"results": results}), status=207)
 
@@ -188,15 +203,17 @@ def _upserted(value: object, lead_id: UUID, user_id: str) -> LeadUpserted:
 
 
 def _result(event: Event, outcome: Outcome | None) -> dict[str, Any]:
+    """Return a `RowResult`, whose lead is the JSON of PostgreSQL."""
     if outcome is None:
-        operation = {"id": str(event.id), "status": OperationStatus.PENDING}
-        return {"status": 202, "operation": operation}
+        accepted = Accepted(id=event.id, status="pending")
+        return {"status": 202, "operation": accepted.model_dump(by_alias=True)}
     if outcome.status not in STATUSES:
         return _refused(refusal(outcome))
     return {"status": STATUSES[outcome.status], "lead": orjson.Fragment(outcome.body)}
 
 
 def _refused(problem: Problem) -> dict[str, Any]:
+    """Return a `RowResult` with the members of a problem that are its own."""
     members = {name: value for name, value in _members(problem) if value is not None}
     # ASCII: what is quoted from the request may hold lone surrogates.
     error = orjson.Fragment(json.dumps(members, ensure_ascii=True))

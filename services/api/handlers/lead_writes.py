@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from pydantic import Field
 
 from services.api.exchange import Exchange
+from services.api.handlers.lead_inputs import LeadInput, LeadPatch, LeadPut
 from services.api.handlers.leads import (
     EXAMPLE_LEAD,
     LEAD_KEY,
@@ -23,7 +24,6 @@ from services.api.handlers.leads import (
     id_of,
 )
 from services.api.handlers.operations import ACCEPTED, accepted_response, problem_of
-from services.api.handlers.schemas import LeadInput, LeadPatch, LeadPut
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.web.body import JSON_ONLY, MERGE_PATCH, read_json_object

@@ -328,9 +328,9 @@ class ReplayHandlers:
     )
     async def order(self, call: Call) -> web.StreamResponse:
         """Answer 200 with the plan of a dry run, else 202 once the replay has begun."""
-        wish = parse(ReplayInput, await read_json_object(call.request, within=self._body_timeout))
-        order = await self._bounded(wish.order())
-        if wish.dry_run:
+        given = parse(ReplayInput, await read_json_object(call.request, within=self._body_timeout))
+        order = await self._bounded(given.order())
+        if given.dry_run:
             return json_response(ReplayPlan.of(await self._replays.plan(order)).to_body())
         await self._jobs.save(order)
         return await self._begin(order)

@@ -6,8 +6,7 @@ from typing import Any
 
 import httpx
 
-from services.api.handlers.lead_batches import BODY_LIMIT
-from services.api.handlers.schemas import MOST_ROWS
+from services.api.handlers.lead_batches import BODY_LIMIT, MOST_ROWS
 from tests.support.api import RunSyncer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually

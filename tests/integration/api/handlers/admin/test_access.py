@@ -6,12 +6,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from tests.integration.api.handlers.admin.conftest import KEY, keep
 
 from services.api.settings import ApiSettings
 from shared.events import catalog
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.streams.publisher import add_events
+from tests.integration.api.handlers.admin.conftest import KEY, keep
 from tests.support.api import OpenApi, running_api
 from tests.support.builders import lead_created
 from tests.support.silent_server import SilentServer

@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 import pytest
 from redis.asyncio import Redis
-from tests.integration.api.handlers.admin.conftest import KEY, actions
 
 from services.api.settings import ApiSettings
 from shared.events import catalog
@@ -15,6 +14,7 @@ from shared.storage.admin_log import AdminAction
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
+from tests.integration.api.handlers.admin.conftest import KEY, actions
 from tests.support.api import running_api
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

@@ -7,7 +7,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from redis.asyncio import Redis
-from tests.integration.api.handlers.admin.conftest import KEY
 
 from services.api.settings import ApiSettings
 from services.syncer.sources import Fetched
@@ -18,6 +17,7 @@ from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database
 from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
+from tests.integration.api.handlers.admin.conftest import KEY
 from tests.support.api import running_api
 from tests.support.builders import lead_fields
 from tests.support.eventually import eventually

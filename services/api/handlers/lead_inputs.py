@@ -1,14 +1,11 @@
 """Leads as clients write them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict
 
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields, NotClearable
-
-# Rows in a batch.
-MOST_ROWS = 500
 
 
 class LeadInput(LeadFields):
@@ -45,17 +42,3 @@ class LeadUpsert(GivenLead):
 
     # Required here, where it is the lead's key.
     external_id: Annotated[UUID | None, *NotClearable]  # pyright: ignore[reportGeneralTypeIssues]
-
-
-class LeadBatch(BaseModel):
-    """Leads to be created, or with `upsert` changed where their externalId is known.
-
-    Each is judged by itself, so anything may stand in its place.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    leads: Annotated[
-        list[SkipValidation[LeadInput | Any]], Field(min_length=1, max_length=MOST_ROWS)
-    ]
-    mode: Literal["create", "upsert"] = "create"
