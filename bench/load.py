@@ -15,7 +15,7 @@ GRACE = timedelta(seconds=30)
 
 
 class NoLoadError(Exception):
-    """wrk is not there, or what it was answered is not what was to be measured."""
+    """wrk is not installed, or an answer was a wrong one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one round came to; latencies in milliseconds."""
+    """The result of one round; latencies in milliseconds."""
 
     answers: int
     per_second: float
@@ -46,8 +46,8 @@ class Round:
     p99: float
 
 
-async def run(url: str, load: Load, *, seconds: int, scratch: Path) -> Round:
-    """Ask for a while; raises `NoLoadError` for a single answer that is another one."""
+async def run_load(url: str, load: Load, *, seconds: int, scratch: Path) -> Round:
+    """Ask for a while; raises `NoLoadError` when a single answer is a wrong one."""
     program = shutil.which("wrk")
     if program is None:
         raise NoLoadError("wrk is not installed: apt-get install wrk")

@@ -1,11 +1,11 @@
-"""What a work came to beside its limit: medians of rounds taken in turn."""
+"""The speed of a work beside that of its limit: medians of rounds that alternate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.load import Load, Round, run
+from bench.load import Load, Round, run_load
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Bench:
     async def measure(self, *targets: Target) -> list[list[Round]]:
         """Return each target's rounds: one of each in turn, after one that does not count.
 
-        Raises `NoLoadError` when a single answer is not the one that was asked for.
+        Raises `NoLoadError` when a single answer is a wrong one.
         """
         results: list[list[Round]] = [[] for _ in targets]
         for target in targets:
@@ -80,4 +80,4 @@ class Bench:
         return results
 
     async def _round(self, target: Target) -> Round:
-        return await run(target.url, target.load, seconds=self.seconds, scratch=self.scratch)
+        return await run_load(target.url, target.load, seconds=self.seconds, scratch=self.scratch)

@@ -1,4 +1,4 @@
-"""The works that have a budget, each beside the least that could do the same."""
+"""The measured works, each beside the simplest server that does the same."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -10,9 +10,9 @@ from bench.measurement import Bench, Measurement, Target
 from bench.system import System, running_limit, running_system, stored_leads
 
 MODEL_SECONDS = 0.05
-ALONE = 1
+ONE_CALLER = 1
 CALLERS = 32
-CROWD = 256
+MANY_CALLERS = 256
 
 BARE = "bare aiohttp"
 FIRST_PAGE = "the first page"
@@ -60,10 +60,10 @@ async def creates(bench: Bench) -> AsyncIterator[Measurement]:
             body=NEW_LEAD,
             status=201,
             holds="Lovelace",
-            connections=CROWD,
+            connections=MANY_CALLERS,
         )
         least, plain, rounds = await bench.measure(
-            Target(bare, Load(paths=["/"], headers={}, holds="xxx", connections=CROWD)),
+            Target(bare, Load(paths=["/"], headers={}, holds="xxx", connections=MANY_CALLERS)),
             Target(insert, new),
             Target(system.url, new),
         )
@@ -84,8 +84,8 @@ async def pages(bench: Bench) -> AsyncIterator[Measurement]:
             for paths, connections in (
                 (["/leads?limit=100"], CALLERS),
                 ([far], CALLERS),
-                (list(_searches(rows=bench.rows)), ALONE),
-                (["/leads?limit=100"], ALONE),
+                (list(_searches(rows=bench.rows)), ONE_CALLER),
+                (["/leads?limit=100"], ONE_CALLER),
             )
         )
         limits, rounds, found, alone_limits = await bench.measure(first, last, search, alone)
@@ -103,7 +103,7 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
         running_system(GROQ_API_KEY="bench", GROQ_BASE_URL=f"{model}/v1") as system,
     ):
         ids = await stored_leads(system, 2_000)
-        for callers, budget in ((CALLERS, 0.95), (2 * CALLERS, None), (CROWD, None)):
+        for callers, budget in ((CALLERS, 0.95), (2 * CALLERS, None), (MANY_CALLERS, None)):
             work = Load(
                 method="POST",
                 paths=[f"/leads/{lead_id}/summary?regenerate=true" for lead_id in ids],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import Load, NoLoadError, run
+from bench.load import Load, NoLoadError, run_load
 from bench.system import running_limit
 from tests.support.repository import ROOT
 
@@ -34,9 +34,9 @@ async def test_works_are_measured() -> None:
 )
 async def test_a_wrong_answer_is_no_figure(tmp_path: Path, wrong: Load) -> None:
     async with running_limit("bare") as url:
-        right = await run(
+        right = await run_load(
             url, Load(paths=["/"], headers={}, holds="xxx"), seconds=1, scratch=tmp_path
         )
         assert right.answers > 0
         with pytest.raises(NoLoadError, match="Not the answers"):
-            await run(url, wrong, seconds=1, scratch=tmp_path)
+            await run_load(url, wrong, seconds=1, scratch=tmp_path)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from devstack.data_directory import scratch_directory
 from devstack.free_ports import free_port
 from devstack.service import answers_ok
 from tests.support.eventually import eventually
@@ -25,6 +26,16 @@ FAKE_SERVICE = Path(__file__).with_name("fake_service.py")
 STOP_LIMIT = 10.0
 IMPATIENCE = 5.0
 PATIENCE = timedelta(seconds=40)  # a busy machine
+
+# With these the stack starts no servers and no stand-ins, and the fake services need none.
+ALL_GIVEN = {
+    "SUPABASE_CONNECTION_STRING": "postgresql://postgres@127.0.0.1:9/leads",
+    "REDIS_URL": "redis://127.0.0.1:9/0",
+    "SUPABASE_URI": "http://127.0.0.1:9",
+    "SUPABASE_KEY": "key",
+    "RANDOMUSER_URL": "http://127.0.0.1:9/api/",
+}
+NOTHING_GIVEN: Mapping[str, str] = {}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -61,8 +72,12 @@ class RunningStack:
 
 @pytest.fixture
 def tree(scratch: Path) -> Path:
-    """A checkout whose services and migrations are fakes."""
-    tree = scratch / "tree"
+    return fake_tree(scratch)
+
+
+def fake_tree(directory: Path) -> Path:
+    """Make a checkout whose services and migrations are fakes."""
+    tree = directory / "tree"
     tree.mkdir()
     for package in ("devstack", "shared"):
         (tree / package).symlink_to(REPOSITORY / package)
@@ -77,10 +92,14 @@ def tree(scratch: Path) -> Path:
 
 @asynccontextmanager
 async def stack_in(
-    tree: Path, *, port: int | None = None, **environment: str
+    tree: Path,
+    *,
+    port: int | None = None,
+    given: Mapping[str, str] = NOTHING_GIVEN,
+    **environment: str,
 ) -> AsyncGenerator[RunningStack]:
     data, port = tree.parent / "data", port or free_port()
-    process = await start(tree, data=data, port=port, **environment)
+    process = await start(tree, {**given, **environment}, data=data, port=port)
     stack = RunningStack(process, port, data)
     reader = asyncio.create_task(stack.read(), name="read the stack's output")
     try:
@@ -94,13 +113,13 @@ async def stack_in(
 
 
 async def start(
-    tree: Path, *, data: Path, port: int, **environment: str
+    tree: Path, environment: Mapping[str, str], *, data: Path, port: int
 ) -> asyncio.subprocess.Process:
     variables = {"PATH": os.environ["PATH"], "PORT": str(port), "DATA_DIR": str(data)}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "devstack"),
         cwd=tree,
-        env=variables | environment,
+        env={**variables, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -123,15 +142,43 @@ async def test_from_start_to_sigterm(tree: Path) -> None:
         assert sorted(stopped[1:]) == ["summarizer", "syncer", "syncer.2"]
 
 
-async def test_what_the_running_stack_leaves_for_other_commands(tree: Path) -> None:
-    async with stack_in(tree) as stack:
-        await stack.says("Ready after")
-        output = dotenv_values(stack.data / "stack.env")
-    assert str(output["SUPABASE_CONNECTION_STRING"]).startswith("postgresql://postgres:")
-    assert str(output["REDIS_URL"]).startswith("redis://:")
-    assert str(output["SUPABASE_KEY"]).startswith("sb_secret_")
-    assert output["API_KEY"]
-    assert "PATH" not in output
+@pytest.fixture(scope="module")
+async def ready() -> AsyncGenerator[RunningStack]:
+    """Yield a stack that runs, for tests after which it still does."""
+    with scratch_directory() as directory:
+        async with stack_in(fake_tree(directory)) as stack:
+            await stack.says("Ready after")
+            yield stack
+
+
+async def test_other_commands_find_the_running_stack(ready: RunningStack) -> None:
+    settings = dotenv_values(ready.data / "stack.env")
+    assert str(settings["SUPABASE_CONNECTION_STRING"]).startswith("postgresql://postgres:")
+    assert str(settings["REDIS_URL"]).startswith("redis://:")
+    assert str(settings["SUPABASE_KEY"]).startswith("sb_secret_")
+    assert settings["API_KEY"]
+    assert "PATH" not in settings
+
+
+async def test_a_second_stack_on_the_same_data_is_refused(ready: RunningStack) -> None:
+    second = await start(
+        ready.data.parent / "tree", NOTHING_GIVEN, data=ready.data, port=free_port()
+    )
+    output, _ = await second.communicate()
+    assert second.returncode == 1
+    assert f"is in use by the stack with pid {ready.process.pid}" in output.decode()
+    assert await answers_ok(ready.port, "/health/ready")
+
+
+async def test_a_service_or_server_that_dies_is_started_again(ready: RunningStack) -> None:
+    (syncer,) = processes_with(str(ready.data), "services.syncer")
+    (valkey,) = processes_with(str(ready.data / "valkey"))
+    os.kill(syncer, signal.SIGKILL)
+    os.kill(valkey, signal.SIGKILL)
+    await ready.says("syncer ended unexpectedly (SIGKILL): starting it again")
+    await ready.says("valkey ended unexpectedly (SIGKILL): starting it again")
+    await eventually(another_than(syncer, str(ready.data), "services.syncer"))
+    await eventually(another_than(valkey, str(ready.data / "valkey")))
 
 
 async def test_kill_9_leaves_no_process_and_the_next_run_goes_on(tree: Path) -> None:
@@ -146,19 +193,6 @@ async def test_kill_9_leaves_no_process_and_the_next_run_goes_on(tree: Path) -> 
         assert (second.data / "api_key").read_text() == api_key
 
 
-async def test_a_service_or_server_that_dies_is_started_again(tree: Path) -> None:
-    async with stack_in(tree) as stack:
-        await stack.says("Ready after")
-        (syncer,) = processes_with(str(stack.data), "services.syncer")
-        (valkey,) = processes_with(str(stack.data / "valkey"))
-        os.kill(syncer, signal.SIGKILL)
-        os.kill(valkey, signal.SIGKILL)
-        await stack.says("syncer ended unexpectedly (SIGKILL): starting it again")
-        await stack.says("valkey ended unexpectedly (SIGKILL): starting it again")
-        await eventually(another_than(syncer, str(stack.data), "services.syncer"))
-        await eventually(another_than(valkey, str(stack.data / "valkey")))
-
-
 async def test_ctrl_c_while_starting(tree: Path) -> None:
     (tree / "ops" / "__main__.py").write_text("print('migrating'); import time; time.sleep(60)")
     async with stack_in(tree) as stack:
@@ -171,23 +205,13 @@ async def test_ctrl_c_while_starting(tree: Path) -> None:
 async def test_a_second_ctrl_c_does_not_wait_for_the_deaf(tree: Path) -> None:
     api = tree / "services" / "api" / "__main__.py"
     api.write_text(api.read_text().replace("signal.SIGTERM, end", "signal.SIGTERM, signal.SIG_IGN"))
-    async with stack_in(tree) as stack:
+    async with stack_in(tree, given=ALL_GIVEN) as stack:
         await stack.says("Ready after")
         stack.process.send_signal(signal.SIGINT)
         await stack.says("Once more to kill")
         stack.process.send_signal(signal.SIGINT)
         async with asyncio.timeout(IMPATIENCE):
             assert await stack.process.wait() == 0
-
-
-async def test_a_second_stack_on_the_same_data_is_refused(tree: Path) -> None:
-    async with stack_in(tree) as first:
-        await first.says("Ready after")
-        second = await start(tree, data=first.data, port=free_port())
-        output, _ = await second.communicate()
-        assert second.returncode == 1
-        assert f"is in use by the stack with pid {first.process.pid}" in output.decode()
-        assert await answers_ok(first.port, "/health/ready")
 
 
 async def test_a_taken_port_is_refused_at_once(tree: Path) -> None:
@@ -201,7 +225,7 @@ async def test_a_taken_port_is_refused_at_once(tree: Path) -> None:
 
 async def test_failing_migrations_are_quoted(tree: Path) -> None:
     (tree / "ops" / "__main__.py").write_text("raise SystemExit('no such column')")
-    async with stack_in(tree) as stack:
+    async with stack_in(tree, given=ALL_GIVEN) as stack:
         assert await stack.process.wait() == 1
         await stack.says("no such column")
         await eventually(nothing_of(stack.data))
@@ -209,7 +233,7 @@ async def test_failing_migrations_are_quoted(tree: Path) -> None:
 
 async def test_a_service_that_cannot_start_ends_the_stack(tree: Path) -> None:
     (tree / "services" / "api" / "__main__.py").write_text("raise SystemExit('API_KEY: missing')")
-    async with stack_in(tree) as stack:
+    async with stack_in(tree, given=ALL_GIVEN) as stack:
         assert await stack.process.wait() == 1
         await stack.says("API_KEY: missing")
         await stack.says("api ended at its start")
