@@ -14,7 +14,7 @@ from ops.running import run, settings
 from shared.events.catalog import STREAMS
 from shared.settings import StreamsSettings
 from shared.streams.connection import open_redis
-from shared.streams.consuming.settlement import NOTICES as DEAD_LETTERS
+from shared.streams.consuming.settlement import DEAD_LETTERS
 from shared.streams.inspection import COUNTED, GroupState, Inspector, StreamState
 
 SAMPLE = timedelta(seconds=1)

@@ -29,7 +29,7 @@ async def main() -> None:
 async def run(context: SyncerContext, settings: SyncerSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set and everything in flight has ended."""
     name = instance_name(catalog.SYNCER)
-    wiring = open_workers(
+    opening = open_workers(
         context.redis,
         context.subscriptions,
         streams=settings.streams,
@@ -38,7 +38,7 @@ async def run(context: SyncerContext, settings: SyncerSettings, stop: asyncio.Ev
         name=name,
         stop=stop,
     )
-    async with wiring as workers, serve_health(settings.observability, _checks(context, workers)):
+    async with opening as workers, serve_health(settings.observability, _checks(context, workers)):
         async with asyncio.TaskGroup() as tasks:
             schedule = tasks.create_task(_schedule(context, settings), name="schedule")
             for worker in workers:

@@ -10,7 +10,7 @@ from services.api.server.routing import Call
 from services.api.web.endpoint import Access, Answer, Endpoint, Tag
 from services.api.web.responses import Representation, json_response, list_body, with_example
 from shared.events.catalog import STREAMS
-from shared.streams.consuming.settlement import NOTICES as DEAD_LETTERS
+from shared.streams.consuming.settlement import DEAD_LETTERS
 from shared.streams.inspection import Inspector
 
 # Long enough for a rate that means something.

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 ERROR_LENGTH = 2_000
 
 # Notices of dead letters, for dashboards and alerts. The letters themselves are in PostgreSQL.
-NOTICES = "stream:dead-letters"
+DEAD_LETTERS = "stream:dead-letters"
 MOST_NOTICES = 1_000
 
 
@@ -148,7 +148,7 @@ def _replay_result(outcome: Outcome) -> ReplayResult:
 def _notify(pipeline: Pipeline, letter: DeadLetter) -> None:
     """Queue a notice of a dead letter, without its contents."""
     pipeline.xadd(
-        NOTICES,
+        DEAD_LETTERS,
         {
             "group": letter.group,
             "id": letter.event_id,
