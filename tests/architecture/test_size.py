@@ -1,10 +1,11 @@
-"""Functions and modules stay small enough to be read at once; the figures are printed."""
+"""Functions, modules and folders stay small enough to be read; the figures are printed."""
 
 import ast
 import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,9 @@ from tests.support.repository import PRODUCT, ROOT, ProductModule
 FUNCTION_LINES = 50
 MODULE_LINES = 400
 COMPLEXITY = 8
+FOLDER_MODULES = 12
+# One module per resource of the API: more would not be read together.
+WIDER_FOLDERS = {"services/api/handlers": 17}
 
 Figure = tuple[str, int]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -28,6 +32,11 @@ def functions(modules: list[ProductModule]) -> Iterator[Figure]:
             if isinstance(node, Function) and node.end_lineno is not None:
                 first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
                 yield f"{module.path}:{node.lineno} {node.name}", node.end_lineno - first + 1
+
+
+def folders(modules: list[ProductModule]) -> Counter[str]:
+    """Return how many modules each folder has; its `__init__` is the folder itself."""
+    return Counter(one.path.parent.as_posix() for one in modules if one.path.stem != "__init__")
 
 
 def complexities(*paths: str | Path) -> list[Figure]:
@@ -59,19 +68,24 @@ def test_sizes(modules: list[ProductModule], capsys: pytest.CaptureFixture[str])
     lengths = list(functions(modules))
     sizes = [(str(one.path), one.lines) for one in modules]
     complexity = complexities(*PRODUCT)
-    usual_length, usual_size = (
-        median(figure for _, figure in figures) for figures in (lengths, sizes)
-    )
+    widths = folders(modules)
+    lines = sum(size for _, size in sizes)
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{len(lengths)} functions: median {usual_length:g} lines, most {longest(lengths)}"
-            f"\n{len(sizes)} modules: median {usual_size:g} lines, most {longest(sizes)}"
-            f"\ncomplexity: most {longest(complexity)}\n"
+            f"\n{len(sizes)} modules, {lines} lines: most {longest(sizes)}"
+            f"\n{len(lengths)} functions: median {median(one for _, one in lengths):g} lines,"
+            f" most {longest(lengths)}"
+            f"\ncomplexity: most {longest(complexity)}"
+            f"\nmodules in a folder: most {longest(list(widths.items()))}\n"
         )
     assert above(FUNCTION_LINES, lengths) == []
     assert above(MODULE_LINES, sizes) == []
     assert above(COMPLEXITY, complexity) == []
-    assert usual_length <= 10, "functions have grown"
+    assert {
+        folder: number
+        for folder, number in widths.items()
+        if number > WIDER_FOLDERS.get(folder, FOLDER_MODULES)
+    } == {}
 
 
 def test_the_measures_measure(tmp_path: Path) -> None:
@@ -83,3 +97,4 @@ def test_the_measures_measure(tmp_path: Path) -> None:
 
     assert [lines for _, lines in functions([sample])] == [62, 19]
     assert [figure for _, figure in complexities(path)] == [1, 10]
+    assert folders([sample]) == {tmp_path.as_posix(): 1}

@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from pydantic import HttpUrl
+
 from services.syncer.app import run
 from services.syncer.bootstrap import bootstrap
 from services.syncer.settings import SyncerSettings, SyncSettings
@@ -26,6 +28,7 @@ async def running_syncer(
     *,
     lease: timedelta = timedelta(seconds=15),
     source: LeadSource | None = None,
+    url: str = "http://127.0.0.1:9/",
 ) -> AsyncGenerator[None]:
     """Carry out creates for the length of the block; the schedule stands still."""
     settings = SyncerSettings(
@@ -33,7 +36,7 @@ async def running_syncer(
         streams=streams,
         consumer=ConsumerSettings(stream_block=timedelta(milliseconds=50), stream_lease=lease),
         cache=cache,
-        sync=SyncSettings(sync_enabled=False),
+        sync=SyncSettings(sync_enabled=False, randomuser_url=HttpUrl(url)),
         observability=ObservabilitySettings(),
     )
     async with (
