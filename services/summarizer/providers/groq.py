@@ -57,7 +57,7 @@ class _Reply(BaseModel):
 
 
 class GroqProvider:
-    """One call for one prompt: retries, limits and patience are its caller's."""
+    """One call for one prompt: retries, limits and waits are its caller's."""
 
     name = "groq"
 

@@ -154,7 +154,7 @@ async def test_what_a_file_cannot_be_read_by_is_refused(
     assert await leads() == []
 
 
-async def test_lines_that_are_no_events_are_told_and_the_others_added(
+async def test_lines_that_are_no_events_are_listed_and_the_others_added(
     ops: Ops, syncer: StartSyncer, create: Apply, database: Database, tmp_path: Path
 ) -> None:
     file = tmp_path / "events.ndjson"
