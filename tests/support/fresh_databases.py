@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -59,7 +60,7 @@ class FreshDatabases:
             await self._run("DROP DATABASE {} WITH (FORCE)", NAME)
             self._schema = None
 
-    async def _run(self, statement: str, *names: str) -> None:
+    async def _run(self, statement: LiteralString, *names: str) -> None:
         async with await psycopg.AsyncConnection.connect(
             self._server.dsn_of("postgres"), autocommit=True
         ) as administration:
