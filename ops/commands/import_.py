@@ -145,7 +145,7 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
     callback=_mapping,
     help="A column of CSV whose title is no field's; TITLE: passes it over. Repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would become of the rows.")
+@click.option("--dry-run", is_flag=True, help="Write nothing, and report what would be written.")
 @click.option("--errors", help="Write bad rows' numbers and reasons to this file, as NDJSON.")
 @yes
 @as_json

@@ -15,7 +15,7 @@ from services.syncer.handlers.lead_updated import LeadUpdatedHandler
 from services.syncer.handlers.lead_upserted import LeadUpsertedHandler
 from services.syncer.handlers.sync_requested import SyncRequestedHandler
 from services.syncer.settings import SyncerSettings
-from services.syncer.sources import LeadSource
+from services.syncer.sources import ExternalSource
 from services.syncer.sources.randomuser import RandomUserSource
 from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.deletion import LeadDeletionRepository
@@ -59,7 +59,7 @@ class SyncerContext:
 
 @contextlib.asynccontextmanager
 async def bootstrap(
-    settings: SyncerSettings, *, source: LeadSource | None = None
+    settings: SyncerSettings, *, source: ExternalSource | None = None
 ) -> AsyncGenerator[SyncerContext]:
     """Open everything, yield it joined, and close it again. `source` replaces the real one."""
     async with (

@@ -31,7 +31,7 @@ class SummaryText:
 
 @dataclass(frozen=True, slots=True)
 class SummaryFailure:
-    """Why there is no summary, in words fit for whoever asked; `retry_after` when that is known."""
+    """Why there is no summary, in words fit for the client; `retry_after` when that is known."""
 
     reason: FailureReason
     detail: str

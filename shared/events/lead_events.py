@@ -8,7 +8,7 @@ from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 
 
 class LeadCreated(EventData):
-    """Somebody or something made a lead: insert it unless it is known already.
+    """A person or a source made a lead: insert it unless it is known already.
 
     The lead's id and creation time come with the event (`lead_id`, the envelope's
     `time`), so that a replay rebuilds the same row.
@@ -42,7 +42,7 @@ class LeadUpdated(EventData):
 
 
 class LeadUpserted(EventData):
-    """Somebody or something has a lead under an externalId: change it, or else make it.
+    """A person or a source has a lead under an externalId: change it, or else make it.
 
     Fields that are not given stay as they are. `lead_id` and `created_by` are for a lead that
     is made now. `external_id` is the lead's, whatever `lead` says.
@@ -62,7 +62,7 @@ class LeadUpserted(EventData):
 
 
 class LeadDeleted(EventData):
-    """A person wants a lead deleted, and the person behind it forgotten.
+    """A person wants a lead deleted, and its person forgotten.
 
     Only if it is still in `expected_version`, if there is one.
     """

@@ -24,7 +24,7 @@ from yarl import URL
 from shared.domain.lead import LeadStatus
 from shared.events.data import WireModel
 
-# A lead's fields as somebody gives some of them: those left out are told from those cleared.
+# Some of a lead's fields: one that is left out stays as it is, one that is null is cleared.
 
 
 def _refuse_null(value: Any) -> Any:
@@ -183,7 +183,7 @@ class LeadChanges(FieldChanges):
     status: Annotated[LeadStatus | None, *NotClearable] = None
 
 
-# The names in a lead's JSON, in their order: what `leads.lead_json` makes.
+# The names in a lead's JSON, as `leads.lead_json` makes it, and the columns of a CSV file.
 DOCUMENT_NAMES = (
     "id",
     *(str(field.alias) for field in LeadFields.model_fields.values()),

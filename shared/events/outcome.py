@@ -1,4 +1,4 @@
-"""What became of an event: stored with its effect, sent to whoever waits for it."""
+"""How an event ended: stored with its effect, and sent to the client that waits for it."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,8 +28,8 @@ class OutcomeStatus(StrEnum):
 class Outcome:
     """An event's end and its JSON: the lead, or why there is none.
 
-    `repeated` tells that the event had been applied before and nothing changed now. With
-    `answered=False` somebody else answers later, so the runtime sends no reply.
+    `repeated` says that the event had been applied before and nothing changed now. With
+    `answered=False` another process answers later, so the runtime sends no reply.
     """
 
     status: OutcomeStatus

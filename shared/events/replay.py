@@ -88,7 +88,7 @@ class ReplayOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPage:
-    """Some events to put back, after looking at `examined`; reading goes on behind `position`."""
+    """Some events to put back, after looking at `examined`; reading goes on after `position`."""
 
     events: Sequence[EventFields]
     position: str
@@ -107,5 +107,5 @@ class ReplaySource(Protocol):
         ...
 
     def pages(self, *, after: str | None) -> AsyncGenerator[ReplayPage]:
-        """Yield the pages behind a position, or all of them."""
+        """Yield the pages after a position, or all of them."""
         ...

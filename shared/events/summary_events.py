@@ -7,10 +7,10 @@ from shared.events.data import EventData
 
 
 class SummaryRequested(EventData):
-    """Somebody wants a lead's summary and next action written.
+    """A person wants a lead's summary and next action written.
 
     `regenerate` calls the model even when nothing changed since the last summary. With
-    `background` nobody waits: people's requests go first within the model's budget.
+    `background` no client waits: people's requests go first within the model's budget.
     """
 
     type: ClassVar[str] = "summary-requested"

@@ -1,4 +1,4 @@
-"""What is wrong with a value, in the terms of whoever gave it. Says nothing of the value itself."""
+"""What is wrong with a value, in the terms of its author. Says nothing of the value itself."""
 
 from pydantic_core import ErrorDetails
 

@@ -33,14 +33,14 @@ class HeaderError(PermanentError):
     """A header that cannot be read by; `columns` says what is wrong with each column."""
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        told = "; ".join(f"{name}: {reason}" for name, reason in columns.items())
-        super().__init__(told.encode(errors="replace").decode(), code="wrong-columns")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in columns.items())
+        super().__init__(reasons.encode(errors="replace").decode(), code="wrong-columns")
         self.columns = columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a reader of a file is told: what columns are called there, and what rows need.
+    """How to read a file: what columns are called there, and what rows need.
 
     `mapping` is from titles to fields, `IGNORED` for columns to be passed over.
     """

@@ -18,7 +18,7 @@ from shared.lead_files.columns import COLUMNS, FIELDS, Layout, delimiter_of, fie
 
 # A lead has eleven short fields; a longer line is something else.
 LONGEST_LINE = 64 * 1024
-# Wrong fields of a row that are told: nobody reads more.
+# Wrong fields of a row that are reported: more are not read.
 MOST_ERRORS = 50
 LONGEST_NAME = 60
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from shared.storage.pool import Database
 
 # The row is the run's claim on its event: a second delivery of it finds the row. A run that
-# never ended (its process died) is begun again by whoever gets the event next.
+# never ended (its process died) is begun again by the process that gets the event next.
 _BEGIN = """
     INSERT INTO leads.sync_run (id, requested_by, state, started_at)
     VALUES ($1, $2, 'running', clock_timestamp())
@@ -31,7 +31,7 @@ _STATE = "SELECT state FROM leads.sync_run WHERE id = $1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """How many leads a run fetched and what became of them.
+    """How many leads a run fetched, and how many had which outcome.
 
     `unknown` counts those whose outcome did not come in time; they land later.
     """

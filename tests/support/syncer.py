@@ -9,7 +9,7 @@ from pydantic import HttpUrl
 from services.syncer.app import run
 from services.syncer.bootstrap import bootstrap
 from services.syncer.settings import SyncerSettings, SyncSettings
-from services.syncer.sources import LeadSource
+from services.syncer.sources import ExternalSource
 from shared.settings import (
     CacheSettings,
     ConsumerSettings,
@@ -27,7 +27,7 @@ async def running_syncer(
     cache: CacheSettings,
     *,
     lease: timedelta = timedelta(seconds=15),
-    source: LeadSource | None = None,
+    source: ExternalSource | None = None,
     url: str = "http://127.0.0.1:9/",
 ) -> AsyncGenerator[None]:
     """Carry out creates for the length of the block; the schedule stands still."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from services.syncer.sources import Fetched, LeadSource
+from services.syncer.sources import ExternalSource, Fetched
 from shared.background import Backoff
 from shared.domain.errors import TransientError
 from shared.events.envelope import Event, new_id
@@ -32,7 +32,7 @@ class SyncRequestedHandler:
 
     def __init__(
         self,
-        source: LeadSource,
+        source: ExternalSource,
         publisher: OncePublisher,
         runs: SyncRunRepository,
         events: EventStore,

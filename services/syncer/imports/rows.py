@@ -11,7 +11,7 @@ import orjson
 from shared.events.outcome import OutcomeStatus
 from shared.lead_files.reading import Row
 
-# Rows under way at a time: what a new lead has to wait behind.
+# Rows under way at a time: a new lead waits for so many.
 WINDOW = 500
 
 

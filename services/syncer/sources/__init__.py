@@ -9,14 +9,14 @@ from shared.events.lead_fields import LeadFields
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The valid leads of a fetch, and one line for each row that was none."""
+    """The valid leads of a fetch, and one line for each row that is not a lead."""
 
     leads: Sequence[LeadFields]
     problems: Sequence[str]
 
 
-class LeadSource(Protocol):
-    """An external source of leads. `name` becomes the leads' `source`."""
+class ExternalSource(Protocol):
+    """A source of leads outside the system. `name` becomes the leads' `source`."""
 
     @property
     def name(self) -> str: ...

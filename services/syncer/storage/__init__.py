@@ -1,1 +1,5 @@
-"""How leads are written; nobody but the syncer writes them."""
+"""How leads are written: by the syncer alone.
+
+Methods raise `UnavailableError` when PostgreSQL or Redis is down, and `TransientError` to have the
+work repeated.
+"""

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from services.syncer.app import run
 from services.syncer.bootstrap import SyncerContext, bootstrap
 from services.syncer.settings import SyncerSettings, SyncSettings
-from services.syncer.sources import Fetched, LeadSource
+from services.syncer.sources import ExternalSource, Fetched
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
@@ -161,7 +161,7 @@ def start_syncer(
     @contextlib.asynccontextmanager
     async def start(
         *,
-        source: LeadSource | None = None,
+        source: ExternalSource | None = None,
         url: str = "http://127.0.0.1:9/",
         cron: str = "0 0 1 1 *",
         results: int = 10,
