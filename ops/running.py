@@ -14,9 +14,9 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError, TransientError
+from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, SettingsError, SettingsGroup, StreamsSettings, load
 from shared.storage.pool import Database, open_database
-from shared.streams.connection import open_redis
 
 Result = TypeVar("Result")
 Group = TypeVar("Group", bound=SettingsGroup)

@@ -10,10 +10,10 @@ from yarl import URL
 from devstack.data_directory import scratch_directory
 from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.valkey import EmbeddedValkey
+from shared.redis_connections import open_redis
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
-from shared.streams.connection import open_redis
 from tests.support.fresh_databases import FreshDatabases
 from tests.support.tcp_proxy import TcpProxy
 

@@ -7,8 +7,8 @@ import click
 from ops.output import as_json, print_json, print_table
 from ops.running import run, settings
 from shared.events.replay import ReplayOrder
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.replays.jobs import ReplayJobs, ReplayProgress
 
 

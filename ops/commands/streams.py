@@ -12,8 +12,8 @@ from rich.live import Live
 from ops.output import as_json, console, print_json, size, table
 from ops.running import run, settings
 from shared.events.catalog import STREAMS
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.consuming.settlement import DEAD_LETTERS
 from shared.streams.inspection import COUNTED, GroupState, Inspector, StreamState
 

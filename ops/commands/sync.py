@@ -14,8 +14,8 @@ from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event, now
 from shared.events.lead_events import SyncRequested
 from shared.lifecycle import instance_name
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
 

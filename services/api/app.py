@@ -5,8 +5,7 @@ import logging
 import structlog
 
 from services.api.bootstrap import Api, bootstrap
-from services.api.server.cors import Cors
-from services.api.server.gateway import Gateway
+from services.api.server.gateway import Cors, Gateway
 from services.api.server.routing import Router, routes_of
 from services.api.server.server import serving
 from services.api.settings import ApiSettings

@@ -44,6 +44,7 @@ from shared.administration.replays import Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.lifecycle import instance_name
+from shared.redis_connections import open_redis, ping
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.lead_document import LeadRepository
@@ -51,7 +52,6 @@ from shared.storage.lead_export import LeadExport
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.change_feed import ChangeFeed
-from shared.streams.connection import open_redis, ping
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.inspection import Inspector
 from shared.streams.publisher import Publisher, open_publisher

@@ -29,10 +29,10 @@ from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
 from shared.events.lead_events import LeadChanged
 from shared.events.summary_events import SummaryRequested
+from shared.redis_connections import open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database, open_database
-from shared.streams.connection import open_redis
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.publisher import open_publisher
 from shared.streams.replies import LateReplies

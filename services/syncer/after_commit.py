@@ -34,9 +34,8 @@ class AfterCommit:
             if result.lead is not None and _is_news(event, result)
         ]
         await self._update_cache([(change, lead) for _, change, lead in news])
-        await self._erasure.erase_leads(
-            [lead.id for _, change, lead in news if change == "deleted"]
-        )
+        if deleted := [lead.id for _, change, lead in news if change == "deleted"]:
+            await self._erasure.erase_leads(deleted)
         await self._publisher.publish_all(
             [
                 _lead_changed(event, lead.id, version=lead.version, change=change)
@@ -44,13 +43,12 @@ class AfterCommit:
                 if change is not None
             ]
         )
-        await self._erasure.erase_events(
-            [
-                ErasedEvent(id=event.id, type=event.type, made_at=event.time, applied_at=now())
-                for event, result in zip(events, results, strict=True)
-                if result.outcome.status in _WITHOUT_LEAD and event.type != LeadDeleted.type
-            ]
-        )
+        if without_lead := [
+            ErasedEvent(id=event.id, type=event.type, made_at=event.time, applied_at=now())
+            for event, result in zip(events, results, strict=True)
+            if result.outcome.status in _WITHOUT_LEAD and event.type != LeadDeleted.type
+        ]:
+            await self._erasure.erase_events(without_lead)
 
     async def _update_cache(self, leads: Sequence[tuple[str | None, LeadDocument]]) -> None:
         for change, lead in leads:

@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from shared.domain.errors import PermanentError
 from shared.events.catalog import FLOWS
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplaySource, Selection
+from shared.redis_connections import translated_errors
 from shared.storage.event_archive import ArchiveSource, EventArchive
 from shared.storage.pool import Database
-from shared.streams.connection import translated_errors
+from shared.streams.codec import entry_id
 from shared.streams.consuming.group import groups_info, last_id
-from shared.streams.entries import entry_id
 from shared.streams.replays.jobs import ReplayJobs
 from shared.streams.replays.replayer import Replayer, Watcher
 from shared.streams.replays.stream_source import StreamSource, oldest_time

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.events.data import EventData
+from shared.events.envelope import EventData
 from shared.events.import_events import ImportRequested
 from shared.events.lead_events import (
     LeadChanged,

@@ -4,7 +4,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.data import EventData
+from shared.events.envelope import EventData
 
 
 class ImportRequested(EventData):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 from uuid import UUID
 
-from shared.events.data import EventData
+from shared.events.envelope import EventData
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 
 

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from yarl import URL
 
 from shared.domain.lead import LeadStatus
-from shared.events.data import WireModel
+from shared.events.envelope import WireModel
 
 # Some of a lead's fields: one that is left out stays as it is, one that is null is cleared.
 

@@ -17,9 +17,8 @@ from redis.asyncio import Redis
 from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
-from shared.redis_connections import milliseconds
-from shared.streams.connection import translated_errors
-from shared.streams.entries import Entry, entries_of, entry_id, read_entries
+from shared.redis_connections import milliseconds, translated_errors
+from shared.streams.codec import Entry, entries_of, entry_id, read_entries
 
 log = structlog.get_logger(__name__)
 

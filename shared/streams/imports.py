@@ -21,9 +21,8 @@ from shared.domain.errors import PermanentError, UnavailableError
 from shared.events.catalog import LEADS, stream_of
 from shared.events.envelope import Event, new_id
 from shared.lua import Key, lua_script
-from shared.redis_connections import milliseconds
+from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import encode
-from shared.streams.connection import translated_errors
 from shared.streams.publisher import StreamFullError, memory_of
 
 KEPT = timedelta(days=7)

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 
 from shared.events.envelope import now
 from shared.lua import Key, lua_script
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
+from shared.streams.codec import entry_id
 from shared.streams.consuming.group import groups_info
 from shared.streams.consuming.retry import RetryQueue
-from shared.streams.entries import entry_id
 from shared.streams.publisher import memory_of
 
 # Up to so many are counted one by one: some milliseconds of the server's time.

@@ -14,8 +14,8 @@ from shared.domain.errors import UnavailableError
 from shared.events.catalog import STREAMS, groups_of, stream_of
 from shared.events.envelope import Event
 from shared.lua import Key, lua_script
+from shared.redis_connections import translated_errors
 from shared.streams.codec import encode, flatten
-from shared.streams.connection import translated_errors
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,8 @@ from redis.typing import EncodableT, FieldT
 from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.redis_connections import milliseconds
-from shared.streams.connection import translated_errors
-from shared.streams.entries import Fields, entry_id, read_entries
+from shared.redis_connections import milliseconds, translated_errors
+from shared.streams.codec import Fields, entry_id, read_entries
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.events.catalog import BY_TYPE, FLOWS
-from shared.events.data import EventData
+from shared.events.envelope import EventData
 from tests.support.repository import ROOT
 
 # Handlers of these services are named after events; the API's after resources.

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.events.catalog import FLOWS, Flow
-from shared.events.data import EventData
-from shared.events.envelope import Event, now
+from shared.events.envelope import Event, EventData, now
 from shared.streams.codec import encode
 from tests.support.repository import ROOT
 

@@ -116,7 +116,7 @@ def make_packages(directory: Path) -> None:
     # What a contract names must be imported somewhere.
     (directory / "shared/storage/migrations.py").write_text("import psycopg, yoyo\n")
     (directory / "shared/storage/pool.py").write_text("import asyncpg\n")
-    (directory / "shared/streams/connection.py").write_text("import redis\n")
+    (directory / "shared/redis_connections.py").write_text("import redis\n")
     (directory / "services/api/auth/accounts.py").write_text("import supabase_auth\n")
     (directory / "services/summarizer/providers/groq.py").write_text("import groq\n")
 

@@ -12,12 +12,12 @@ from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.redis_connections import milliseconds
 from shared.settings import ConsumerSettings
+from shared.streams.codec import Entry, entries_of
 from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.reclaimer import Reclaimer
 from shared.streams.consuming.settlement import Settlement
 from shared.streams.consuming.subscription import Handler, Subscription
-from shared.streams.entries import Entry, entries_of
 
 
 class AcknowledgesOnReading(Group):

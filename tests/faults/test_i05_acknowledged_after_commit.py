@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from shared.events.envelope import Event
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure
 from tests.faults.crashing_syncer import Point

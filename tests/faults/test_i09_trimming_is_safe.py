@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.streams.codec import entries_of
 from shared.streams.consuming.housekeeping import Housekeeping
-from shared.streams.entries import entries_of
 from tests.faults.conftest import Figure
 from tests.faults.scale import scaled
 

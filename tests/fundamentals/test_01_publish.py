@@ -5,8 +5,7 @@ from redis.asyncio import Redis
 from shared.events import catalog
 from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadCreated
-from shared.streams.codec import decode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, entries_of
 from shared.streams.publisher import open_publisher
 from tests.support.builders import lead_fields
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from shared.background import background
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
 from tests.support.builders import lead_created

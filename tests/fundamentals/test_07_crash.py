@@ -7,8 +7,8 @@ from uuid import UUID
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.consuming.group import Group
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created

@@ -8,10 +8,10 @@ from shared.background import background
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.change_feed import BEGINNING, ChangeFeed
 from shared.streams.codec import decode
-from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events, open_publisher
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

@@ -9,8 +9,7 @@ from redis.asyncio import Redis
 from shared.background import background
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.streams.codec import decode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, entries_of
 from shared.streams.replies import Reply, add_replies
 
 POLL_SECONDS = 0.01

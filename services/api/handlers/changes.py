@@ -16,7 +16,7 @@ from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query, parse_query
 from services.api.web.streaming import BUFFERING, EVENT_STREAM, HEARTBEAT, event_stream, message
 from shared.streams.change_feed import ChangeFeed, Follower, parse_entry_id
-from shared.streams.entries import Entry, entry_id
+from shared.streams.codec import Entry, entry_id
 
 MOST_AT_A_TIME = 1_000
 HEARTBEAT_EVERY = timedelta(seconds=15)

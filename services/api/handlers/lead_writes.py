@@ -42,8 +42,7 @@ from services.api.web.query import canonical_id
 from services.api.web.responses import NO_STORE, empty_response, lead_response
 from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
-from shared.events.data import EventData
-from shared.events.envelope import Event, new_id
+from shared.events.envelope import Event, EventData, new_id
 from shared.events.lead_events import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from shared.domain.errors import UnavailableError
 from shared.lua import Key, lua_script
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
 
 # Callers whose leases a process keeps in memory; the rest ask Redis again.
 MOST_KEYS = 20_000

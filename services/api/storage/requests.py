@@ -6,7 +6,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
 
 CONTENT_PREFIX = "leads:request:"
 ACCEPTED_PREFIX = "leads:accepted:"

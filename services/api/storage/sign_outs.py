@@ -5,7 +5,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from shared.domain.errors import UnavailableError
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
 
 # No access token of Supabase's lives longer.
 TIME_TO_LIVE = timedelta(days=7)

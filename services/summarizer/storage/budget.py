@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from services.summarizer.upstream import Reservation
 from shared.lua import Key, load_lua, lua_script
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
 
 # A second more than the provider's minute: calls do not take equally long to get there.
 WINDOW = timedelta(seconds=61)

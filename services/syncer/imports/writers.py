@@ -12,8 +12,7 @@ from services.syncer.imports.rows import RowEnd
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.lead import LeadSource
 from shared.domain.lead_file import ImportMode
-from shared.events.data import EventData
-from shared.events.envelope import Event
+from shared.events.envelope import Event, EventData
 from shared.events.import_events import row_event_id, row_lead_id
 from shared.events.lead_events import LeadCreated, LeadUpserted
 from shared.events.lead_fields import GivenLead, LeadFields

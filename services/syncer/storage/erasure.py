@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from shared.events.catalog import BY_TYPE, STREAMS, groups_of
 from shared.lua import Key, lua_script
+from shared.redis_connections import translated_errors
 from shared.storage.pool import Connection, Database
-from shared.streams.connection import translated_errors
 from shared.streams.consuming.retry import RetryQueue
 
 # The rows, in the transaction that deletes the leads.

@@ -11,11 +11,11 @@ import structlog
 from shared.background import Backoff, wait_for_event
 from shared.domain.errors import UnavailableError
 from shared.settings import ConsumerSettings
+from shared.streams.codec import Entry
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import ConsumerCircuit, Progress
 from shared.streams.consuming.processor import Processor
 from shared.streams.consuming.subscription import Subscription
-from shared.streams.entries import Entry
 
 log = structlog.get_logger(__name__)
 

@@ -9,9 +9,8 @@ import redis
 from redis.asyncio import Redis
 
 from shared.lua import Key, lua_script
-from shared.redis_connections import milliseconds
-from shared.streams.connection import GROUP_GONE, translated_errors
-from shared.streams.entries import Entry, EntryId, entries_of, entry_id, read_entries
+from shared.redis_connections import GROUP_GONE, milliseconds, translated_errors
+from shared.streams.codec import Entry, EntryId, entries_of, entry_id, read_entries
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from redis.asyncio import Redis
 
 from shared.events.catalog import groups_of
 from shared.lua import Key, lua_script
-from shared.redis_connections import milliseconds
-from shared.streams.connection import translated_errors
+from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.consuming.group import delete_unless_pending, first_unfinished, groups_info
 from shared.streams.publisher import memory_of
 

@@ -16,12 +16,11 @@ from shared.domain.errors import (
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.observability.logging import describe_error
-from shared.streams.codec import decode
+from shared.streams.codec import Entry, decode
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.retry import RetryQueue, delay_before
 from shared.streams.consuming.settlement import Delivery, Settlement
 from shared.streams.consuming.subscription import Subscription
-from shared.streams.entries import Entry
 
 log = structlog.get_logger(__name__)
 

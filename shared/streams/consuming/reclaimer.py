@@ -13,12 +13,11 @@ import structlog
 
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.settings import ConsumerSettings
-from shared.streams.codec import decode
+from shared.streams.codec import Entry, decode
 from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group, Pending
 from shared.streams.consuming.settlement import Settlement
 from shared.streams.consuming.subscription import Subscription
-from shared.streams.entries import Entry
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,8 @@ from redis.typing import EncodableT, FieldT
 
 from shared.events.dead_letter import DeadLetter
 from shared.lua import Key, lua_script
-from shared.streams.codec import flatten, for_group
-from shared.streams.connection import translated_errors
-from shared.streams.entries import Entry
+from shared.redis_connections import translated_errors
+from shared.streams.codec import Entry, flatten, for_group
 
 FIRST_DELAY = timedelta(seconds=1)
 LONGEST_DELAY = timedelta(minutes=5)

@@ -15,11 +15,10 @@ from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability.logging import describe_error
-from shared.streams.codec import decode
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
+from shared.streams.codec import Entry, decode
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import OutageWait
-from shared.streams.entries import Entry
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
 

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from shared.background import Backoff, end
 from shared.domain.errors import UnavailableError
+from shared.redis_connections import open_redis
 from shared.settings import ConsumerSettings, StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress

@@ -17,8 +17,8 @@ from redis.typing import EncodableT, FieldT
 
 from shared.domain.errors import PermanentError
 from shared.events.replay import EventFields, ReplayOrder, ReplayPage
+from shared.redis_connections import translated_errors
 from shared.streams.codec import for_group
-from shared.streams.connection import translated_errors
 from shared.streams.replays.tally import REMEMBERED, ReplayResult, read_tally
 
 INDEX = "replays"

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from shared.background import Backoff, wait_for_event
 from shared.domain.errors import UnavailableError
 from shared.events.replay import ReplayOrder, ReplayPage, ReplaySource
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
+from shared.streams.codec import EntryId, entry_id
 from shared.streams.consuming.group import finished_before, last_id
 from shared.streams.consuming.retry import RetryQueue
-from shared.streams.entries import EntryId, entry_id
 from shared.streams.replays.jobs import ReplayJobs, ReplayProgress, ReplayState
 
 log = structlog.get_logger(__name__)

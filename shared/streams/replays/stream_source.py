@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from redis.asyncio import Redis
 
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage
-from shared.streams.connection import translated_errors
-from shared.streams.entries import Entry, Fields, entries_of
+from shared.redis_connections import translated_errors
+from shared.streams.codec import Entry, Fields, entries_of
 
 # How much later by its own clock than by Redis' an event may have been made.
 CLOCK_SLACK = timedelta(minutes=10)

@@ -8,7 +8,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from shared.streams.connection import translated_errors
+from shared.redis_connections import translated_errors
 
 REMEMBERED = timedelta(days=7)
 

@@ -16,8 +16,7 @@ from shared.storage.dead_letters import (
 )
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
-from shared.streams.codec import decode, encode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, encode, entries_of
 from tests.integration.ops.conftest import Ops, StartSyncer
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

@@ -6,8 +6,8 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.streams.codec import entries_of
 from shared.streams.consuming.group import Group
-from shared.streams.entries import entries_of
 from shared.streams.inspection import COUNTED, Inspector
 from shared.streams.publisher import add_events
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer

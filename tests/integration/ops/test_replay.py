@@ -12,7 +12,7 @@ from shared.domain.errors import PermanentError
 from shared.events import catalog
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage, Selection
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from shared.streams.inspection import Inspector
 from shared.streams.replays.jobs import ReplayJobs
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, delete_leads, rows

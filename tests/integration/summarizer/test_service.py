@@ -23,10 +23,10 @@ from shared.background import background
 from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
-from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
 from tests.support.eventually import eventually

@@ -12,7 +12,7 @@ from services.summarizer.sweeper import Sweeper
 from shared.background import background
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from tests.integration.summarizer.conftest import OpenSummarizer
 from tests.support.eventually import eventually
 from tests.support.summaries import Says, Summarizer, Waits, requested, stored_lead, stored_leads

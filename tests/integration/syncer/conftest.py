@@ -22,6 +22,7 @@ from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.redis_connections import open_redis
 from shared.settings import (
     CacheSettings,
     ConsumerSettings,
@@ -30,7 +31,6 @@ from shared.settings import (
     StreamsSettings,
 )
 from shared.storage.pool import Database
-from shared.streams.connection import open_redis
 from shared.streams.consuming.subscription import Handler
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies

@@ -16,7 +16,7 @@ from shared.settings import CacheSettings
 from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
 from shared.streams.replays.tally import ReplayResult, read_tally
 from tests.integration.syncer.conftest import Asker, StartSyncer

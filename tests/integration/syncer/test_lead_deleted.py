@@ -18,7 +18,7 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import CacheSettings, StreamsSettings
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import Handlers, OpenHandlers, leads_table, rows
 from tests.support.builders import lead_created, lead_deleted, lead_updated, lead_upserted

@@ -13,9 +13,8 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
-from shared.streams.codec import encode
+from shared.streams.codec import Entry, encode, entries_of
 from shared.streams.consuming.retry import RetryQueue
-from shared.streams.entries import Entry, entries_of
 from tests.integration.syncer.conftest import Asker, StartSyncer, rows
 from tests.support.builders import lead_created, lead_deleted, lead_updated
 from tests.support.eventually import eventually

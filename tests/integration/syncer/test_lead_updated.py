@@ -16,7 +16,7 @@ from shared.events.envelope import new_id, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import StreamsSettings
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from tests.integration.syncer.conftest import Handlers, body, created, rows
 from tests.support.builders import lead_created, lead_updated
 from tests.support.summaries import Says, open_summarizer, requested

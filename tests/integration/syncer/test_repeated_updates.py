@@ -17,7 +17,7 @@ from shared.events.envelope import Event, new_id
 from shared.events.outcome import OutcomeStatus
 from shared.settings import CacheSettings, StreamsSettings
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from tests.integration.syncer.conftest import (
     Asker,
     Handlers,

@@ -7,8 +7,7 @@ import redis
 from redis.asyncio import Connection
 
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import is_outage
-from shared.streams.connection import translated_errors
+from shared.redis_connections import is_outage, translated_errors
 
 
 class LostTransport(asyncio.WriteTransport):

@@ -17,7 +17,7 @@ from shared.events.catalog import CHANGES
 from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadChanged
 from shared.streams.change_feed import MOST_WAITING, ChangeFeed, Follower
-from shared.streams.entries import Entry
+from shared.streams.codec import Entry
 from shared.streams.publisher import add_events
 from tests.support.api import OpenApi
 from tests.support.api_process import running_process

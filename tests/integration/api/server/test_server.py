@@ -8,8 +8,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from services.api.server.cors import Cors
-from services.api.server.gateway import Gateway
+from services.api.server.gateway import Cors, Gateway
 from services.api.server.routing import Call, Route, Router
 from services.api.server.server import serving
 from services.api.settings import HttpSettings

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from yarl import URL
 
 from services.api.storage.rate_limits import Limit, RateLimits
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from tests.support.eventually import eventually
 from tests.support.tcp_proxy import TcpProxy
 

@@ -5,8 +5,7 @@ import asyncio
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.streams.codec import decode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, entries_of
 from shared.streams.publisher import OncePublisher
 from tests.support.builders import lead_created, lead_fields
 

@@ -19,8 +19,8 @@ from devstack.servers.binaries import valkey_server
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from tests.integration.summarizer.conftest import OpenSummarizer, change, rows, stored
 from tests.support.summaries import Says, Waits, answer, requested, stored_lead
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from shared.domain.summary import FailureReason
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
-from shared.streams.entries import entries_of
+from shared.streams.codec import entries_of
 from tests.integration.summarizer.conftest import OpenSummarizer, reason, rows, stored
 from tests.support.eventually import eventually
 from tests.support.summaries import Says, Waits, answer, is_down, requested, stored_lead

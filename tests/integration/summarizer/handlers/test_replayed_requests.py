@@ -9,8 +9,7 @@ from redis.asyncio import Redis
 from shared.domain.summary import FailureReason
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
-from shared.streams.codec import decode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, entries_of
 from tests.integration.summarizer.conftest import OpenSummarizer, reason, rows, stored
 from tests.support.summaries import Says, is_down, requested, stored_lead
 

@@ -13,8 +13,7 @@ from shared.domain.summary import FailureReason
 from shared.events.envelope import new_id
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database
-from shared.streams.codec import decode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, entries_of
 from tests.integration.summarizer.conftest import OpenSummarizer, change, reason, rows, stored
 from tests.support.summaries import (
     Says,

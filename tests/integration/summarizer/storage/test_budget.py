@@ -11,8 +11,8 @@ from services.summarizer.storage.budget import DailyQuota, MinuteBudget
 from services.summarizer.upstream import Reservation
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 
 WINDOW = timedelta(seconds=1)
 NO_WAIT = timedelta(0)

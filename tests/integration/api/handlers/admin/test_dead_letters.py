@@ -9,8 +9,7 @@ from redis.asyncio import Redis
 from shared.events import catalog
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
-from shared.streams.codec import decode
-from shared.streams.entries import entries_of
+from shared.streams.codec import decode, entries_of
 from tests.integration.api.handlers.admin.conftest import actions, keep
 from tests.support.builders import lead_created
 

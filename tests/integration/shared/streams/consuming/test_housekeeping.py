@@ -6,8 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.streams.codec import entries_of
 from shared.streams.consuming.housekeeping import Housekeeping
-from shared.streams.entries import entries_of
 from shared.streams.publisher import Capacity, StreamFullError, add_events, open_publisher
 from tests.support.builders import lead_created
 

@@ -12,8 +12,8 @@ from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated, SyncRequested
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.redis_connections import open_redis
 from shared.settings import ConsumerSettings, StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.consuming.worker import open_workers

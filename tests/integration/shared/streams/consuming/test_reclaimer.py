@@ -10,11 +10,11 @@ from shared.domain.errors import UnavailableError
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
+from shared.streams.codec import Entry
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.worker import Parts
-from shared.streams.entries import Entry
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually

@@ -11,8 +11,8 @@ from shared.domain.errors import PermanentError, TransientError, UnavailableErro
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis
 from shared.streams.consuming.subscription import Handler
 from shared.streams.consuming.worker import Worker
 from shared.streams.publisher import add_events

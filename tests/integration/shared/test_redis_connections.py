@@ -7,8 +7,8 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
+from shared.redis_connections import open_redis, ping
 from shared.settings import StreamsSettings
-from shared.streams.connection import open_redis, ping
 from tests.support.idle_connections import until_dead
 from tests.support.tcp_proxy import TcpProxy
 
