@@ -1,4 +1,8 @@
-"""One module for each resource: its endpoints, what they read and answer, and their methods."""
+"""One module for each resource: its endpoints, what they read and answer, and their methods.
+
+A method raises `Problem` for a request that it refuses, and `UnavailableError` or `TimeoutError`
+when something that it needs is down: the gateway answers these.
+"""
 
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.changes import ChangeHandlers

@@ -113,7 +113,7 @@ class LeadLookup:
     async def find_lead(self, key: str) -> CachedLead | LeadDocument:
         """Return the lead whose id or externalId this is, a UUID in its canonical form.
 
-        Raises `Problem` 404, and `UnavailableError` in time.
+        Raises `Problem` 404.
         """
         cached = await self._cache.find(key)
         if cached is not None:

@@ -232,10 +232,7 @@ class ReplayRunner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, order: ReplayOrder) -> None:
-        """Record the action and begin, unless this process runs the replay already.
-
-        Raises `UnavailableError`: then nothing has begun.
-        """
+        """Record the action and begin, unless this process runs the replay already."""
         if order.id in self._tasks:
             return
         detail = {"id": order.id, "group": order.group, "stream": order.stream}
