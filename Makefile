@@ -17,9 +17,10 @@ help: ## List these targets
 run: install-run ## Run everything: servers, stand-ins for what is not configured, services
 	@exec $(BIN)/python -I -S devstack/parent_death.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
 
+# In the order of the folders, so that the long files come first and the short ones fill the end.
 # The faults come by themselves: they measure what a loaded machine would blur.
 test: install-dev ## Run all tests, against servers and services started for them
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --ignore tests/faults
+	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder --ignore tests/faults
 	$(BIN)/python -m pytest -q tests/faults
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)

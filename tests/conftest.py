@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 from yarl import URL
 
 from devstack.data_directory import scratch_directory
@@ -16,6 +18,25 @@ from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
 from tests.support.fresh_databases import FreshDatabases
 from tests.support.tcp_proxy import TcpProxy
+
+# The tests of such a folder share one running system; some of its files bring their own.
+SHARE_A_SYSTEM = ("tests/contract/", "tests/e2e/")
+BRING_THEIR_OWN = ("test_bench.py", "test_second_system.py")
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Hands whole files to the processes of `pytest -n`, and whole folders that share a system."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file.endswith(BRING_THEIR_OWN):
+            return file
+        return next((folder for folder in SHARE_A_SYSTEM if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
