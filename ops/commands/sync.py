@@ -1,25 +1,17 @@
 """`ops sync`."""
 
-import asyncio
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
 
 import click
-import orjson
 
 from ops.output import as_json, print_json
-from ops.running import run, settings
-from shared.background import background
+from ops.running import open_servers, run
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import Event, now
 from shared.events.lead_events import SyncRequested
-from shared.lifecycle import instance_name
-from shared.redis_connections import open_redis
-from shared.settings import StreamsSettings
+from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
 from shared.streams.publisher import add_events
-from shared.streams.replies import Replies
-
-BLOCK = timedelta(seconds=1)
 
 
 @click.command("sync")
@@ -30,35 +22,28 @@ def command(*, timeout: float, as_json: bool) -> None:
 
     Prints how many were fetched, created, duplicate, invalid.
     """
-    report = run(_request_sync(settings(StreamsSettings), timeout=timeout))
+    report = run(_request_sync(timedelta(seconds=timeout)))
     if as_json:
         print_json(report)
     else:
-        for name, value in report.items():
+        for name, value in asdict(report).items():
             if value is not None:
                 click.echo(f"{name:<10} {value}")
-    if report.get("error"):
+    if report.error:
         raise SystemExit(1)
 
 
-async def _request_sync(settings: StreamsSettings, *, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 (the operator's)
-    """Publish a request, await its end and return the report of the run."""
-    async with open_redis(settings) as redis, open_redis(settings, block=BLOCK) as reader:
-        replies = Replies(reader, instance=instance_name("ops"), block=BLOCK)
-        event = Event(
-            source="ops",
-            subject="sync",
-            data=SyncRequested(requested_by="operator"),
-            reply_to=replies.address,
-            expires=now() + timedelta(seconds=timeout),
-        )
-        async with background(replies.run(), name="replies"):
-            with replies.expect(event.id) as reply:
-                await add_events(redis, [event])
-                try:
-                    outcome = await asyncio.wait_for(reply, timeout)
-                except TimeoutError:
-                    raise UnavailableError(
-                        "No syncer answered in time; the request stands"
-                    ) from None
-    return dict(orjson.loads(outcome.body))
+async def _request_sync(within: timedelta) -> SyncReport:
+    """Publish a request and return the report of its run once that is over."""
+    event = Event(
+        source="ops",
+        subject="sync",
+        data=SyncRequested(requested_by="operator"),
+        expires=now() + within,
+    )
+    async with open_servers() as servers:
+        await add_events(servers.redis, [event])
+        run = await SyncRunRepository(servers.database).await_end(event.id, within=within)
+    if run is None:
+        raise UnavailableError("No syncer answered in time; the request stands")
+    return run.report

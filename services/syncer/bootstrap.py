@@ -76,7 +76,6 @@ async def bootstrap(
             source or RandomUserSource(session, str(settings.sync.randomuser_url)),
             once,
             runs,
-            events,
             results=settings.sync.sync_results,
             timeout=settings.sync.sync_timeout,
         )
@@ -98,7 +97,6 @@ async def bootstrap(
                     handlers={SyncRequested.type: on_sync_requested},
                     is_settled=runs.has_ended,
                     deadline=settings.sync.sync_timeout * 3,
-                    waits_for_others=True,
                 ),
                 _imports(database, redis, events, max_bytes=settings.streams.stream_max_bytes),
             ),

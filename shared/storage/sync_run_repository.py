@@ -1,6 +1,10 @@
 """Runs of the sync with the external source, one row each."""
 
+import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -17,23 +21,23 @@ _BEGIN = """
 """
 _FINISH = """
     UPDATE leads.sync_run
-    SET state = $2, fetched = $3, created = $4, duplicate = $5, invalid = $6, unknown = $7,
-        error = $8, finished_at = clock_timestamp(),
+    SET state = $2, event_ids = $3, fetched = $4, invalid = $5, error = $6,
+        counted_until = clock_timestamp() + $7::interval, finished_at = clock_timestamp(),
         seconds = extract(epoch FROM clock_timestamp() - started_at)
     WHERE id = $1
 """
-_FIND = """
+_REPORT = """
     SELECT state, fetched, created, duplicate, invalid, unknown, error
-    FROM leads.sync_run WHERE id = $1
+    FROM leads.sync_report WHERE id = $1
 """
 _STATE = "SELECT state FROM leads.sync_run WHERE id = $1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """How many leads a run fetched, and how many had which outcome.
+    """How many leads a run fetched, and how many had which outcome when that was read.
 
-    `unknown` counts those whose outcome did not come in time; they land later.
+    `unknown` counts those that have none yet: they land later.
     """
 
     fetched: int = 0
@@ -62,6 +66,9 @@ class SyncRun:
     report: SyncReport
 
 
+POLL = timedelta(milliseconds=100)
+
+
 class SyncRunRepository:
     """Reads and writes sync runs."""
 
@@ -73,19 +80,26 @@ class SyncRunRepository:
         async with self._database.connection() as connection:
             return await connection.fetchval(_BEGIN, run_id, requested_by) is not None
 
-    async def finish(self, run_id: UUID, report: SyncReport) -> None:
-        """Write a run's end."""
+    async def finish(
+        self,
+        run_id: UUID,
+        event_ids: Sequence[UUID] = (),
+        *,
+        invalid: int = 0,
+        error: str | None = None,
+        counted_within: timedelta,
+    ) -> None:
+        """Write a run's end: what it published, and how long to wait for the outcomes of that."""
         async with self._database.connection() as connection:
             await connection.execute(
                 _FINISH,
                 run_id,
-                "succeeded" if report.error is None else "failed",
-                report.fetched,
-                report.created,
-                report.duplicate,
-                report.invalid,
-                report.unknown,
-                report.error,
+                SyncState.SUCCEEDED if error is None else SyncState.FAILED,
+                list(event_ids),
+                len(event_ids) + invalid,
+                invalid,
+                error,
+                counted_within,
             )
 
     async def has_ended(self, run_id: UUID) -> bool:
@@ -94,12 +108,22 @@ class SyncRunRepository:
             state = await connection.fetchval(_STATE, run_id)
         return state is not None and state != "running"
 
-    async def find(self, run_id: UUID) -> SyncRun | None:
-        """Return a run that has begun."""
+    async def find_run(self, run_id: UUID) -> SyncRun | None:
+        """Return a run that has begun, with its outcomes counted now."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_FIND, run_id)
+            row = await connection.fetchrow(_REPORT, run_id)
         if row is None:
             return None
         figures = dict(row)
         state = SyncState(figures.pop("state"))
         return SyncRun(run_id, state, SyncReport(**figures))
+
+    async def await_end(self, run_id: UUID, *, within: timedelta) -> SyncRun | None:
+        """Return a run once it is over, or as it is after `within`; None when it has not begun."""
+        give_up = time.monotonic() + within.total_seconds()
+        while True:
+            run = await self.find_run(run_id)
+            is_over = run is not None and run.state is not SyncState.RUNNING
+            if is_over or time.monotonic() > give_up:
+                return run
+            await asyncio.sleep(POLL.total_seconds())

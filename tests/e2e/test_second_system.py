@@ -69,4 +69,4 @@ async def a_killed_syncer_costs_no_sync(stack: Stack, client: ApiClient) -> None
 
 async def sync_runs(database: Database) -> list[dict[str, Any]]:
     async with database.connection() as connection:
-        return [dict(row) for row in await connection.fetch("SELECT * FROM leads.sync_run")]
+        return [dict(row) for row in await connection.fetch("SELECT * FROM leads.sync_report")]

@@ -21,7 +21,6 @@ from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.lead_events import SyncRequested
 from shared.settings import PostgresSettings, StreamsSettings
-from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.consuming.group import Group
@@ -145,7 +144,6 @@ async def run_twice(publisher: OncePublisher, database: Database) -> None:
         Sleepy(),
         publisher,
         SyncRunRepository(database),
-        EventStore(database),
         results=RESULTS,
         timeout=timedelta(seconds=0.3),
     )

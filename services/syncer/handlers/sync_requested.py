@@ -3,11 +3,9 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from datetime import timedelta
 from uuid import UUID
 
-import orjson
 import structlog
 
 from services.syncer.sources import ExternalSource, Fetched
@@ -17,14 +15,12 @@ from shared.events.envelope import Event, new_id
 from shared.events.lead_events import LeadCreated, SyncRequested
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.inbox import EventStore
-from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
+from shared.storage.sync_run_repository import SyncRunRepository
 from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)
 
 TRIES = 3
-POLL = timedelta(milliseconds=100)
 
 
 class SyncRequestedHandler:
@@ -35,7 +31,6 @@ class SyncRequestedHandler:
         source: ExternalSource,
         publisher: OncePublisher,
         runs: SyncRunRepository,
-        events: EventStore,
         *,
         results: int,
         timeout: timedelta,
@@ -43,12 +38,11 @@ class SyncRequestedHandler:
         self._source = source
         self._publisher = publisher
         self._runs = runs
-        self._events = events
         self._results = results
         self._timeout = timeout
 
     async def __call__(self, events: Sequence[Event[SyncRequested]]) -> Sequence[Outcome]:
-        """Run each event's sync; the outcome's body is the report."""
+        """Run each event's sync, up to the publication of its leads."""
         return [await self._run(event) for event in events]
 
     async def _run(self, event: Event[SyncRequested]) -> Outcome:
@@ -56,34 +50,40 @@ class SyncRequestedHandler:
         if not await self._runs.begin(event.id, requested_by=requested_by):
             return Outcome(OutcomeStatus.SYNCED)
         started = time.monotonic()
-        report = await self._sync(event)
-        await self._runs.finish(event.id, report)
-        log.info(
-            "leads.synced" if report.error is None else "leads.not_synced",
-            run_id=str(event.id),
-            source=self._source.name,
-            requested_by=requested_by,
-            seconds=round(time.monotonic() - started, 3),
-            **asdict(report),
-        )
-        status = OutcomeStatus.SYNCED if report.error is None else OutcomeStatus.FAILED
-        return Outcome(status, orjson.dumps(asdict(report)))
-
-    async def _sync(self, event: Event[SyncRequested]) -> SyncReport:
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
                 fetched = await self._fetch()
         except (TransientError, TimeoutError) as error:
-            return SyncReport(error=str(error) or "the source did not answer in time")
+            reason = str(error) or "the source did not answer in time"
+            await self._runs.finish(event.id, error=reason, counted_within=self._timeout)
+            self._log("leads.not_synced", event, started, error=reason)
+            return Outcome(OutcomeStatus.FAILED)
+        published = await self._publish(event, fetched.leads)
+        invalid = len(fetched.problems)
+        await self._runs.finish(event.id, published, invalid=invalid, counted_within=self._timeout)
         for problem in fetched.problems:
             log.warning("lead.invalid", source=self._source.name, problem=problem)
-        created = [_lead_created(event, lead, self._source.name) for lead in fetched.leads]
+        self._log("leads.synced", event, started, published=len(published), invalid=invalid)
+        return Outcome(OutcomeStatus.SYNCED)
+
+    async def _publish(self, event: Event, leads: Sequence[LeadFields]) -> list[UUID]:
         # Another replica that takes this run for dead may have fetched other leads: the first
         # to publish under the run's name has made the run, and both report on the same leads.
+        created = [_lead_created(event, lead, self._source.name) for lead in leads]
         published = await self._publisher.publish(f"sync:{event.id}", created)
-        counted = await self._count([UUID(event_id) for event_id in published])
-        invalid = len(fetched.problems)
-        return replace(counted, fetched=len(published) + invalid, invalid=invalid)
+        return [UUID(event_id) for event_id in published]
+
+    def _log(
+        self, name: str, event: Event[SyncRequested], started: float, **figures: str | int
+    ) -> None:
+        log.info(
+            name,
+            run_id=str(event.id),
+            source=self._source.name,
+            requested_by=event.data.requested_by,
+            seconds=round(time.monotonic() - started, 3),
+            **figures,
+        )
 
     async def _fetch(self) -> Fetched:
         first, longest = timedelta(seconds=1), timedelta(seconds=5)
@@ -93,20 +93,6 @@ class SyncRequestedHandler:
             except TransientError as error:
                 log.warning("source.retried", source=self._source.name, error=str(error))
         return await self._source.fetch(self._results)
-
-    async def _count(self, event_ids: Sequence[UUID]) -> SyncReport:
-        give_up = time.monotonic() + self._timeout.total_seconds()
-        while True:
-            outcomes = await self._events.outcomes(event_ids)
-            if len(outcomes) == len(event_ids) or time.monotonic() > give_up:
-                break
-            await asyncio.sleep(POLL.total_seconds())
-        created = sum(outcome == OutcomeStatus.CREATED for outcome in outcomes.values())
-        return SyncReport(
-            created=created,
-            duplicate=len(outcomes) - created,
-            unknown=len(event_ids) - len(outcomes),
-        )
 
 
 def _lead_created(run: Event, lead: LeadFields, source: str) -> Event:

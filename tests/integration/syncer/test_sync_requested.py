@@ -187,7 +187,7 @@ async def _sync(redis: Redis, database: Database) -> asyncpg.Record:
     async def ended() -> asyncpg.Record | None:
         async with database.connection() as connection:
             return await connection.fetchrow(
-                "SELECT * FROM leads.sync_run WHERE id = $1 AND state <> 'running'", event.id
+                "SELECT * FROM leads.sync_report WHERE id = $1 AND state <> 'running'", event.id
             )
 
     run = await eventually(ended)
@@ -197,7 +197,7 @@ async def _sync(redis: Redis, database: Database) -> asyncpg.Record:
 
 async def _ended(database: Database, *, runs: int = 1) -> bool:
     async with database.connection() as connection:
-        rows = await connection.fetch("SELECT * FROM leads.sync_run WHERE state = 'succeeded'")
+        rows = await connection.fetch("SELECT * FROM leads.sync_report WHERE state = 'succeeded'")
     return len(rows) >= runs
 
 

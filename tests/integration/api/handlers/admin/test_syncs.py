@@ -16,7 +16,7 @@ from shared.events.lead_events import SyncRequested
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database
-from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
+from shared.storage.sync_run_repository import SyncRunRepository
 from tests.integration.api.handlers.admin.conftest import KEY
 from tests.support.api import running_api
 from tests.support.builders import lead_fields
@@ -55,7 +55,7 @@ class TestSync:
 
             event = await eventually(asked)
             await runs.begin(event.id, requested_by="operator")
-            await runs.finish(event.id, SyncReport(fetched=10, created=9, duplicate=1))
+            await runs.finish(event.id, invalid=2, counted_within=timedelta())
 
         begun = await operator.post("/admin/sync", headers={"Prefer": "respond-async"})
         assert begun.status_code == 202
@@ -63,7 +63,7 @@ class TestSync:
         assert (await operator.get(address)).json()["state"] == "pending"
         await run()
         report = (await operator.get(address)).json()
-        assert (report["state"], report["created"], report["duplicate"]) == ("succeeded", 9, 1)
+        assert (report["state"], report["fetched"], report["invalid"]) == ("succeeded", 2, 2)
         [event] = responder.events
         assert isinstance(event.data, SyncRequested)
         assert event.data.requested_by == "operator"
