@@ -180,7 +180,7 @@ def _kept(event: EventRecord, result: WriteResult) -> EventRecord:
 
 # The event table read.
 
-# A dead letter is an end as well, until somebody retries it.
+# A dead letter is an end as well, until an operator retries it.
 _ENDS = """
     SELECT id, outcome, detail::text FROM leads.event WHERE id = ANY($1::uuid[])
     UNION ALL
@@ -188,20 +188,14 @@ _ENDS = """
     WHERE consumer_group = 'syncer' AND event_id = ANY($2::text[])
       AND event_id::uuid NOT IN (SELECT id FROM leads.event WHERE id = ANY($1::uuid[]))
 """
-_OUTCOMES = "SELECT id, outcome FROM leads.event WHERE id = ANY($1::uuid[])"
+_IS_APPLIED = "SELECT EXISTS (SELECT FROM leads.event WHERE id = $1)"
 
 
 class EventStore:
-    """Reads applied events."""
+    """Reads how events ended. Raises `UnavailableError` when PostgreSQL is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def outcomes(self, event_ids: Sequence[UUID]) -> dict[UUID, str]:
-        """Return the outcome of each of these events that was applied."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(_OUTCOMES, list(event_ids))
-        return {row["id"]: row["outcome"] for row in rows}
 
     async def ends(
         self, event_ids: Sequence[UUID]
@@ -216,5 +210,6 @@ class EventStore:
         }
 
     async def is_applied(self, event_id: UUID) -> bool:
-        """Tell whether an event's effect is in the database."""
-        return bool(await self.outcomes([event_id]))
+        """Return whether an event's effect is in the database."""
+        async with self._database.connection() as connection:
+            return bool(await connection.fetchval(_IS_APPLIED, event_id))

@@ -38,7 +38,7 @@ class RowEvents:
     """Writes rows through the stream of leads.
 
     A row's event has the same id however often the row is read, so it has one effect and one
-    outcome. Raises `UnavailableError` when Redis or PostgreSQL is down, or the stream is full.
+    outcome.
     """
 
     def __init__(

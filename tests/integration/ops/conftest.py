@@ -108,7 +108,7 @@ def create(redis: Redis, database: Database) -> Apply:
         await add_events(redis, events)
 
         async def all_applied() -> bool:
-            return len(await store.outcomes([event.id for event in events])) == number
+            return len(await store.ends([event.id for event in events])) == number
 
         await eventually(all_applied)
         return events

@@ -54,7 +54,7 @@ class Offers:
 
 
 class Asker:
-    """Publishes events and waits for what became of them."""
+    """Publishes events and waits for their outcomes."""
 
     def __init__(self, redis: Redis, replies: Replies) -> None:
         self._redis = redis
@@ -147,7 +147,7 @@ async def leads_table(database: Database) -> list[dict[str, Any]]:
 
 
 async def lose_leads(database: Database) -> None:
-    """Take the leads away behind everybody's back."""
+    """Delete the leads as no event does."""
     async with database.connection() as connection:
         await connection.execute("DELETE FROM leads.lead")
 

@@ -1,4 +1,4 @@
-"""import-requested in the syncer: what the file's rows cannot tell."""
+"""import-requested in the syncer: what does not show in the file's rows."""
 
 import contextlib
 import hashlib
@@ -169,7 +169,7 @@ async def test_an_import_that_comes_again_changes_nothing(
     assert len(await rows(database, LEADS_STORED)) == 1
 
 
-async def test_a_row_whose_event_was_parked_is_refused_and_told(
+async def test_a_row_whose_event_was_parked_is_refused_and_reported(
     start_syncer: StartSyncer, redis: Redis, database: Database
 ) -> None:
     await refuse_defects(database)
@@ -183,8 +183,8 @@ async def test_a_row_whose_event_was_parked_is_refused_and_told(
     counts = {"rows": 3, "created": 2, "refused": 1}
     assert (outcome, detail["progress"]) == ("imported", mixed_report(0) | counts)
     assert await rows(database, PARKED) == [{"event_id": str(row_event_id(event.id, 2))}]
-    told = b"".join([lines async for lines in ImportJobs(redis).errors(event.id)])
-    assert orjson.loads(told) == {"row": 2, "errors": {"row": "Could not be written"}}
+    lines = b"".join([chunk async for chunk in ImportJobs(redis).errors(event.id)])
+    assert orjson.loads(lines) == {"row": 2, "errors": {"row": "Could not be written"}}
 
 
 async def test_row_events_that_were_lost_with_redis_are_published_again(

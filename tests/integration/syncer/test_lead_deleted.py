@@ -1,4 +1,4 @@
-"""lead-deleted events end leads, and nobody brings them back."""
+"""lead-deleted events end leads, and no event brings them back."""
 
 import asyncio
 from dataclasses import replace
@@ -27,7 +27,7 @@ from tests.support.summaries import Says, open_summarizer, requested
 from tests.support.traces import kept_in_postgres, kept_in_redis, someone
 
 
-async def test_readers_are_told_and_an_older_version_is_not_cached_any_more(
+async def test_readers_get_the_change_and_an_older_version_is_not_cached_any_more(
     handlers: Handlers, cache: LeadCache, redis: Redis, database: Database
 ) -> None:
     lead = orjson.loads((await handlers.one(lead_created())).body)
@@ -64,7 +64,7 @@ async def test_a_deletion_can_miss(handlers: Handlers) -> None:
     assert orjson.loads(again.body) == {"version": 2}
 
 
-async def test_what_was_committed_and_not_told_is_told_the_next_time(
+async def test_what_was_committed_and_not_announced_is_announced_the_next_time(
     open_handlers: OpenHandlers, cache: LeadCache, redis: Redis
 ) -> None:
     nowhere = CacheSettings(cache_redis_url=SecretStr("redis://127.0.0.1:9"))

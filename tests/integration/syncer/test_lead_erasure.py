@@ -77,7 +77,7 @@ async def test_the_streams_keep_what_is_about_others(
         kept = entries_of(await redis.xrange(catalog.LEADS))
     assert {entry.event_id for entry in kept} >= {str(event.id) for event in others}
     assert str(made.id) not in {entry.event_id for entry in kept}
-    # A deletion ahead of the group would have left Redis unable to tell its lag.
+    # A deletion ahead of the group would have left Redis unable to count its lag.
     [group] = await redis.xinfo_groups(catalog.LEADS)
     assert group["lag"] == 0
 

@@ -99,7 +99,7 @@ async def test_an_id_that_belongs_to_another_wish_is_refused(handlers: Handlers)
     assert second.status is OutcomeStatus.KEY_REUSED
 
 
-async def test_what_was_committed_and_not_told_is_told_the_next_time(
+async def test_what_was_committed_and_not_announced_is_announced_the_next_time(
     open_handlers: OpenHandlers, cache: LeadCache, redis: Redis
 ) -> None:
     nowhere = CacheSettings(cache_redis_url=SecretStr("redis://127.0.0.1:9"))

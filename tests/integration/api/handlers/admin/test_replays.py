@@ -30,7 +30,7 @@ class TestReplays:
         store = EventStore(database)
 
         async def all_applied() -> bool:
-            return len(await store.outcomes([event.id for event in events])) == len(events)
+            return len(await store.ends([event.id for event in events])) == len(events)
 
         await eventually(all_applied)
         return events
