@@ -16,7 +16,7 @@ from services.api.handlers.leads import EXAMPLE_LEAD
 from services.api.server.limits import LoginLimits
 from services.api.server.routing import Call
 from services.api.settings import AuthSettings
-from services.api.web.body import read_json_object
+from services.api.web.body import parse, read_json_object
 from services.api.web.endpoint import Access, Answer, Body, Endpoint, Tag
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.responses import (
@@ -26,7 +26,6 @@ from services.api.web.responses import (
     json_response,
     with_example,
 )
-from services.api.web.validation import parse
 from shared.events.lead_fields import Email
 
 # Auth servers hash a password only where there is an account: the 100 ms would reveal that.

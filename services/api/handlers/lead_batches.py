@@ -17,7 +17,7 @@ from services.api.handlers.leads import EXAMPLE_LEAD, Lead
 from services.api.handlers.operations import Accepted
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
-from services.api.web.body import read_json_object
+from services.api.web.body import parse, read_json_object
 from services.api.web.endpoint import Answer, Body, Endpoint, Tag
 from services.api.web.headers import (
     IDEMPOTENCY_KEY,
@@ -30,7 +30,6 @@ from services.api.web.headers import (
 )
 from services.api.web.problems import Problem
 from services.api.web.responses import Representation, json_response, with_example
-from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event
 from shared.events.lead_events import LeadCreated, LeadUpserted

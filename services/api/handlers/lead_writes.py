@@ -26,7 +26,7 @@ from services.api.handlers.leads import (
 from services.api.handlers.operations import ACCEPTED, accepted_response, problem_of
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
-from services.api.web.body import JSON_ONLY, MERGE_PATCH, read_json_object
+from services.api.web.body import JSON_ONLY, MERGE_PATCH, parse, read_json_object
 from services.api.web.endpoint import JSON, Answer, Body, Endpoint, Parameter, Tag
 from services.api.web.headers import (
     ETAG,
@@ -40,7 +40,6 @@ from services.api.web.headers import (
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import NO_STORE, empty_response, lead_response
-from services.api.web.validation import parse
 from shared.domain.lead import LeadSource
 from shared.events.envelope import Event, EventData, new_id
 from shared.events.lead_events import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted

@@ -26,12 +26,11 @@ from services.api.handlers.dead_letters import ACTOR, Name
 from services.api.handlers.leads import EXAMPLE_LEAD
 from services.api.handlers.operations import EXAMPLE_OPERATION_ID
 from services.api.server.routing import Call
-from services.api.web.body import read_json_object
+from services.api.web.body import parse, read_json_object
 from services.api.web.endpoint import Access, Answer, Body, Endpoint, Header, Parameter, Tag
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Instant, canonical_id
 from services.api.web.responses import Representation, json_response, list_body, with_example
-from services.api.web.validation import parse
 from shared.administration.replays import Replays
 from shared.background import end
 from shared.domain.errors import PermanentError, TransientError

@@ -1,21 +1,29 @@
-"""Reading a request's body: bounded, in time, and strictly JSON."""
+"""Reading a request's body: bounded, in time, strictly JSON, and as a model."""
 
 import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
 from datetime import timedelta
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from aiohttp import HttpVersion11, hdrs, web
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from services.api.web.problems import Problem
+from services.api.web.problems import Problem, validation_problem
+from shared.events.wording import message_of
 
 BODY_LIMIT = 64 * 1024
 JSON_ONLY = ("application/json",)
 MERGE_PATCH = "application/merge-patch+json"
 MAX_DEPTH = 32
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# A request can be wrong in more ways, and have longer keys, than anyone will read.
+MOST_ERRORS = 50
+LONGEST_NAME = 60
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read_json_object(
@@ -54,6 +62,23 @@ def parse_json(body: bytes) -> object:
     if _is_deeper(value, MAX_DEPTH):
         raise _too_deep()
     return value
+
+
+def parse(model: type[Model], value: object) -> Model:
+    """Validate a JSON value; raises `Problem` 400 that names every wrong field."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise validation_problem(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> dict[str, str]:
+    details = error.errors(include_url=False, include_input=False)
+    return {_name(detail): message_of(detail) for detail in details[:MOST_ERRORS]}
+
+
+def _name(detail: ErrorDetails) -> str:
+    return ".".join(str(part)[:LONGEST_NAME] for part in detail["loc"]) or "body"
 
 
 async def read_chunks(

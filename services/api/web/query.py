@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from services.api.web.body import parse
 from services.api.web.problems import Problem, validation_problem
-from services.api.web.validation import parse
 
 Model = TypeVar("Model", bound="Query")
 
