@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Generator
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -54,6 +55,10 @@ async def postgres() -> AsyncGenerator[EmbeddedPostgres]:
     with scratch_directory() as directory:
         async with EmbeddedPostgres(directory, fsync=False) as server:
             migrate(server.dsn)
+            async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as one:
+                # It would come at any time, and count among a test's sessions.
+                await one.execute("ALTER SYSTEM SET autovacuum = off")
+                await one.execute("SELECT pg_reload_conf()")
             yield server
 
 

@@ -4,7 +4,9 @@ import os
 import random
 
 FULL = os.environ.get("FULL", "0") not in {"", "0"}
+# In the environment, so that all processes of `pytest -n` have the same.
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
+os.environ["SEED"] = str(SEED)
 
 
 def scaled(short: int, full: int) -> int:
