@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from shared.cache.lead_cache import LeadCache
+from shared.cache.lead_cache import PREFIX, LeadCache
 from shared.domain.errors import TransientError, UnavailableError
 from shared.events import catalog
 from shared.events.envelope import new_id, now
@@ -186,7 +186,7 @@ async def test_leads_are_deleted_and_summarised_at_once(
     assert {one.status for one in deleted} == {OutcomeStatus.DELETED}
     assert await rows(database, "SELECT 1 FROM leads.summary") == []
     for event in made:
-        assert await redis.exists(f"leads:cache:1:lead:{event.subject}")
+        assert await redis.exists(f"{PREFIX}lead:{event.subject}")
 
 
 async def _some_are_asked(says: Says) -> bool:
