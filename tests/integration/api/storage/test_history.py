@@ -75,7 +75,8 @@ async def test_functions_are_inlined_and_an_index_is_used(
     query: str, index: str, database: Database
 ) -> None:
     async with database.transaction() as connection:
-        await connection.execute("SET LOCAL enable_seqscan = off")
+        for other in ("seqscan", "bitmapscan", "sort"):
+            await connection.execute(f"SET LOCAL enable_{other} = off")
         plan = "\n".join(line[0] for line in await connection.fetch(query))
     assert f"using {index}" in plan
     assert "_json(" not in plan.replace("row_to_json(", "")
