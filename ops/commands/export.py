@@ -14,7 +14,7 @@ from ops.selecting import selecting, selection
 from ops.storage.archive_copy import ArchiveCopy
 from shared.domain.lead_file import FileFormat
 from shared.events.replay import Selection
-from shared.lead_files.writing import csv_header, csv_line
+from shared.lead_files import csv_header, csv_line
 from shared.settings import PostgresSettings
 from shared.storage.event_archive import EventArchive
 from shared.storage.lead_export import LeadExport

@@ -22,11 +22,10 @@ from ops.running import Servers, open_servers, operator, run, settings
 from ops.storage.archive_copy import ArchiveCopy, ArchivedEvent
 from shared.domain.errors import UnavailableError
 from shared.domain.lead_file import FileFormat, ImportMode
+from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event, new_id
-from shared.events.import_events import ImportRequested, row_event_id
 from shared.events.outcome import OutcomeStatus
-from shared.lead_files.columns import Layout, fields_of, header_of, mapped
-from shared.lead_files.reading import LONGEST_LINE
+from shared.lead_files import LONGEST_LINE, Layout, fields_of, header_of, mapped
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.inbox import EventStore

@@ -14,8 +14,8 @@ from ops.progress import progress_bar
 from ops.running import Servers, open_servers, run
 from ops.storage.summary_backlog import FIRST, Backlog, SummaryBacklog
 from shared.events import catalog
+from shared.events.data import SummaryRequested
 from shared.events.envelope import Event, now
-from shared.events.summary_events import SummaryRequested
 from shared.streams.inspection import Inspector
 from shared.streams.publisher import add_events
 

@@ -8,8 +8,8 @@ import click
 from ops.output import as_json, print_json
 from ops.running import open_servers, run
 from shared.domain.errors import UnavailableError
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event, now
-from shared.events.lead_events import SyncRequested
 from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
 from shared.streams.publisher import add_events
 

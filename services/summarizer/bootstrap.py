@@ -27,8 +27,7 @@ from services.summarizer.writer import SummaryWriter
 from shared.batcher import open_batcher
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
-from shared.events.lead_events import LeadChanged
-from shared.events.summary_events import SummaryRequested
+from shared.events.data import LeadChanged, SummaryRequested
 from shared.redis_connections import open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.lead_document import LeadDocument

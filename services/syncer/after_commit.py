@@ -7,8 +7,8 @@ from uuid import UUID, uuid5
 from services.syncer.storage.erasure import ErasedEvent, StreamErasure
 from shared.cache.lead_cache import LeadCache
 from shared.domain.errors import UnavailableError
+from shared.events.data import LeadChanged, LeadDeleted
 from shared.events.envelope import Event, now
-from shared.events.lead_events import LeadChanged, LeadDeleted
 from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import WriteResult
 from shared.storage.lead_document import LeadDocument

@@ -25,8 +25,8 @@ from services.syncer.storage.update import LeadUpdateRepository
 from services.syncer.storage.upsert import LeadUpsertRepository
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
-from shared.events.import_events import ImportRequested
-from shared.events.lead_events import (
+from shared.events.data import (
+    ImportRequested,
     LeadCreated,
     LeadDeleted,
     LeadUpdated,

@@ -9,8 +9,8 @@ import structlog
 from cronsim import CronSim
 
 from shared.domain.errors import UnavailableError
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import SyncRequested
 from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)

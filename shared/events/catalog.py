@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.events.envelope import EventData
-from shared.events.import_events import ImportRequested
-from shared.events.lead_events import (
+from shared.events.data import (
+    ImportRequested,
     LeadChanged,
     LeadCreated,
     LeadDeleted,
     LeadUpdated,
     LeadUpserted,
+    SummaryRequested,
     SyncRequested,
 )
-from shared.events.summary_events import SummaryRequested
+from shared.events.envelope import EventData
 
 LEADS = "stream:leads"
 SUMMARIES = "stream:summaries"

@@ -44,7 +44,7 @@ CONSUMED = {catalog.LEADS, catalog.SUMMARIES, catalog.SYNC, catalog.IMPORTS}
 # Chores run at any moment: what a flow enters is what it entered each time.
 TIMES = 6
 
-BOUNDS = {"create": 46, "cached read": 14, "summary": 50, "tick": 38, "replay": 50, "import": 57}
+BOUNDS = {"create": 38, "cached read": 13, "summary": 46, "tick": 31, "replay": 42, "import": 46}
 
 
 OpenServices = Callable[[], contextlib.AbstractAsyncContextManager[None]]

@@ -26,8 +26,8 @@ from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.erasure import StreamErasure
 from shared.cache.lead_cache import Document, LeadCache, open_cache
 from shared.events import catalog
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name
 from shared.storage.pool import Connection, Database

@@ -7,8 +7,8 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.redis_connections import milliseconds
 from shared.settings import ConsumerSettings

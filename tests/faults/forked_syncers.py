@@ -23,8 +23,8 @@ from services.syncer.app import main
 from services.syncer.bootstrap import bootstrap
 from services.syncer.settings import SyncerSettings
 from shared.domain.errors import PermanentError, TransientError
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.logging import configure_logging

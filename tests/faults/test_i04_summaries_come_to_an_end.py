@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from services.summarizer.bootstrap import bootstrap
 from services.summarizer.providers import Provider
 from shared.background import background
+from shared.events.data import SummaryRequested
 from shared.events.envelope import Event
-from shared.events.summary_events import SummaryRequested
 from shared.lifecycle import instance_name
 from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings
 from shared.streams.consuming.group import Group

@@ -18,8 +18,8 @@ from services.syncer.schedule import request_sync
 from services.syncer.sources import Fetched
 from shared.background import background
 from shared.events import catalog
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import SyncRequested
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from shared.storage.sync_run_repository import SyncRunRepository

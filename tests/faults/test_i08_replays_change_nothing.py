@@ -12,10 +12,9 @@ from redis.asyncio import Redis
 
 from shared.administration.replays import Replays
 from shared.events import catalog
+from shared.events.data import LeadCreated, SummaryRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.events.replay import ReplayOrder, ReplayOrigin
-from shared.events.summary_events import SummaryRequested
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events

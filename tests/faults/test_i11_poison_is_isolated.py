@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure

@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import SyncRequested
 from shared.streams.publisher import add_events
 from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure

@@ -3,8 +3,8 @@
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadCreated
 from shared.streams.codec import decode, entries_of
 from shared.streams.publisher import open_publisher
 from tests.support.builders import lead_fields

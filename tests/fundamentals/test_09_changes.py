@@ -5,8 +5,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared.background import background
+from shared.events.data import LeadChanged
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings

@@ -4,8 +4,8 @@ import itertools
 from typing import Any
 from uuid import UUID
 
+from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 
 _numbers = itertools.count(1)

@@ -27,9 +27,9 @@ from services.syncer.storage.creation import Creation, LeadCreationRepository
 from services.syncer.storage.lead_row import NewLead
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.domain.summary import FailureReason
+from shared.events.data import SummaryRequested
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
-from shared.events.summary_events import SummaryRequested
 from shared.settings import CacheSettings, StreamsSettings
 from shared.storage.inbox import EventRecord
 from shared.storage.pool import Database

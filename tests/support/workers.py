@@ -9,9 +9,9 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from shared.events import catalog
+from shared.events.data import LeadCreated
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.consuming.subscription import Handler, Subscription

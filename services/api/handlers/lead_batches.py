@@ -31,8 +31,8 @@ from services.api.web.headers import (
 from services.api.web.problems import Problem
 from services.api.web.responses import Representation, json_response, with_example
 from shared.domain.lead import LeadSource
+from shared.events.data import LeadCreated, LeadUpserted
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
 
 # The ids of events with an Idempotency-Key are made of this too: it must not change.

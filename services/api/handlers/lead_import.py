@@ -22,10 +22,11 @@ from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Flag, Query, parse_query
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
+from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event
-from shared.events.import_events import ImportRequested, row_event_id
-from shared.lead_files.columns import (
+from shared.lead_files import (
     FIELDS,
+    LONGEST_LINE,
     SEPARATOR,
     HeaderError,
     Layout,
@@ -33,7 +34,6 @@ from shared.lead_files.columns import (
     header_of,
     mapped,
 )
-from shared.lead_files.reading import LONGEST_LINE
 from shared.streams.imports import ImportFiles, Upload
 
 CSV = "text/csv"

@@ -26,7 +26,7 @@ from shared.domain.lead import LeadStatus, email_key
 from shared.domain.lead_file import FileFormat
 from shared.events.envelope import now
 from shared.events.lead_fields import TEXT, Cleaned
-from shared.lead_files.writing import csv_header, csv_line
+from shared.lead_files import csv_header, csv_line
 from shared.storage.lead_export import LeadExport, LeadFilters
 
 LONGEST_TEXT = 100

@@ -41,8 +41,8 @@ from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import NO_STORE, empty_response, lead_response
 from shared.domain.lead import LeadSource
+from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.envelope import Event, EventData, new_id
-from shared.events.lead_events import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.outcome import Outcome, OutcomeStatus
 
 # The ids of events with an Idempotency-Key are made of these too: they must not change.

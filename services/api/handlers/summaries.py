@@ -34,9 +34,9 @@ from services.api.web.responses import lead_response
 from services.api.web.streaming import BUFFERING, EVENT_STREAM, event_stream, message
 from shared.domain.errors import UnavailableError
 from shared.domain.summary import FailureReason
+from shared.events.data import SummaryRequested
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.summary_events import SummaryRequested
 
 # The ids of events with an Idempotency-Key are made of this too: it must not change.
 REQUEST = "POST /leads/{id}/summary"

@@ -25,8 +25,8 @@ from services.api.web.headers import PREFER, prefers_async
 from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, json_response, with_example
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event, now
-from shared.events.lead_events import SyncRequested
 from shared.events.outcome import OutcomeStatus
 from shared.storage.sync_run_repository import SyncReport, SyncRun, SyncRunRepository, SyncState
 

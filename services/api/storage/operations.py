@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from shared.events.import_events import ImportRequested
+from shared.events.data import ImportRequested
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 

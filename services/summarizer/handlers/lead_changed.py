@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from uuid import uuid5
 
+from shared.events.data import LeadChanged, SummaryRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.summary_events import SummaryRequested
 from shared.streams.consuming.subscription import Handler
 
 REQUESTED_BY = "auto-summary"

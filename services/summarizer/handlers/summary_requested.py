@@ -17,10 +17,9 @@ from services.summarizer.storage.results import SummaryResults
 from services.summarizer.writer import SummaryWriter, Written
 from shared.domain.errors import PermanentError
 from shared.domain.summary import FailureReason, SummaryFailure
+from shared.events.data import LeadChanged, SummaryRequested
 from shared.events.envelope import Event, now
-from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.summary_events import SummaryRequested
 from shared.storage.inbox import EventRecord
 from shared.storage.lead_document import LeadDocument
 from shared.streams.publisher import Publisher

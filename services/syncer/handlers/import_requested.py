@@ -13,15 +13,21 @@ from uuid import UUID
 
 import structlog
 
-from services.syncer.imports.rows import ImportReport, Step, WriteRows, import_rows
-from services.syncer.imports.writers import DryRun, Import, RowEvents
+from services.syncer.imports import (
+    DryRun,
+    Import,
+    ImportReport,
+    RowEvents,
+    Step,
+    WriteRows,
+    import_rows,
+)
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import PermanentError, UnfinishedError
+from shared.events.data import ImportRequested
 from shared.events.envelope import Event
-from shared.events.import_events import ImportRequested
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.lead_files.columns import Layout
-from shared.lead_files.reading import lines_of, read_rows
+from shared.lead_files import Layout, lines_of, read_rows
 from shared.storage.inbox import EventRecord, EventStore
 from shared.streams.imports import ImportFiles, ImportJobs, ImportProgress
 
@@ -106,7 +112,7 @@ class ImportRequestedHandler:
             created_by=data.requested_by,
             correlation_id=event.correlation_id,
         )
-        return RowEvents(self._jobs, self._events, of, patience=self._part).write
+        return RowEvents(self._jobs, self._events, of, timeout=self._part).write
 
     async def _advance(
         self, event: Event[ImportRequested], step: Step, *, after: int

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from services.syncer.after_commit import AfterCommit
 from services.syncer.storage.creation import Creation, LeadCreationRepository
 from services.syncer.storage.lead_row import NewLead
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventRecord
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from services.syncer.after_commit import AfterCommit
 from services.syncer.storage.deletion import Deletion, LeadDeletionRepository
+from shared.events.data import LeadDeleted
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadDeleted
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventRecord
 

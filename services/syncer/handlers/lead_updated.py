@@ -6,8 +6,8 @@ from services.syncer.after_commit import AfterCommit
 from services.syncer.storage.event_order import Update
 from services.syncer.storage.locked_leads import Change
 from services.syncer.storage.update import LeadUpdateRepository
+from shared.events.data import LeadUpdated
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadUpdated
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventRecord
 

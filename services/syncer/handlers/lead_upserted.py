@@ -8,8 +8,8 @@ from services.syncer.storage.lead_row import NewLead
 from services.syncer.storage.locked_leads import Change
 from services.syncer.storage.upsert import LeadUpsertRepository, Upsert
 from shared.domain.lead import LeadSource
+from shared.events.data import LeadUpserted
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadUpserted
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventRecord
 

@@ -11,8 +11,8 @@ import structlog
 from services.syncer.sources import ExternalSource, Fetched
 from shared.background import Backoff
 from shared.domain.errors import TransientError
+from shared.events.data import LeadCreated, SyncRequested
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadCreated, SyncRequested
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.sync_run_repository import SyncRunRepository

@@ -135,9 +135,10 @@ async def _check_tombstones(
 ) -> None:
     """Unblock whom a person made a lead of; see that a source has missed no new tombstone."""
     anew = [one.lead.id for one in made if rows[one.event.id]["was_deleted"] and not one.replayed]
-    await unblock(connection, anew)
+    if anew:
+        await unblock(connection, anew)
     offers = [one.lead.id for one in made if one.lead.source != LeadSource.MANUAL]
-    if await are_overtaken(connection, offers):
+    if offers and await are_overtaken(connection, offers):
         raise TransientError("A lead was deleted meanwhile; the batch is worth another try")
 
 

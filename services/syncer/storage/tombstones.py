@@ -33,14 +33,13 @@ _IS_DELETED = "SELECT EXISTS (SELECT FROM leads.tombstone WHERE lead_id = $1)"
 
 async def unblock(connection: Connection, lead_ids: Sequence[UUID]) -> None:
     """Let sources offer whom a person has made leads of again."""
-    if lead_ids:
-        await connection.execute(_UNBLOCK_EXTERNAL_IDS, lead_ids)
-        await connection.execute(_UNBLOCK_EMAILS, lead_ids)
+    await connection.execute(_UNBLOCK_EXTERNAL_IDS, lead_ids)
+    await connection.execute(_UNBLOCK_EMAILS, lead_ids)
 
 
 async def are_overtaken(connection: Connection, lead_ids: Sequence[UUID]) -> bool:
     """Return whether among leads just made is one whose person is deleted by now."""
-    return bool(lead_ids) and bool(await connection.fetchval(_OVERTAKEN, lead_ids))
+    return bool(await connection.fetchval(_OVERTAKEN, lead_ids))
 
 
 async def is_deleted(connection: Connection, lead_id: UUID) -> bool:

@@ -124,14 +124,12 @@ def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
     for event, outcome in ended:
         if event.replay_id is not None:
             add_result(pipeline, event.replay_id, _replay_result(outcome))
-    add_replies(
-        pipeline,
-        [
-            Reply(event.reply_to, event.id, outcome)
-            for event, outcome in ended
-            if event.reply_to is not None and outcome.answered and not _is_over(event)
-        ],
-    )
+    if replies := [
+        Reply(event.reply_to, event.id, outcome)
+        for event, outcome in ended
+        if event.reply_to is not None and outcome.answered and not _is_over(event)
+    ]:
+        add_replies(pipeline, replies)
 
 
 def _is_over(event: Event) -> bool:

@@ -8,10 +8,9 @@ from typing import cast
 from redis.asyncio import Redis
 
 from shared.events.catalog import LEADS, SUMMARIES, SUMMARIZER
+from shared.events.data import LeadCreated, SummaryRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.summary_events import SummaryRequested
 from shared.settings import ConsumerSettings, PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database

@@ -3,7 +3,7 @@
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.events.summary_events import SummaryRequested
+from shared.events.data import SummaryRequested
 from shared.storage.pool import Database
 from shared.streams.codec import decode, entries_of
 from tests.integration.ops.conftest import Ops

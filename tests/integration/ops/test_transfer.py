@@ -13,8 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.events.catalog import LEADS
+from shared.events.data import LeadCreated
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadCreated
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, rows

@@ -20,8 +20,8 @@ from devstack.standins.serving import running
 from services.summarizer.providers.offline import OfflineProvider
 from services.summarizer.settings import GroqSettings, SummarySettings
 from shared.background import background
+from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadChanged
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, StreamsSettings

@@ -15,8 +15,8 @@ from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.catalog import LEADS
+from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event, new_id
-from shared.events.import_events import ImportRequested, row_event_id
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database

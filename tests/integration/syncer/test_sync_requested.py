@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from services.syncer.schedule import request_sync
 from services.syncer.sources import Fetched
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import SyncRequested
 from shared.storage.pool import Database
 from shared.streams.publisher import OncePublisher, add_events
 from tests.integration.syncer.conftest import Offers, StartSyncer

@@ -14,8 +14,8 @@ from services.api.settings import ApiSettings
 from shared.background import background
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
+from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadChanged
 from shared.streams.change_feed import MOST_WAITING, ChangeFeed, Follower
 from shared.streams.codec import Entry
 from shared.streams.publisher import add_events

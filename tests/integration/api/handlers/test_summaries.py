@@ -9,8 +9,8 @@ import httpx
 import orjson
 import pytest
 
+from shared.events.data import SummaryRequested
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.summary_events import SummaryRequested
 from shared.storage.pool import Database
 from tests.support.api import OpenApi
 from tests.support.auth_server import USER_ID

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.domain.errors import PermanentError
+from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.events.lead_events import LeadChanged
 from shared.streams.codec import decode, encode
 from tests.support.builders import lead_created
 

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from services.api.settings import ApiSettings
 from services.syncer.sources import Fetched
 from shared.events import catalog
+from shared.events.data import SyncRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import SyncRequested
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from shared.domain.errors import TransientError, UnfinishedError
 from shared.events import catalog
+from shared.events.data import LeadCreated, SyncRequested
 from shared.events.envelope import Event
-from shared.events.lead_events import LeadCreated, SyncRequested
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import ConsumerSettings, StreamsSettings

@@ -4,8 +4,8 @@ from uuid import UUID, uuid5
 
 import pytest
 
+from shared.events.data import row_event_id, row_lead_id
 from shared.events.envelope import new_id
-from shared.events.import_events import row_event_id, row_lead_id
 
 KEYED = uuid5(UUID(int=0), "a key")
 

@@ -10,9 +10,20 @@ import pytest
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.lead_fields import GivenLead, LeadFields
-from shared.lead_files.columns import COLUMNS, HeaderError, Layout, fields_of, header_of, mapped
-from shared.lead_files.reading import LONGEST_LINE, Row, lines_of, read_rows
-from shared.lead_files.writing import csv_header, csv_line
+from shared.lead_files import (
+    COLUMNS,
+    LONGEST_LINE,
+    HeaderError,
+    Layout,
+    Row,
+    csv_header,
+    csv_line,
+    fields_of,
+    header_of,
+    lines_of,
+    mapped,
+    read_rows,
+)
 from tests.support.builders import lead_fields
 
 

@@ -1,1 +1,0 @@
-"""Importing files of leads: the rows read in windows, written, and counted."""

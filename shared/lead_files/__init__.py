@@ -1,1 +1,0 @@
-"""Leads as files: how they are written, read and imported."""
