@@ -41,7 +41,10 @@ OPERATOR_KEY = "the-operators-key"
 OPERATOR = {"X-API-Key": OPERATOR_KEY}
 CONSUMED = {catalog.LEADS, catalog.SUMMARIES, catalog.SYNC, catalog.IMPORTS}
 
-# Chores run at any moment: what a flow enters is what it entered each time.
+# What runs beside every flow, by the names of tasks: no part of it.
+CHORES = ("chore ", "sweeper", "stream capacity")
+
+# Idle consumers read their streams at any moment: a flow enters what it entered each time.
 TIMES = 6
 
 BOUNDS = {"create": 38, "cached read": 13, "summary": 46, "tick": 31, "replay": 42, "import": 46}
@@ -81,7 +84,7 @@ class Trace:
         # A module that is only now imported defines things; it takes no part yet.
         if frame.f_code.co_name != "<module>":
             module = self._module(frame.f_code.co_filename)
-            if module is not None:
+            if module is not None and not _task_name().startswith(CHORES):
                 self._entered.add(module)
 
     def _module(self, filename: str) -> str | None:
@@ -96,6 +99,14 @@ class Trace:
         await flow()
         runs = [await self.modules(flow) for _ in range(TIMES)]
         return runs[0].intersection(*runs)
+
+
+def _task_name() -> str:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # a thread that the event loop has lent
+        return ""
+    return "" if task is None else task.get_name()
 
 
 class System:

@@ -155,7 +155,7 @@ class Worker:
         """Consume until stopped, then drain: what does not end in time is handed back."""
         async with asyncio.TaskGroup() as tasks:
             chores = [
-                tasks.create_task(self._repeat(chore, every=span), name=chore.__name__)
+                tasks.create_task(self._repeat(chore, every=span), name=f"chore {chore.__name__}")
                 for chore, span in self._chores()
             ]
             consuming = tasks.create_task(self._consume(), name=f"consume {self._group.stream}")
