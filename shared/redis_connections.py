@@ -156,7 +156,7 @@ _IN_PIPELINE = "of pipeline caused error: "
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether an error means that Redis cannot serve now.
+    """Return whether an error means that Redis cannot serve now.
 
     That includes any error of the client or of the network that is not shown to be a defect of
     ours: an error that no one listed must not end a process or park an event.

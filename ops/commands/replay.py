@@ -72,7 +72,7 @@ def command(*, job: str | None, dry_run: bool, yes: bool, as_json: bool, **optio
     """Put past events back for one consumer group.
 
     Each keeps its id, so what is applied already stays as it is, and what is missing comes
-    back. Nobody is answered, and the group's position in the live stream is not touched.
+    back. No reply is sent, and the group's position in the live stream is not touched.
     Interrupted with Ctrl-C, a replay goes on later with --job.
     """
     order = None if job else _order(**options)

@@ -29,7 +29,7 @@ class Selection:
     until: datetime | None = None
 
     def matches(self, fields: EventFields) -> bool:
-        """Tell whether an entry's event is one of these; what is no event never is."""
+        """Return whether an entry's event is one of these; what is no event never is."""
         try:
             time = datetime.fromisoformat(fields[b"time"].decode()).astimezone(UTC)
         except (KeyError, ValueError):

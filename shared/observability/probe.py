@@ -14,7 +14,7 @@ TIMEOUT = timedelta(seconds=4)
 
 
 def is_well(url: str) -> bool:
-    """Tell whether an http address answers 200 in time."""
+    """Return whether an http address answers 200 in time."""
     address = urlsplit(url)
     connection = HTTPConnection(
         address.hostname or "", address.port, timeout=TIMEOUT.total_seconds()

@@ -103,7 +103,7 @@ class SyncRunRepository:
             )
 
     async def has_ended(self, run_id: UUID) -> bool:
-        """Tell whether a run is over."""
+        """Return whether a run is over."""
         async with self._database.connection() as connection:
             state = await connection.fetchval(_STATE, run_id)
         return state is not None and state != "running"

@@ -224,7 +224,7 @@ class ImportFiles:
             return int(await self._redis.zcard(WAITING))
 
     async def has(self, import_id: UUID) -> bool:
-        """Tell whether an import's file is there."""
+        """Return whether an import's file is there."""
         with translated_errors():
             return bool(await self._redis.exists(file_key(import_id)))
 

@@ -93,7 +93,7 @@ class Workers:
         return int((await self.redis.xpending(catalog.LEADS, catalog.SYNCER))["pending"])
 
     async def all_done(self) -> bool:
-        """Tell whether the group has read and acknowledged everything."""
+        """Return whether the group has read and acknowledged everything."""
         groups = await self.redis.xinfo_groups(catalog.LEADS)
         return [(group["lag"], group["pending"]) for group in groups] == [(0, 0)]
 

@@ -271,7 +271,7 @@ class DeadLetterHandlers:
         id="retryDeadLetter",
         tag=Tag.ADMINISTRATION,
         summary="Put a dead letter's event back into its stream",
-        explanation="It goes to the group that parked it, as a first attempt; nobody is answered.",
+        explanation="It goes to the group that parked it, as a first attempt; no reply is sent.",
         access=Access.OPERATOR,
         parameters=(LETTER_ID,),
         answers=(Answer.json(200, RetryReport, "What was put back"),),

@@ -82,7 +82,7 @@ class RowError(Representation):
 
 
 class RowResult(Representation):
-    """What became of a row: one member besides the status."""
+    """The result for a row: one member besides the status."""
 
     status: Annotated[int, Field(ge=200, le=599, description="As of a request of its own")]
     lead: Lead | None = None
@@ -135,7 +135,7 @@ class LeadBatchHandlers:
         "fails alone.",
         parameters=(IDEMPOTENCY_KEY, PREFER),
         body=Body.json(LeadBatch, **EXAMPLE_BATCH),
-        answers=(Answer.json(207, BatchResults, "What became of each row"),),
+        answers=(Answer.json(207, BatchResults, "The result for each row"),),
         problems=("key-reused", "unavailable"),
     )
     async def write(self, call: Call) -> web.StreamResponse:

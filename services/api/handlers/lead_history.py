@@ -43,7 +43,7 @@ class LeadEvent(Representation):
     source: Annotated[str, Field(description="The service that asked")]
     time: datetime
     outcome: Annotated[str, Field(description="Such as `created`")]
-    correlation_id: Annotated[str, Field(description="The id of the request behind it")]
+    correlation_id: Annotated[str, Field(description="The id of the request that led to it")]
     data: Annotated[dict[str, Any], Field(description="What was asked for; empty when erased")]
 
 

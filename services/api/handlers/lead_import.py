@@ -80,7 +80,7 @@ class LeadImportQuery(Query):
             "a row's `externalId`"
         ),
     ] = ImportMode.CREATE
-    dry_run: Annotated[Flag, Field(description="Only tell what would become of the rows")] = False
+    dry_run: Annotated[Flag, Field(description="Only report what the import would do")] = False
     map: Annotated[
         tuple[Mapping, ...],
         Field(
@@ -134,9 +134,9 @@ class LeadImportHandlers:
         "cells are separated by commas, semicolons or tabs. NDJSON has a lead to a line. Columns "
         "that only an export has are passed over, unknown ones refused before anything is kept."
         "\n\n"
-        "Rows are written one after the other, behind other requests: the operation tells how far "
-        "that has come and, at the end, exactly what became of how many. A row that cannot be "
-        "written fails alone, and is told in the operation's error file. Rows are counted from 1, "
+        "Rows are written one after the other, after other requests: the operation shows how far "
+        "that has come and, at the end, the exact result. A row that cannot be "
+        "written fails alone, and is named in the operation's error file. Rows are counted from 1, "
         "the header left out. An `upsert` needs an `externalId` in every row, leaves alone what a "
         "row does not say, and what a person has edited.\n\n"
         "A dry run counts what would be `created`, `updated` and so on, by the leads that there "

@@ -142,7 +142,7 @@ class LeadWriteHandlers:
         summary="Change a lead",
         explanation="Only the fields in the body are changed (RFC 7396): null clears one, except "
         "`firstName`, `lastName`, `email` and `status`. What a person has changed is not "
-        "overwritten by a sync. `summaryStale` tells whether the summary was written from "
+        "overwritten by a sync. `summaryStale` says whether the summary was written from "
         "something else.",
         parameters=(LEAD_KEY, IF_MATCH, IDEMPOTENCY_KEY, PREFER),
         body=Body(
@@ -201,7 +201,7 @@ class LeadWriteHandlers:
         id="upsertLead",
         tag=Tag.LEADS,
         summary="Change the lead with this externalId, or create it",
-        explanation="In one step, whoever else tries. Optional fields that are left out stay as "
+        explanation="In one step. Optional fields that are left out stay as "
         "they are, and null clears them: but for `externalId`, which in the body is the one in "
         "the address, null, or left out.",
         parameters=(EXTERNAL_ID, IDEMPOTENCY_KEY, PREFER),

@@ -48,7 +48,7 @@ ACCEPTED = Answer.json(
     headers=(
         Header(
             name="Location",
-            description="Where to ask what became of it",
+            description="Where to read its status",
             example=f"/operations/{EXAMPLE_OPERATION_ID}",
         ),
         RETRY_AFTER,
@@ -111,7 +111,7 @@ class OperationError(Representation):
 
 
 class ImportProgress(Representation):
-    """How many rows of a file were seen to, and what became of them."""
+    """How many rows of a file were read, and their results."""
 
     model_config = with_example(
         rows=12000, created=10800, updated=0, duplicate=600, invalid=600, refused=0
@@ -128,7 +128,7 @@ class ImportProgress(Representation):
 
 
 class Operation(Representation):
-    """What became of a request that was answered 202."""
+    """The status of an accepted request."""
 
     model_config = with_example(
         id=EXAMPLE_OPERATION_ID, status="succeeded", leadId=EXAMPLE_LEAD["id"]
@@ -182,8 +182,8 @@ class OperationHandlers:
         "/operations/{id}",
         id="readOperation",
         tag=Tag.OPERATIONS,
-        summary="Ask what became of a request that was answered 202",
-        explanation="Of an import, `progress` tells what became of how many rows so far. It is "
+        summary="Read the status of an accepted request",
+        explanation="Of an import, `progress` counts the rows so far by their result. It is "
         "exact at every moment: `rows` is the sum of the others.",
         parameters=(OPERATION_ID,),
         answers=(Answer.json(200, Operation, "How far it has come"),),

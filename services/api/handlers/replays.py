@@ -200,7 +200,7 @@ class Replay(Representation):
     applied: Annotated[int, Field(description="Of them, those that changed something")]
     already_applied: Annotated[int, Field(description="Of them, those that changed nothing")]
     dead: Annotated[int, Field(description="Of them, those that became dead letters")]
-    outstanding: Annotated[int, Field(description="Of them, those that nobody has reported on yet")]
+    outstanding: Annotated[int, Field(description="Of them, those without a result yet")]
 
     @classmethod
     def of_order(cls, order: ReplayOrder, progress: ReplayProgress) -> Self:
@@ -310,7 +310,7 @@ class ReplayHandlers:
         tag=Tag.ADMINISTRATION,
         summary="Put past events back for one consumer group",
         explanation="Without `dryRun: false` events are only counted. Each event keeps its id, so "
-        "that what is applied stays as it is and what is missing comes back; nobody is answered. "
+        "that what is applied stays as it is and what is missing comes back; no reply is sent. "
         "The replay runs in the process that was asked.",
         access=Access.OPERATOR,
         body=Body.json(

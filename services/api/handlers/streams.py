@@ -54,7 +54,7 @@ class ConsumerGroup(Representation):
 
     name: str
     last_delivered: Annotated[str, Field(description="The last entry that a consumer was given")]
-    undelivered: Annotated[int | None, Field(description="Null: many, and Redis cannot tell")]
+    undelivered: Annotated[int | None, Field(description="Null: many, and Redis does not know")]
     pending: Annotated[int, Field(description="Entries that are not acknowledged")]
     oldest_pending: Annotated[
         float | None,

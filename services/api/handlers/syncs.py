@@ -38,13 +38,13 @@ SYNC_ID = Parameter(
 )
 SYNC_LOCATION = Header(
     name="Location",
-    description="Where to ask what became of it",
+    description="Where to read its status",
     example=f"/admin/sync/{EXAMPLE_OPERATION_ID}",
 )
 
 
 class Sync(Representation):
-    """A sync with the external source, and what became of the leads."""
+    """A sync with the external source, and the results for its leads."""
 
     model_config = with_example(
         id=EXAMPLE_OPERATION_ID,
@@ -140,7 +140,7 @@ class SyncHandlers:
         "/admin/sync/{id}",
         id="readSync",
         tag=Tag.ADMINISTRATION,
-        summary="Ask what became of a sync",
+        summary="Read the status of a sync",
         access=Access.OPERATOR,
         parameters=(SYNC_ID,),
         answers=(Answer.json(200, Sync, "How far it has come"),),

@@ -50,7 +50,7 @@ HEADERS: Json = {
     "correlationid": _text("The id of the HTTP request"),
     "traceparent": _text("W3C trace context"),
     "tracestate": _text("W3C trace context"),
-    "replyto": _text("The stream in which the asker waits; absent when nobody does"),
+    "replyto": _text("The stream in which the client waits; absent when none does"),
     "expires": _text("Until when the asker waits", format="date-time"),
     "attempt": _text("1, and one more with every retry", pattern="^[1-9][0-9]*$"),
     "onlygroup": _text("The one group that a retry or a replay is meant for"),
@@ -71,7 +71,7 @@ REPLY_CHANNEL: Json = {
 }
 REPLY_MESSAGE: Json = {
     "name": OUTCOME,
-    "summary": "What became of an event. It only wakes the asker up: the truth is stored",
+    "summary": "The outcome of an event. It only wakes the client: the truth is stored",
     "contentType": JSON,
     "headers": {
         "type": "object",

@@ -24,7 +24,7 @@ HEARTBEAT = b": heartbeat\n\n"
 
 BUFFERING = Header(
     name="X-Accel-Buffering",
-    description="Tells proxies to pass events on as they come",
+    description="Asks proxies to pass events on as they come",
     example="no",
     is_required=False,
 )

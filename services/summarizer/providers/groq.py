@@ -153,7 +153,7 @@ def _translated_errors() -> Generator[None]:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Tell a refused or lost connection from a slow one: httpx-aiohttp calls both a timeout."""
+    """Part lost connections from slow ones: httpx-aiohttp calls both a timeout."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)

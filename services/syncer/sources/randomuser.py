@@ -133,7 +133,7 @@ class _Response(_Part):
 
 
 def _explain(error: ValidationError) -> str:
-    # Field names and reasons only: the values are somebody's personal data.
+    # Field names and reasons only: the values are personal data.
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
 

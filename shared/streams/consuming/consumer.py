@@ -147,7 +147,7 @@ class Consumer:
         self._in_flight.update((entry.id, since) for entry in entries)
 
     def holds(self, entry_id: str) -> bool:
-        """Tell whether this process is working on the entry right now."""
+        """Return whether this process is working on the entry right now."""
         return entry_id in self._in_flight
 
     async def keep(self) -> None:

@@ -83,7 +83,7 @@ class Group:
         return [_pending(row) for row in cast("list[dict[str, Any]]", rows)]
 
     async def is_unchanged(self, pending: Pending, *, idle: timedelta) -> bool:
-        """Tell whether a pending entry is as it was seen: no consumer has had it since."""
+        """Return whether a pending entry is as it was seen: no consumer has had it since."""
         entry_id = pending.entry_id
         with translated_errors():
             rows = await self._writer.xpending_range(

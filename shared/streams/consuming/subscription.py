@@ -25,7 +25,7 @@ class Subscription:
 
     `handlers` is by event type; entries of other types are passed over. Up to `concurrency`
     calls run at once, each with up to `batch` events and no longer than `deadline`.
-    `is_settled` tells whether an event's effect is complete already. `also_trims` names
+    `is_settled` returns whether an event's effect is complete already. `also_trims` names
     streams that no group consumes, which are trimmed along with this one.
 
     Calls of a subscription that `waits_for_others` need what its process does on other streams.

@@ -120,7 +120,7 @@ class Replayer:
         return False
 
     async def _is_past(self, entry: EntryId) -> bool:
-        """Tell whether the group is done with this entry, all before it, and all retries.
+        """Return whether the group is done with this entry, all before it, and all retries.
 
         If so, what it never reported on it has passed over.
         """

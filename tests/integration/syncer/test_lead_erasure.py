@@ -107,7 +107,7 @@ async def test_what_waits_for_a_retry_ends_and_goes(
 
 
 async def _forgotten(redis: Redis) -> bool:
-    """Tell whether Redis has nothing left: read replies go with the next look for others."""
+    """Return whether Redis has nothing left: read replies go with the next look for others."""
     return await kept_in_redis(redis) == []
 
 

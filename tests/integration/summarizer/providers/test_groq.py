@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,9 @@ from services.summarizer.providers import ProviderError
 from services.summarizer.providers.groq import GroqProvider, open_groq
 from shared.domain.summary import FailureReason
 from tests.support.facts import facts
+from tests.support.repository import ROOT
 
-SAMPLES = Path(__file__).parents[2] / "support" / "samples"
+SAMPLES = ROOT / "tests/support/samples"
 ERRORS = json.loads((SAMPLES / "groq-errors.json").read_text())
 PROMPT = write_prompt(facts(), today=date(2026, 11, 24))
 LONG = timedelta(seconds=10)
