@@ -21,8 +21,8 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 # The faults come by themselves: they measure what a loaded machine would blur. Two at a time do not
 # load it, as they mostly wait.
 test: install-dev ## Run all tests, against servers and services started for them
-	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder --ignore tests/faults
-	$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder tests/faults
+	$(BIN)/python -m pytest -q -n 4 --no-loadscope-reorder --ignore tests/faults
+	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder tests/faults
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)
 	$(BIN)/python -m pytest -q tests/faults

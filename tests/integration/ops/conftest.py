@@ -1,12 +1,12 @@
 """The command line as a process of its own, on real servers, with a syncer in this process."""
 
-import asyncio
 import contextlib
+import itertools
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.forked_commands import ForkedCommand, start_command
 from tests.support.syncer import running_syncer
 
 Table = list[tuple[object, ...]]
@@ -43,38 +44,28 @@ class Ended:
 class Ops:
     """Starts commands with the test's servers in their environment."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], scratch: Path) -> None:
         self.environment = environment
+        self._scratch = scratch
+        self._numbers = itertools.count(1)
 
     async def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
-        process = await self.start(*arguments)
-        return await self.end(process, stdin)
+        return Ended(*await (await self.start(*arguments, stdin=stdin)).end())
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ops",
-            *arguments,
-            env=self.environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    async def start(self, *arguments: str, stdin: bytes = b"") -> ForkedCommand:
+        scratch = self._scratch / f"command-{next(self._numbers)}"
+        scratch.mkdir()
+        return await start_command(
+            arguments, environment=self.environment, stdin=stdin, scratch=scratch
         )
 
-    async def interrupt(self, process: asyncio.subprocess.Process) -> Ended:
-        process.send_signal(signal.SIGINT)
-        return await self.end(process)
-
-    async def end(self, process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ended:
-        async with asyncio.timeout(60):
-            stdout, stderr = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ended(process.returncode, stdout.decode(), stderr.decode())
+    async def interrupt(self, command: ForkedCommand) -> Ended:
+        command.send_signal(signal.SIGINT)
+        return Ended(*await command.end())
 
 
 @pytest.fixture
-def ops(postgres_dsn: str, redis_url: str) -> Ops:
+def ops(postgres_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ops:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "USER"}}
     return Ops(
         kept
@@ -82,7 +73,8 @@ def ops(postgres_dsn: str, redis_url: str) -> Ops:
             "SUPABASE_CONNECTION_STRING": postgres_dsn,
             "REDIS_URL": redis_url,
             "ENV_FILE": "",
-        }
+        },
+        tmp_path_factory.mktemp("commands"),
     )
 
 

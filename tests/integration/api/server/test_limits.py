@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import statistics
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -255,6 +254,7 @@ class TestLogIns:
                     taken.append(time.perf_counter() - started)
                     assert answer.status_code == 401
                     bodies.add(answer.content)
-        known, unknown = (statistics.median(taken) for taken in seconds.values())
+        # The fastest: what else runs on the machine only adds to some of them.
+        known, unknown = (min(taken) for taken in seconds.values())
         assert len(bodies) == 1
         assert known == pytest.approx(unknown, rel=0.5), (known, unknown)
