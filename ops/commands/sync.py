@@ -10,7 +10,7 @@ from ops.running import open_servers, run
 from shared.domain.errors import UnavailableError
 from shared.events.data import SyncRequested
 from shared.events.envelope import Event, now
-from shared.storage.sync_run_repository import SyncReport, SyncRunRepository
+from shared.storage.sync_runs import SyncReport, SyncRunRepository
 from shared.streams.publisher import add_events
 
 

@@ -50,7 +50,7 @@ from shared.storage.admin_log import AdminLog
 from shared.storage.lead_document import LeadRepository
 from shared.storage.lead_export import LeadExport
 from shared.storage.pool import Database, open_database
-from shared.storage.sync_run_repository import SyncRunRepository
+from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.inspection import Inspector

@@ -37,7 +37,7 @@ from shared.redis_connections import open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database, open_database
-from shared.storage.sync_run_repository import SyncRunRepository
+from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.publisher import OncePublisher, Publisher, open_publisher

@@ -1,5 +1,6 @@
 """The repository as these tests see it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,13 @@ def modules() -> list[ProductModule]:
     found = list(product_modules())
     assert len(found) > 100, "the product was not found, so nothing would be checked"
     return found
+
+
+@pytest.fixture
+def measure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Return what notes a line for the end of the run."""
+
+    def note(line: str) -> None:
+        record_property("measure", line)
+
+    return note

@@ -251,7 +251,7 @@ async def test_flows_enter_few_files(
     system: System,
     open_services: OpenServices,
     trace: Trace,
-    capsys: pytest.CaptureFixture[str],
+    measure: Callable[[str], None],
 ) -> None:
     async with open_services():
         entered = {
@@ -265,10 +265,8 @@ async def test_flows_enter_few_files(
     # Without the services: they take no part, and read their streams all the while.
     entered["cached read"] = await trace.always_entered(system.read)
 
-    with capsys.disabled():
-        for name, modules in entered.items():
-            sys.stdout.write(f"\n{name} enters {len(modules)} files, {BOUNDS[name]} at most")
-        sys.stdout.write("\n")
+    for name, modules in entered.items():
+        measure(f"{name} enters {len(modules)} files, {BOUNDS[name]} at most")
     too_many = {name: sorted(one) for name, one in entered.items() if len(one) > BOUNDS[name]}
     assert too_many == {}
 

@@ -6,11 +6,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-
-import pytest
 
 from tests.support.repository import PRODUCT, ROOT, ProductModule
 
@@ -64,20 +62,17 @@ def above(limit: int, figures: list[Figure]) -> list[str]:
     return [f"{place}: {figure}" for place, figure in figures if figure > limit]
 
 
-def test_sizes(modules: list[ProductModule], capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes(modules: list[ProductModule], measure: Callable[[str], None]) -> None:
     lengths = list(functions(modules))
     sizes = [(str(one.path), one.lines) for one in modules]
     complexity = complexities(*PRODUCT)
     widths = folders(modules)
     lines = sum(size for _, size in sizes)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{len(sizes)} modules, {lines} lines: most {longest(sizes)}"
-            f"\n{len(lengths)} functions: median {median(one for _, one in lengths):g} lines,"
-            f" most {longest(lengths)}"
-            f"\ncomplexity: most {longest(complexity)}"
-            f"\nmodules in a folder: most {longest(list(widths.items()))}\n"
-        )
+    measure(f"{len(sizes)} modules, {lines} lines: most {longest(sizes)}")
+    usual = median(length for _, length in lengths)
+    measure(f"{len(lengths)} functions: median {usual:g} lines, most {longest(lengths)}")
+    measure(f"complexity: most {longest(complexity)}")
+    measure(f"modules in a folder: most {longest(list(widths.items()))}")
     assert above(FUNCTION_LINES, lengths) == []
     assert above(MODULE_LINES, sizes) == []
     assert above(COMPLEXITY, complexity) == []

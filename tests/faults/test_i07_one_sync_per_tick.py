@@ -22,7 +22,7 @@ from shared.events.data import SyncRequested
 from shared.events.envelope import Event
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
-from shared.storage.sync_run_repository import SyncRunRepository
+from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.group import Group
 from shared.streams.publisher import OncePublisher
 from tests.faults.conftest import Figure

@@ -28,7 +28,7 @@ from services.api.web.responses import Representation, json_response, with_examp
 from shared.events.data import SyncRequested
 from shared.events.envelope import Event, now
 from shared.events.outcome import OutcomeStatus
-from shared.storage.sync_run_repository import SyncReport, SyncRun, SyncRunRepository, SyncState
+from shared.storage.sync_runs import SyncReport, SyncRun, SyncRunRepository, SyncState
 
 # A request that no syncer has taken by then is not carried out any more.
 SYNC_EXPIRES = timedelta(seconds=90)

@@ -15,7 +15,7 @@ from shared.events.data import LeadCreated, SyncRequested
 from shared.events.envelope import Event, new_id
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.storage.sync_run_repository import SyncRunRepository
+from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)

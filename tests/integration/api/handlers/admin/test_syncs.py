@@ -16,7 +16,7 @@ from shared.events.envelope import Event
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database
-from shared.storage.sync_run_repository import SyncRunRepository
+from shared.storage.sync_runs import SyncRunRepository
 from tests.integration.api.handlers.admin.conftest import KEY
 from tests.support.api import running_api
 from tests.support.builders import lead_fields
