@@ -18,7 +18,7 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 	@exec $(BIN)/python -I -S devstack/parent_death.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
 
 # In the order of the folders, so that the long files come first and the short ones fill the end.
-# The faults come by themselves: they measure what a loaded machine would blur. Two at a time do not
+# The faults come by themselves: they measure what a loaded machine would blur. Three at a time do not
 # load it, as they mostly wait.
 test: install-dev ## Run all tests, against servers and services started for them
 	$(BIN)/python -m pytest -q -n 4 --no-loadscope-reorder --ignore tests/faults
