@@ -21,7 +21,7 @@ from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run, settings
 from ops.storage.archive_copy import ArchiveCopy, ArchivedEvent
 from shared.domain.errors import UnavailableError
-from shared.domain.lead_file import FileFormat, ImportMode
+from shared.domain.lead_file import FileFormat, ImportMode, ImportReport
 from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import OutcomeStatus
@@ -37,7 +37,7 @@ EVENTS_BATCH = 500
 FORMATS = [one.value for one in FileFormat]
 _VERBS = {ImportMode.CREATE.value: "Create", ImportMode.UPSERT.value: "Create or change"}
 # How long a syncer may take to write a window of rows, and how often to look.
-PATIENCE = timedelta(seconds=60)
+TIMEOUT = timedelta(seconds=60)
 POLL = timedelta(milliseconds=100)
 # Characters of a file sent at a time.
 CHUNK = 256 * 1024
@@ -51,23 +51,6 @@ class EventsReport:
     added: int = 0
     known: int = 0
     invalid: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadsReport:
-    """How many rows of a file had which end."""
-
-    rows: int = 0
-    created: int = 0
-    updated: int = 0
-    duplicate: int = 0
-    invalid: int = 0
-    refused: int = 0
-
-    @property
-    def bad(self) -> int:
-        """How many rows were not written."""
-        return self.duplicate + self.invalid + self.refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +199,7 @@ def _good_events(file: TextIO, report: EventsReport) -> Iterator[ArchivedEvent]:
             click.echo(f"Line {number}: {reasons}", err=True)
 
 
-async def _leads(path: str, order: ImportOrder, refuse: Refuse, *, quiet: bool) -> LeadsReport:
+async def _leads(path: str, order: ImportOrder, refuse: Refuse, *, quiet: bool) -> ImportReport:
     async with open_servers() as servers:
         if order.dry_run:
             return await _import(servers, path, order, refuse, quiet=quiet)
@@ -231,7 +214,7 @@ async def _leads(path: str, order: ImportOrder, refuse: Refuse, *, quiet: bool) 
 
 async def _import(
     servers: Servers, path: str, order: ImportOrder, refuse: Refuse, *, quiet: bool
-) -> LeadsReport:
+) -> ImportReport:
     """Have a syncer import the file, and follow it."""
     files = ImportFiles(servers.redis)
     import_id = row_event_id(new_id(), 0)
@@ -279,21 +262,21 @@ async def _upload(file: TextIO, upload: Upload, order: ImportOrder) -> ImportReq
     )
 
 
-async def _follow(servers: Servers, import_id: UUID, bar: Bar) -> LeadsReport:
+async def _follow(servers: Servers, import_id: UUID, bar: Bar) -> ImportReport:
     """Return the import's report once it has ended; raises when it fails or stands still."""
     events, jobs = EventStore(servers.database), ImportJobs(servers.redis)
-    position, give_up = 0, time.monotonic() + PATIENCE.total_seconds()
+    position, give_up = 0, time.monotonic() + TIMEOUT.total_seconds()
     while time.monotonic() < give_up:
         if end := (await events.ends([import_id])).get(import_id):
             status, detail = end
             if status is not OutcomeStatus.IMPORTED:
                 reason = detail.get("detail", "It was parked as a dead letter")
                 raise click.ClickException(f"The import failed: {reason}")
-            return LeadsReport(**detail["progress"])
+            return ImportReport(**detail["progress"])
         progress = await jobs.progress(import_id)
         if progress is not None and progress.position > position:
-            position, give_up = progress.position, time.monotonic() + PATIENCE.total_seconds()
-            report = LeadsReport(**progress.counts)
+            position, give_up = progress.position, time.monotonic() + TIMEOUT.total_seconds()
+            report = ImportReport(**progress.counts)
             bar.show(report.rows, note=f"{report.bad:,} bad")
         await asyncio.sleep(POLL.total_seconds())
     raise UnavailableError(f"No syncer goes on with the import; it stands as {import_id}")
@@ -308,7 +291,7 @@ def _refusing(path: str | None) -> Generator[Refuse]:
             yield Refuse(file)
 
 
-def _end(report: EventsReport | LeadsReport, *, good: bool, as_json: bool) -> None:
+def _end(report: EventsReport | ImportReport, *, good: bool, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:

@@ -1,4 +1,4 @@
-"""Importing leads window by window: what becomes of each row, and the sum of it."""
+"""Importing leads window by window: the end of each row, and the sum of them."""
 
 import asyncio
 import itertools
@@ -12,8 +12,9 @@ from uuid import UUID
 import orjson
 
 from services.syncer.storage.imports import ImportRepository
+from shared.domain.errors import UnfinishedError
 from shared.domain.lead import LeadSource
-from shared.domain.lead_file import ImportMode
+from shared.domain.lead_file import ImportMode, ImportReport
 from shared.events.data import LeadCreated, LeadUpserted, row_event_id, row_lead_id
 from shared.events.envelope import Event, EventData
 from shared.events.lead_fields import GivenLead, LeadFields
@@ -25,32 +26,6 @@ from shared.streams.imports import ImportJobs
 # Rows under way at a time: a new lead waits for so many.
 WINDOW = 500
 POLL = timedelta(milliseconds=20)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """How many rows of a file had which end so far.
-
-    `duplicate` rows met another lead with their e-mail address or externalId. `refused` ones
-    could not be written although they are well-formed. `unknown` ones were not applied in time.
-    """
-
-    rows: int = 0
-    created: int = 0
-    updated: int = 0
-    duplicate: int = 0
-    invalid: int = 0
-    refused: int = 0
-    unknown: int = 0
-
-    @property
-    def problems(self) -> int:
-        """How many rows the error file names."""
-        return self.duplicate + self.invalid + self.refused
-
-    def with_another(self, kind: str) -> "ImportReport":
-        """Return the report with one more row of a kind."""
-        return replace(self, rows=self.rows + 1, **{kind: getattr(self, kind) + 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +73,13 @@ _KINDS = {
 
 
 async def import_rows(
-    rows: Iterator[Row], write: WriteRows, *, report: ImportReport | None = None
+    rows: Iterator[Row], write: WriteRows, *, report: ImportReport
 ) -> AsyncGenerator[Step]:
     """Write all rows, and yield each step; `report` is of the rows before these.
 
-    Ends early when rows were not applied in time: the stream is not there to be filled.
+    Raises `UnfinishedError` when rows were not applied in time: the stream is not there to be
+    filled.
     """
-    report = report or ImportReport()
     # In a thread: other work goes on while rows are read and checked.
     while window := await asyncio.to_thread(_next_window, rows):
         good = [row for row in window if row.lead is not None]
@@ -112,31 +87,26 @@ async def import_rows(
         problems: list[RowProblem] = []
         for row in window:
             end = None if row.lead is None else next(ends)
-            report = report.with_another(_kind(row, end))
+            if row.lead is not None and end is None:
+                raise UnfinishedError("Rows wait in the stream to be written")
+            kind = "invalid" if end is None else _KINDS.get(end.status, "refused")
+            report = replace(report, rows=report.rows + 1, **{kind: getattr(report, kind) + 1})
             problem = _problem(row, end)
             if problem is not None:
                 problems.append(problem)
         yield Step(window[-1].number, report, problems)
-        if report.unknown:
-            return
 
 
 def _next_window(rows: Iterator[Row]) -> list[Row]:
     return list(itertools.islice(rows, WINDOW))
 
 
-def _kind(row: Row, end: RowEnd | None) -> str:
-    if row.lead is None:
-        return "invalid"
-    return "unknown" if end is None else _KINDS.get(end.status, "refused")
-
-
 def _problem(row: Row, end: RowEnd | None) -> RowProblem | None:
-    if row.lead is None:
+    if end is None:
         return RowProblem(row.number, row.errors)
-    if end is None or end.status in {OutcomeStatus.CREATED, OutcomeStatus.UPDATED}:
-        return None
     match end.status:
+        case OutcomeStatus.CREATED | OutcomeStatus.UPDATED:
+            return None
         case OutcomeStatus.DUPLICATE:
             errors = {end.detail["field"]: "Is taken"}
             return RowProblem(row.number, errors, end.detail["leadId"])

@@ -16,7 +16,6 @@ import structlog
 from services.syncer.imports import (
     DryRun,
     Import,
-    ImportReport,
     RowEvents,
     Step,
     WriteRows,
@@ -24,6 +23,7 @@ from services.syncer.imports import (
 )
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import PermanentError, UnfinishedError
+from shared.domain.lead_file import ImportReport
 from shared.events.data import ImportRequested
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
@@ -117,9 +117,7 @@ class ImportRequestedHandler:
     async def _advance(
         self, event: Event[ImportRequested], step: Step, *, after: int
     ) -> ImportProgress:
-        if step.report.unknown:
-            raise UnfinishedError("Rows wait in the stream to be written")
-        progress = ImportProgress(step.position, _counts(step.report))
+        progress = ImportProgress(step.position, asdict(step.report))
         problems = b"".join(problem.line() for problem in step.problems)
         if not await self._jobs.advance(event.id, progress, after=after, problems=problems):
             raise UnfinishedError("Another process has gone on with it")
@@ -130,14 +128,8 @@ def _detail(event: Event[ImportRequested], progress: ImportProgress) -> dict[str
     """Return what is kept of an import that ends."""
     return {
         "dryRun": event.data.dry_run,
-        "progress": progress.counts or _counts(ImportReport()),
+        "progress": progress.counts or asdict(ImportReport()),
     }
-
-
-def _counts(report: ImportReport) -> dict[str, int]:
-    counts = asdict(report)
-    del counts["unknown"]
-    return counts
 
 
 # The kept file: checked to be whole, then read line by line. No more of it is held than a chunk.
