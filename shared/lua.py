@@ -18,6 +18,8 @@ become KEYS, all else ARGV. Numbers arrive as numbers, a `timedelta` as whole mi
 `bool` as a boolean, text and bytes as strings, a sequence as a table of strings; only the last
 key and the last argument may be sequences.
 
+The body of a declaration never runs: the script stands in its place.
+
 All keys of a call must lie in one slot of a Redis Cluster, and a script touches no other keys.
 """
 
