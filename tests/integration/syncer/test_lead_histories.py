@@ -22,7 +22,7 @@ from tests.support.builders import (
     lead_upserted,
 )
 
-EXAMPLES = 60
+EXAMPLES = 30
 LONGEST = 14
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
