@@ -82,6 +82,9 @@ class StreamsSettings(SettingsGroup):
     (`rediss://user:password@host:port/0`), or for the current master of a Sentinel group
     (`redis+sentinel://password@host:port,host:port/group/0`). A consumed stream may grow to
     `stream_max_bytes`; past it events are refused.
+
+    A stream that keeps an order has `stream_partitions`, fixed at its first start (8 then, where
+    none is given): at most so many processes share it.
     """
 
     redis_host: str = "localhost"
@@ -89,6 +92,7 @@ class StreamsSettings(SettingsGroup):
     redis_url: SecretStr | None = None
     redis_timeout: Duration = timedelta(seconds=2)
     stream_max_bytes: int = Field(default=1 << 30, ge=1 << 16)
+    stream_partitions: int | None = Field(default=None, ge=1, le=256)
 
     @property
     def url(self) -> str:

@@ -49,11 +49,13 @@ from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.lead_document import LeadRepository
 from shared.storage.lead_export import LeadExport
+from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.inspection import Inspector
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.replies import Replies
 
@@ -102,7 +104,15 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
         open_redis(settings.streams, block=REPLY_BLOCK) as reader,
         open_redis(_for_guards(settings.streams)) as guard,
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
-        open_publisher(redis, max_bytes=settings.streams.stream_max_bytes) as publisher,
+        open_publisher(
+            redis,
+            Divisions(
+                redis,
+                PartitionRepository(operators),
+                partitions=settings.streams.stream_partitions,
+            ),
+            max_bytes=settings.streams.stream_max_bytes,
+        ) as publisher,
         httpx.AsyncClient(timeout=seconds) as auth,
     ):
         clients = Clients(

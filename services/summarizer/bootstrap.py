@@ -33,6 +33,7 @@ from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database, open_database
 from shared.streams.consuming.subscription import Subscription
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import open_publisher
 from shared.streams.replies import LateReplies
 
@@ -70,7 +71,7 @@ async def bootstrap(
         open_database(settings.postgres) as database,
         open_redis(settings.streams) as redis,
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
-        open_publisher(redis) as publisher,
+        open_publisher(redis, Divisions(redis)) as publisher,
         _provider(settings, provider) as chosen,
         open_requests(database, _source(settings, chosen)) as requests,
         open_results(database, _source(settings, chosen)) as results,

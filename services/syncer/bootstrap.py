@@ -36,10 +36,12 @@ from shared.events.data import (
 from shared.redis_connections import open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
+from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.imports import ImportFiles, ImportJobs
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import OncePublisher, Publisher, open_publisher
 
 # The most events in one transaction: larger ones gain little and make others wait longer.
@@ -66,12 +68,12 @@ async def bootstrap(
         open_database(settings.postgres) as database,
         open_redis(settings.streams) as redis,
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
-        open_publisher(redis) as publisher,
+        open_publisher(redis, divisions := _divisions(redis, database, settings)) as publisher,
         aiohttp.ClientSession() as session,
     ):
         events = EventStore(database)
         runs = SyncRunRepository(database)
-        once = OncePublisher(redis)
+        once = OncePublisher(redis, divisions)
         on_sync_requested = SyncRequestedHandler(
             source or RandomUserSource(session, str(settings.sync.randomuser_url)),
             once,
@@ -103,6 +105,12 @@ async def bootstrap(
             dead_letters=DeadLetterRepository(database),
             once=once,
         )
+
+
+def _divisions(redis: Redis, database: Database, settings: SyncerSettings) -> Divisions:
+    return Divisions(
+        redis, PartitionRepository(database), partitions=settings.streams.stream_partitions
+    )
 
 
 def _imports(

@@ -14,6 +14,10 @@ class UnavailableError(TransientError):
     """
 
 
+class FencedError(Exception):
+    """Another process owns the partition by now: whatever was to be written is its to write."""
+
+
 class UnfinishedError(Exception):
     """A part of the work is done and kept; the rest goes on with another delivery.
 

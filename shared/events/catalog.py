@@ -49,6 +49,9 @@ FLOWS = (
     Flow(event=LeadChanged, stream=CHANGES, producers=("syncer", "summarizer"), groups=()),
 )
 
+# Streams whose events keep their order by key. Each is divided into partitions: `streams.ordering`.
+ORDERED: frozenset[str] = frozenset()
+
 STREAMS = tuple(dict.fromkeys(flow.stream for flow in FLOWS))
 BY_TYPE = {flow.event.type: flow for flow in FLOWS}
 

@@ -67,6 +67,10 @@ class Event(Generic[Data_co]):
     where the asker waits until `expires`; `attempt` counts from 1; `only_group` and
     `replay_id` mark entries put back for one consumer group. A replayed event
     calls no language model unless it comes `with_model`.
+
+    Events with the same `partition_key` take effect in the order in which they were accepted; it
+    is the subject where none is given. `accepted` is where in its stream the event first was, for
+    one that was put back: `layout.partition:entry id`.
     """
 
     source: str
@@ -83,6 +87,13 @@ class Event(Generic[Data_co]):
     only_group: str | None = None
     replay_id: str | None = None
     with_model: bool = False
+    partition_key: str | None = None
+    accepted: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What decides the event's partition."""
+        return self.subject if self.partition_key is None else self.partition_key
 
     @property
     def type(self) -> str:

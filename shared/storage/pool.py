@@ -4,12 +4,19 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextvars import ContextVar
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from shared.domain.errors import PermanentError, TransientError, UnavailableError, UnfinishedError
+from shared.domain.errors import (
+    FencedError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
+    UnfinishedError,
+)
 from shared.settings import PostgresSettings
 
 Result = TypeVar("Result")
@@ -28,7 +35,9 @@ _TRANSIENT = (
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
 )
-_DOMAIN = (TransientError, UnfinishedError, PermanentError)
+_DOMAIN = (TransientError, UnfinishedError, PermanentError, FencedError)
+# Raised by `leads.fence`.
+_FENCED = "LF001"
 
 # What is our own defect, by class of SQLSTATE; every other error is the server's or the
 # network's. https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -88,6 +97,8 @@ def translated_errors() -> Generator[None]:
     except _TRANSIENT as error:
         raise TransientError(f"PostgreSQL: {error}") from error
     except Exception as error:
+        if isinstance(error, asyncpg.PostgresError) and error.sqlstate == _FENCED:
+            raise FencedError(str(error)) from error
         if is_defect(error):
             raise
         reason = str(error) or type(error).__name__
@@ -102,6 +113,10 @@ def _without_rows() -> Generator[None]:
     except asyncpg.PostgresError as error:
         error.detail = None  # pyright: ignore[reportAttributeAccessIssue]  # missing in the stubs
         raise
+
+
+# What every transaction of a task begins with: `shared.storage.partitions` sets it.
+transaction_begin: ContextVar[str | None] = ContextVar("transaction_begin", default=None)
 
 
 class Database:
@@ -127,13 +142,33 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
         """Lend a connection inside a transaction, committed at the end of the block."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        begin = transaction_begin.get()
+        async with self.connection() as connection:
+            if begin is None:
+                async with connection.transaction():
+                    yield connection
+            else:
+                async with _begun(connection, begin):
+                    yield connection
 
     async def ping(self) -> None:
         """Raise `UnavailableError` unless the server answers."""
         async with self.connection() as connection:
             await connection.execute("SELECT 1")
+
+
+@contextlib.asynccontextmanager
+async def _begun(connection: Connection, begin: str) -> AsyncGenerator[None]:
+    """Begin a transaction with more than BEGIN, all in one round trip."""
+    try:
+        await connection.execute(begin)
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
 
 
 @contextlib.asynccontextmanager

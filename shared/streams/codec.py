@@ -37,6 +37,12 @@ class Entry:
         return self.fields.get(b"id", self.id.encode()).decode(errors="backslashreplace")
 
     @property
+    def key(self) -> str:
+        """What entries share that must keep their order: an event's partition key."""
+        key = self.fields.get(b"partitionkey", self.id.encode())
+        return key.decode(errors="backslashreplace")
+
+    @property
     def attempt(self) -> int:
         """Which attempt at handling it this is, from 1."""
         attempt = self.fields.get(b"attempt", b"")
@@ -82,6 +88,7 @@ _OPTIONAL = {
     "replyto": "reply_to",
     "onlygroup": "only_group",
     "replayid": "replay_id",
+    "accepted": "accepted",
 }
 
 
@@ -96,7 +103,7 @@ def encode(event: Event) -> dict[FieldT, EncodableT]:
         "specversion": "1.0",
         "dataschema": event.data.schema_uri(),
         "datacontenttype": "application/json",
-        "partitionkey": event.subject,
+        "partitionkey": event.key,
         "correlationid": event.correlation_id,
         "attempt": str(event.attempt),
         "data": event.data.model_dump_json(),
@@ -155,7 +162,7 @@ def decode(fields: Fields) -> Event:
 
 def _event(text: Mapping[str, str], data: EventData) -> Event:
     optional = {attribute: text.get(field) for field, attribute in _OPTIONAL.items()}
-    expires = text.get("expires")
+    expires, key = text.get("expires"), text.get("partitionkey")
     return Event(
         id=UUID(text["id"]),
         source=text["source"],
@@ -165,6 +172,7 @@ def _event(text: Mapping[str, str], data: EventData) -> Event:
         expires=None if expires is None else _time(expires),
         attempt=int(text.get("attempt", "1")),
         with_model=text.get("withmodel") == "true",
+        partition_key=None if key == text["subject"] else key,
         data=data,
         **optional,
     )

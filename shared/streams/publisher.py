@@ -4,25 +4,28 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
+from typing import Any, TypeAlias
 
+import orjson
 import structlog
 from redis.asyncio import Redis
+from redis.typing import EncodableT, FieldT
 
 from shared.background import background
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
-from shared.events.catalog import STREAMS, groups_of, stream_of
+from shared.events.catalog import ORDERED, STREAMS, groups_of, stream_of
 from shared.events.envelope import Event
-from shared.lua import Key, lua_script
-from shared.redis_connections import translated_errors
-from shared.streams.codec import encode, flatten
+from shared.redis_connections import milliseconds, translated_errors
+from shared.streams.codec import encode
+from shared.streams.ordering.layout import Divisions, is_sealed
 
 log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
 async def open_publisher(
-    redis: Redis, *, max_bytes: int | None = None
+    redis: Redis, divisions: Divisions, *, max_bytes: int | None = None
 ) -> AsyncGenerator["Publisher"]:
     """Run a publisher for the length of the block.
 
@@ -30,13 +33,13 @@ async def open_publisher(
     """
 
     async def send(events: Sequence[Event]) -> list[str]:
-        return await add_events(redis, events)
+        return await add_events(redis, events, divisions)
 
     async with contextlib.AsyncExitStack() as stack:
         capacity = None
         if max_bytes is not None:
             bounded = [stream for stream in STREAMS if any(groups_of(stream))]
-            capacity = Capacity(redis, streams=bounded, max_bytes=max_bytes)
+            capacity = Capacity(redis, divisions, streams=bounded, max_bytes=max_bytes)
             await stack.enter_async_context(background(capacity.run(), name="stream capacity"))
         batcher = await stack.enter_async_context(open_batcher(send, name="publisher"))
         yield Publisher(batcher, capacity)
@@ -65,14 +68,47 @@ class Publisher:
         await asyncio.gather(*(self.publish(event) for event in events))
 
 
-async def add_events(redis: Redis, events: Sequence[Event]) -> list[str]:
+async def add_events(
+    redis: Redis, events: Sequence[Event], divisions: Divisions | None = None
+) -> list[str]:
     """Add events in order, in one round trip; returns their entry ids, raises like `publish`."""
-    if not events:
+    return await add_entries(
+        redis,
+        [(stream_of(event.data), event.key, encode(event)) for event in events],
+        divisions or Divisions(redis),
+    )
+
+
+Addressed: TypeAlias = tuple[str, str, dict[FieldT, EncodableT]]
+"""An entry to be added: its stream, its partition key and its fields."""
+
+
+async def add_entries(
+    redis: Redis, entries: Sequence[Addressed], divisions: Divisions
+) -> list[str]:
+    """Add entries in order, in one round trip, those of ordered streams to their partitions."""
+    if not entries:
         return []
+    try:
+        return await _add(redis, entries, divisions)
+    except UnavailableError as error:
+        if not is_sealed(error):
+            raise
+    # Divided anew since this process last heard of it. What was added is added twice, and
+    # applied once.
+    for stream in {stream for stream, _, _ in entries} & ORDERED:
+        await divisions.refresh(stream)
+    return await _add(redis, entries, divisions)
+
+
+async def _add(redis: Redis, entries: Sequence[Addressed], divisions: Divisions) -> list[str]:
+    ordered = {stream for stream, _, _ in entries} & ORDERED
+    layouts = {stream: await divisions.layout(stream) for stream in ordered}
     with translated_errors():
         async with redis.pipeline(transaction=False) as pipeline:
-            for event in events:
-                pipeline.xadd(stream_of(event.data), encode(event))
+            for stream, key, fields in entries:
+                layout = layouts.get(stream)
+                pipeline.xadd(stream if layout is None else layout.name_for(key), fields)
             return [entry_id.decode() for entry_id in await pipeline.execute()]
 
 
@@ -92,8 +128,11 @@ class StreamFullError(UnavailableError):
 class Capacity:
     """Measures streams in the background; `check` costs nothing."""
 
-    def __init__(self, redis: Redis, *, streams: Sequence[str], max_bytes: int) -> None:
+    def __init__(
+        self, redis: Redis, divisions: Divisions, *, streams: Sequence[str], max_bytes: int
+    ) -> None:
         self._redis = redis
+        self._divisions = divisions
         self._streams = streams
         self._max_bytes = max_bytes
         self._full: frozenset[str] = frozenset()
@@ -115,7 +154,7 @@ class Capacity:
     async def measure(self) -> None:
         """Look at every stream now."""
         full = frozenset(
-            [name for name in self._streams if await memory_of(self._redis, name) > self._max_bytes]
+            [name for name in self._streams if await self._memory(name) > self._max_bytes]
         )
         for name in full - self._full:
             log.error("stream.full", stream=name, max_bytes=self._max_bytes)
@@ -123,11 +162,17 @@ class Capacity:
             log.info("stream.has_room", stream=name)
         self._full = full
 
+    async def _memory(self, stream: str) -> int:
+        return await memory_of(self._redis, *await self._divisions.streams_of(stream))
 
-async def memory_of(redis: Redis, stream: str) -> int:
-    """Return about how many bytes a stream takes up, 0 when it does not exist."""
+
+async def memory_of(redis: Redis, *streams: str) -> int:
+    """Return about how many bytes streams take up together; one that is not there takes none."""
     with translated_errors():
-        return int(await redis.memory_usage(stream) or 0)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for stream in streams:
+                pipeline.memory_usage(stream)
+            return sum(size or 0 for size in await pipeline.execute())
 
 
 # Publishing a set of events at most once under a name, however many processes try.
@@ -135,40 +180,54 @@ async def memory_of(redis: Redis, stream: str) -> int:
 # Longer than any process can sleep and still wake up to try again.
 REMEMBERED = timedelta(days=1)
 
+# How long the process that took a name may take to add its events before another adds them.
+PATIENCE = timedelta(seconds=2)
+POLL = timedelta(milliseconds=50)
+
 
 class OncePublisher:
     """Publishes under names that are used once. Trying again is always safe."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, divisions: Divisions) -> None:
         self._redis = redis
+        self._divisions = divisions
 
     async def publish(self, name: str, events: Sequence[Event]) -> list[str]:
         """Add the events unless the name is taken; returns the ids of those published under it.
 
-        The events must belong to one stream.
+        They are kept under the name first: who dies before all are added leaves them to the next
+        who tries. Then some may be added twice, and applied once.
         """
         if not events:
             return []
+        key = f"once:{name}"
+        offer = orjson.dumps([_addressed(event) for event in events])
         with translated_errors():
-            ids = await publish_once(
-                self._redis,
-                name=f"once:{name}",
-                stream=stream_of(events[0].data),
-                ids=",".join(str(event.id) for event in events),
-                remembered=REMEMBERED,
-                entries=[flatten(encode(event)) for event in events],
-            )
-        return ids.split(",")
+            is_first = await self._redis.set(key, offer, nx=True, px=milliseconds(REMEMBERED))
+        kept = await (self._kept(key) if is_first else self._kept_by_another(key))
+        if isinstance(kept, str):
+            return kept.split(",")
+        await add_entries(self._redis, [tuple(entry) for entry in kept], self._divisions)
+        ids = [fields["id"] for _, _, fields in kept]
+        with translated_errors():
+            await self._redis.set(key, orjson.dumps(",".join(ids)), px=milliseconds(REMEMBERED))
+        return ids
+
+    async def _kept(self, key: str) -> Any:
+        """Return the entries that are to be added, or the ids of those that were."""
+        with translated_errors():
+            return orjson.loads(await self._redis.get(key) or b'""')
+
+    async def _kept_by_another(self, key: str) -> Any:
+        """Give the process that took the name the time to add its entries."""
+        kept = await self._kept(key)
+        for _ in range(PATIENCE // POLL):
+            if isinstance(kept, str):
+                break
+            await asyncio.sleep(POLL.total_seconds())
+            kept = await self._kept(key)
+        return kept
 
 
-# All or nothing: a process that died half-way would leave the name taken.
-@lua_script("""
-if not redis.call('SET', name, ids, 'NX', 'PX', remembered) then return redis.call('GET', name) end
-for _, entry in ipairs(entries) do redis.call('XADD', stream, '*', unpack(cjson.decode(entry))) end
-return ids
-""")
-def publish_once(
-    *, name: Key, stream: Key, ids: str, remembered: timedelta, entries: Sequence[bytes]
-) -> str:
-    """Add entries, each a JSON array of fields, unless the name is taken; returns its `ids`."""
-    raise NotImplementedError
+def _addressed(event: Event) -> Addressed:
+    return stream_of(event.data), event.key, encode(event)

@@ -27,6 +27,7 @@ from services.syncer.schedule import request_sync
 from shared.domain.lead import email_key
 from shared.events import catalog
 from shared.settings import CacheSettings, ObservabilitySettings, PostgresSettings, StreamsSettings
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import OncePublisher
 from tests.support.api import running_api
 from tests.support.auth_server import AuthServer
@@ -47,7 +48,7 @@ CHORES = ("chore ", "sweeper", "stream capacity")
 # Idle consumers read their streams at any moment: a flow enters what it entered each time.
 TIMES = 6
 
-BOUNDS = {"create": 38, "cached read": 13, "summary": 46, "tick": 31, "replay": 42, "import": 46}
+BOUNDS = {"create": 38, "cached read": 13, "summary": 46, "tick": 32, "replay": 42, "import": 46}
 
 
 OpenServices = Callable[[], contextlib.AbstractAsyncContextManager[None]]
@@ -137,7 +138,7 @@ class System:
 
     async def tick(self) -> None:
         await self._database.execute("DELETE FROM leads.lead WHERE source = 'randomuser'")
-        await request_sync(datetime.now(UTC), OncePublisher(self._redis))
+        await request_sync(datetime.now(UTC), OncePublisher(self._redis, Divisions(self._redis)))
         await self._appears("leads.lead WHERE source = 'randomuser'")
 
     async def replay(self) -> None:

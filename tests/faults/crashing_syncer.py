@@ -36,6 +36,7 @@ from shared.streams.consuming.health import OutageWait
 from shared.streams.consuming.settlement import DeadLetterStore, Delivery, Settlement
 from shared.streams.consuming.subscription import Handler
 from shared.streams.consuming.worker import Parts, open_workers
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import open_publisher
 from tests.faults.defects import AcknowledgesOnReading
 from tests.faults.forking import fork, killed
@@ -143,7 +144,9 @@ async def syncer(crash: Crash, parts: Parts) -> None:
         cache = await stack.enter_async_context(
             open_cache(settings.cache, default_url=settings.streams.url)
         )
-        publisher = await stack.enter_async_context(open_publisher(context.redis))
+        publisher = await stack.enter_async_context(
+            open_publisher(context.redis, Divisions(context.redis))
+        )
         leads = LeadCreationRepository(CrashingDatabase(context.database, crash))
         after_commit = AfterCommit(
             CrashingCache(cache, crash),

@@ -24,6 +24,7 @@ from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.group import Group
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import OncePublisher
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
@@ -63,7 +64,7 @@ async def source_url() -> AsyncGenerator[str]:
 async def tick_everywhere(redis: Redis, number: int) -> None:
     """Have every replica ask for the same tick's sync."""
     tick = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=2 * number)
-    replicas = [OncePublisher(redis) for _ in range(REPLICAS)]
+    replicas = [OncePublisher(redis, Divisions(redis)) for _ in range(REPLICAS)]
     await asyncio.gather(*(request_sync(tick, replica) for replica in replicas))
 
 
@@ -154,7 +155,7 @@ async def run_twice(publisher: OncePublisher, database: Database) -> None:
 async def test_a_run_that_is_taken_over_publishes_once(
     redis: Redis, database: Database, postgres_dsn: str, figure: Figure
 ) -> None:
-    await run_twice(OncePublisher(redis), database)
+    await run_twice(OncePublisher(redis, Divisions(redis)), database)
     await check_one_effect(Tables(postgres_dsn), redis, ticks=1)
     figure("a holder that wakes up in the middle of its successor's run: 0 doubled")
 
@@ -162,7 +163,7 @@ async def test_a_run_that_is_taken_over_publishes_once(
 async def test_control_without_its_name_a_run_publishes_twice(
     redis: Redis, database: Database, postgres_dsn: str, figure: Figure
 ) -> None:
-    await run_twice(PublishesAlways(redis), database)
+    await run_twice(PublishesAlways(redis, Divisions(redis)), database)
     with pytest.raises(AssertionError, match="were published") as failed:
         await check_one_effect(Tables(postgres_dsn), redis, ticks=1)
     figure(f"publishing without a name: {str(failed.value).splitlines()[0]}")

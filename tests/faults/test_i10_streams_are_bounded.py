@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from shared.background import background
 from shared.events import catalog
 from shared.events.envelope import new_id
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import memory_of, open_publisher
 from tests.faults.clients import Clients, clients_of
 from tests.faults.conftest import Figure
@@ -117,7 +118,7 @@ async def test_a_full_stream_refuses_and_loses_nothing(
 
 
 async def test_control_without_a_bound_the_stream_grows(redis: Redis, figure: Figure) -> None:
-    async with open_publisher(redis) as publisher:
+    async with open_publisher(redis, Divisions(redis)) as publisher:
 
         async def publish(email: str) -> bool:
             await publisher.publish(lead_created(lead_fields(email=email)))

@@ -6,6 +6,7 @@ from shared.events import catalog
 from shared.events.data import LeadCreated
 from shared.events.envelope import Event, new_id
 from shared.streams.codec import decode, entries_of
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import open_publisher
 from tests.support.builders import lead_fields
 
@@ -18,7 +19,7 @@ async def test_publish(redis: Redis) -> None:
     event = Event(source="tutorial", subject=str(lead_id), data=data)
 
     # The publisher finds the stream in the catalog. Once this returns, Redis has the event.
-    async with open_publisher(redis) as publisher:
+    async with open_publisher(redis, Divisions(redis)) as publisher:
         entry_id = await publisher.publish(event)
 
     # In the stream it is one entry, with the attributes of a CloudEvent as fields.

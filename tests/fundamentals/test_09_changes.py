@@ -12,6 +12,7 @@ from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.change_feed import BEGINNING, ChangeFeed
 from shared.streams.codec import decode
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import add_events, open_publisher
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
@@ -27,7 +28,7 @@ def lead_changed(lead_id: str) -> Event:
 
 async def test_changes(workers: Workers, streams_settings: StreamsSettings) -> None:
     async with (
-        open_publisher(workers.redis) as publisher,
+        open_publisher(workers.redis, Divisions(workers.redis)) as publisher,
         open_redis(streams_settings, block=BLOCK) as reader,
     ):
 

@@ -34,6 +34,7 @@ from shared.settings import CacheSettings, StreamsSettings
 from shared.storage.inbox import EventRecord
 from shared.storage.pool import Database
 from shared.streams.consuming.subscription import Handler
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import open_publisher
 from shared.streams.replies import LateReplies
 from tests.support.builders import lead_created, lead_fields
@@ -127,7 +128,7 @@ async def open_summarizer(
     """Open the parts of one process; several summarizers on one database are several replicas."""
     async with (
         open_cache(CacheSettings(), default_url=streams.url) as cache,
-        open_publisher(redis) as publisher,
+        open_publisher(redis, Divisions(redis)) as publisher,
         open_requests(database, source) as requests,
         open_results(database, source) as results,
         open_cache_writes(cache) as cache_lead,

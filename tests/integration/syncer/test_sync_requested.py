@@ -16,6 +16,7 @@ from services.syncer.sources import Fetched
 from shared.events.data import SyncRequested
 from shared.events.envelope import Event
 from shared.storage.pool import Database
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import OncePublisher, add_events
 from tests.integration.syncer.conftest import Offers, StartSyncer
 from tests.support.builders import lead_fields
@@ -164,9 +165,9 @@ async def test_replicas_make_one_run_of_a_tick(
     tick = datetime(2026, 1, 1, tzinfo=UTC)
     async with start_syncer(source=source), start_syncer(source=source):
         for _replica in range(3):
-            await request_sync(tick, OncePublisher(redis))
+            await request_sync(tick, OncePublisher(redis, Divisions(redis)))
         await eventually(lambda: _ended(database))
-        await request_sync(tick + timedelta(minutes=2), OncePublisher(redis))
+        await request_sync(tick + timedelta(minutes=2), OncePublisher(redis, Divisions(redis)))
         await eventually(lambda: _ended(database, runs=2))
     assert source.fetches == 2
 

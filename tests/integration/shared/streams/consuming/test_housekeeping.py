@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from shared.events import catalog
 from shared.streams.codec import entries_of
 from shared.streams.consuming.housekeeping import Housekeeping
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import Capacity, StreamFullError, add_events, open_publisher
 from tests.support.builders import lead_created
 
@@ -54,8 +55,8 @@ async def test_history_makes_way_before_new_events_are_refused(redis: Redis) -> 
 
 async def test_a_full_stream_refuses_events_until_it_has_room(redis: Redis) -> None:
     await _fill(redis, read=0, acknowledged=0)
-    async with open_publisher(redis, max_bytes=10_000) as publisher:
-        capacity = Capacity(redis, streams=[catalog.LEADS], max_bytes=10_000)
+    async with open_publisher(redis, Divisions(redis), max_bytes=10_000) as publisher:
+        capacity = Capacity(redis, Divisions(redis), streams=[catalog.LEADS], max_bytes=10_000)
         await capacity.measure()
         with pytest.raises(StreamFullError):
             capacity.check(catalog.LEADS)

@@ -1,0 +1,106 @@
+"""The partitions of an ordered stream, as PostgreSQL keeps them and the runtime uses them."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+# How many partitions a stream gets at its first start: the most processes that can share it.
+DEFAULT_PARTITIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One division of a stream; `number` counts from 1."""
+
+    stream: str
+    number: int
+    partitions: int
+
+    def name(self, partition: int) -> str:
+        """Return the stream of a partition. What is in braces keeps it in one slot of a cluster."""
+        return f"{self.stream}:{{{self.number}.{partition}}}"
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The streams of all partitions."""
+        return [self.name(partition) for partition in range(self.partitions)]
+
+    def partition_of(self, key: str) -> int:
+        """Return the partition of the events with this key."""
+        return zlib.crc32(key.encode()) % self.partitions
+
+    def name_for(self, key: str) -> str:
+        """Return the stream of the events with this key."""
+        return self.name(self.partition_of(key))
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """All layouts of a stream so far, and whether events may be published to the last one."""
+
+    layouts: Sequence[Layout]
+    is_open: bool
+
+    @property
+    def last(self) -> Layout:
+        """The layout that is in use, or will be next."""
+        return self.layouts[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process that shares partitions: alive while its `beat` grows.
+
+    `process` tells the processes of a host apart, of one boot and of several.
+    """
+
+    token: UUID
+    name: str
+    host: str
+    process: str
+    beat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition and how far it has come; `owner` is its member's token."""
+
+    layout: int
+    number: int
+    owner: UUID | None
+    epoch: int
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A partition that this process owns, unless another one has taken it over since."""
+
+    stream: str
+    layout: int
+    number: int
+    owner: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Who there is, and who owns what in a stream."""
+
+    members: Sequence[Member] = ()
+    partitions: Sequence[Partition] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldEntry:
+    """An entry kept back until `wait` is over: it failed, or is behind one that did.
+
+    `fields` are those of the stream entry.
+    """
+
+    entry_id: str
+    key: str
+    attempt: int
+    wait: timedelta
+    fields: Mapping[bytes, bytes] = field(repr=False)

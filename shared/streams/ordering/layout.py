@@ -1,0 +1,141 @@
+"""How an ordered stream is divided: its partitions, and the layouts that it had one after another.
+
+Events with one key are always in one partition, and a partition has one reader at a time
+(`ownership`): so they take effect in their order. The number of partitions is fixed for a layout.
+A new one is opened when all of the one before it is done, so no key is in two at once.
+
+PostgreSQL keeps the layouts, and Redis a copy, so that publishing needs Redis alone. The copy can
+be old: then the streams that it names are sealed, and adding to them fails.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import orjson
+from redis.asyncio import Redis
+
+from shared.domain.errors import UnavailableError
+from shared.events.catalog import ORDERED
+from shared.events.partitions import DEFAULT_PARTITIONS, Division, Layout
+from shared.lua import Key, lua_script
+from shared.redis_connections import translated_errors
+
+# The greatest id there is: a stream that has it takes no more entries.
+_LAST_ID = "18446744073709551615-18446744073709551615"
+_IS_SEALED = "exhausted the last possible ID"
+
+
+class ClosedError(UnavailableError):
+    """The stream is being divided anew, which takes as long as its events need to be done."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"{stream} is being divided anew, and takes events again soon")
+
+
+class DivisionStore(Protocol):
+    """Keeps the divisions for good.
+
+    A protocol, since `shared.streams` may not import `shared.storage`, which implements it.
+    """
+
+    async def division(self, stream: str) -> Division | None:
+        """Return how a stream is divided; None when it never was."""
+        ...
+
+    async def divide(self, stream: str, *, partitions: int, is_open: bool) -> Division:
+        """Divide a stream for the first time, unless it is; returns how it is."""
+        ...
+
+
+class Divisions:
+    """How the ordered streams are divided, as this process last heard."""
+
+    def __init__(
+        self, redis: Redis, store: DivisionStore | None = None, *, partitions: int | None = None
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._partitions = partitions or DEFAULT_PARTITIONS
+        self._known: dict[str, Division] = {}
+
+    async def layout(self, stream: str) -> Layout:
+        """Return the layout to publish to; raises `ClosedError` while there is none."""
+        division = self._known.get(stream) or await self.refresh(stream)
+        if not division.is_open:
+            division = await self.refresh(stream)
+        if not division.is_open:
+            raise ClosedError(stream)
+        return division.last
+
+    async def streams_of(self, stream: str) -> Sequence[str]:
+        """Return the streams that hold a stream's events: those of all layouts, newest last."""
+        if stream not in ORDERED:
+            return [stream]
+        division = await self.refresh(stream)
+        return [stream, *(name for layout in division.layouts for name in layout.names)]
+
+    async def refresh(self, stream: str) -> Division:
+        """Ask anew, Redis first; divides a stream that never was."""
+        with translated_errors():
+            copy = await self._redis.get(_key(stream))
+        if copy is not None:
+            self._known[stream] = _parse(stream, cast("bytes", copy))
+            return self._known[stream]
+        if self._store is None:
+            raise UnavailableError(f"{stream} has no partitions yet: start a syncer")
+        division = await self._store.division(stream)
+        if division is None:
+            with translated_errors():
+                is_new = not await self._redis.exists(stream)
+            division = await self._store.divide(stream, partitions=self._partitions, is_open=is_new)
+        await self.publish(division)
+        return division
+
+    async def publish(self, division: Division) -> None:
+        """Tell all processes how a stream is divided now."""
+        stream = division.last.stream
+        value = orjson.dumps(
+            {
+                "partitions": [layout.partitions for layout in division.layouts],
+                "open": division.is_open,
+            }
+        )
+        with translated_errors():
+            await self._redis.set(_key(stream), value)
+        self._known[stream] = division
+
+
+def _key(stream: str) -> str:
+    return f"partitions:{stream}"
+
+
+def _parse(stream: str, copy: bytes) -> Division:
+    fields = orjson.loads(copy)
+    layouts = [
+        Layout(stream, number, partitions)
+        for number, partitions in enumerate(fields["partitions"], start=1)
+    ]
+    return Division(layouts, fields["open"])
+
+
+async def seal(client: Redis, stream: str) -> None:
+    """Have a stream take no more entries, for good; it is made when it is not there."""
+    with translated_errors():
+        await seal_stream(client, stream=stream, last_id=_LAST_ID)
+
+
+@lua_script("""
+if redis.call('EXISTS', stream) == 0 then
+  redis.call('XGROUP', 'CREATE', stream, 'seal', '$', 'MKSTREAM')
+  redis.call('XGROUP', 'DESTROY', stream, 'seal')
+end
+redis.call('XSETID', stream, last_id)
+""")
+def seal_stream(*, stream: Key, last_id: str) -> None:
+    """Set the id after which a stream's next entry would come."""
+    raise NotImplementedError
+
+
+def is_sealed(error: Exception) -> bool:
+    """Return whether adding failed because the stream is sealed."""
+    return _IS_SEALED in str(error)
