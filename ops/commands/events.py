@@ -59,6 +59,7 @@ def _whole(event: AppliedEvent) -> dict[str, Any]:
         "correlation_id": event.correlation_id,
         "dataschema": event.dataschema,
         "data": orjson.Fragment(event.data),
+        "applied_at": event.applied_at,
         "recorded_at": event.recorded_at,
         "outcome": event.outcome,
         "detail": None if event.detail is None else orjson.Fragment(event.detail),

@@ -18,17 +18,17 @@ FETCH_TIMEOUT = timedelta(minutes=2)
 _EXPORT = """
     SELECT row_to_json(exported)::text AS line FROM (
         SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-               outcome, detail, recorded_at
+               outcome, detail, applied_at, recorded_at
         FROM leads.selected_events($1, $2, $3, $4, $5, $6) ORDER BY recorded_at, id
     ) AS exported
 """
 _IMPORT = """
     INSERT INTO leads.event (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail, recorded_at
+        outcome, detail, applied_at, recorded_at
     )
     SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-           outcome, detail, recorded_at
+           outcome, detail, applied_at, recorded_at
     FROM jsonb_populate_recordset(NULL::leads.event, $1::jsonb)
     ON CONFLICT (id) DO NOTHING
 """
@@ -59,6 +59,7 @@ class ArchivedEvent(BaseModel):
     payload_hash: Annotated[str, StringConstraints(pattern=r"^\\x[0-9a-f]{64}$")]
     outcome: StoredText
     detail: dict[str, Any] | None
+    applied_at: AwareDatetime | None = None  # exports from before it was kept have none
     recorded_at: AwareDatetime
 
 

@@ -26,8 +26,8 @@ _PAGE = """
     ORDER BY recorded_at, id LIMIT $9
 """
 _LATEST = """
-    SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, recorded_at,
-           outcome, detail::text
+    SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, applied_at,
+           recorded_at, outcome, detail::text
     FROM leads.selected_events($1, $2, $3, $4, $5, $6)
     ORDER BY recorded_at DESC, id DESC LIMIT $7
 """
@@ -50,6 +50,7 @@ class AppliedEvent:
     data: str
     time: datetime
     correlation_id: str
+    applied_at: datetime | None
     recorded_at: datetime
     outcome: str
     detail: str | None

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from shared.events.envelope import Event
@@ -60,13 +59,14 @@ class WriteResult:
 
     `lead` is the lead as it is now, if there is one to show; one that is deleted has no JSON.
     `change` is what the event did to it, as in lead-changed, if it did anything. `detail` is
-    the JSON of the outcome that is kept with the event.
+    the JSON of the outcome that is kept with the event, `applied_at` the stamp that the lead got.
     """
 
     outcome: Outcome
     lead: LeadDocument | None = None
     change: str | None = None
     detail: str | None = None
+    applied_at: datetime | None = None
 
     @classmethod
     def refusal(cls, status: OutcomeStatus, **detail: Any) -> Self:
@@ -84,22 +84,25 @@ class WriteResult:
 
 
 _KNOWN = """
-    SELECT id, payload_hash, outcome, detail::text, subject
+    SELECT id, payload_hash, outcome AS status, detail::text, subject,
+           coalesce(applied_at, time) AS applied_at
     FROM leads.event WHERE id = ANY($1::uuid[])
 """
 _RECORD = """
     INSERT INTO leads.event (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail
+        outcome, detail, applied_at
     )
     SELECT id, type, source, subject, dataschema, data::jsonb, time, correlation_id,
-           payload_hash, outcome, detail::jsonb
+           payload_hash, outcome, detail::jsonb,
+           coalesce(applied_at, leads.stamp())
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-        $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[]
+        $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[],
+        $12::timestamptz[]
     ) AS applied (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail
+        outcome, detail, applied_at
     )
 """
 
@@ -108,10 +111,12 @@ _RECORD = """
 class _Applied:
     """A row of the event table."""
 
+    id: UUID
     payload_hash: bytes
     status: str
     detail: str | None
     subject: str
+    applied_at: datetime | None
 
 
 class Inbox:
@@ -126,7 +131,7 @@ class Inbox:
     async def open(cls, connection: Connection, event_ids: Collection[UUID]) -> Self:
         """Look which of these events were applied before."""
         rows = await connection.fetch(_KNOWN, list(event_ids))
-        return cls(connection, {row["id"]: _applied(row) for row in rows})
+        return cls(connection, {row["id"]: _Applied(**row) for row in rows})
 
     def earlier(self, event: EventRecord) -> WriteResult | None:
         """Return the result of an event that was applied before; `key-reused` for another one."""
@@ -137,7 +142,9 @@ class Inbox:
             return WriteResult(Outcome(OutcomeStatus.KEY_REUSED, repeated=True))
         body = (row.detail or "{}").encode()
         return WriteResult(
-            Outcome(OutcomeStatus(row.status), body, repeated=True), detail=row.detail
+            Outcome(OutcomeStatus(row.status), body, repeated=True),
+            detail=row.detail,
+            applied_at=row.applied_at,
         )
 
     def subject(self, event_id: UUID) -> str:
@@ -147,7 +154,12 @@ class Inbox:
     def add(self, event: EventRecord, result: WriteResult) -> None:
         """Note an event that is applied in this transaction."""
         self._rows[event.id] = _Applied(
-            event.payload_hash, result.outcome.status, result.detail, event.subject
+            event.id,
+            event.payload_hash,
+            result.outcome.status,
+            result.detail,
+            event.subject,
+            result.applied_at,
         )
         self._new.append((event, result))
 
@@ -156,7 +168,10 @@ class Inbox:
         if not self._new:
             return
         rows = [
-            (*astuple(_kept(event, result)), result.outcome.status, result.detail)
+            (
+                *astuple(_kept(event, result)),
+                *(result.outcome.status, result.detail, result.applied_at),
+            )
             for event, result in self._new
         ]
         await self._connection.execute(_RECORD, *columns(rows))
@@ -165,10 +180,6 @@ class Inbox:
 def columns(rows: Collection[tuple[Any, ...]]) -> list[list[Any]]:
     """Turn rows into the arrays that `unnest` takes."""
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _applied(row: asyncpg.Record) -> _Applied:
-    return _Applied(row["payload_hash"], row["outcome"], row["detail"], row["subject"])
 
 
 def _kept(event: EventRecord, result: WriteResult) -> EventRecord:

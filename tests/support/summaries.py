@@ -182,7 +182,6 @@ def _creation(**changes: Any) -> Creation:
         fields=data.lead,
         source=data.source,
         created_by=None,
-        created_at=event.time,
     )
     return Creation(EventRecord.of(event), lead)
 

@@ -38,7 +38,7 @@ WITH result AS (
         summary_stale =
             leads.summary_input_hash($3, leads.summary_input(lead, $2)) <> latest.input_hash,
         version = lead.version + 1,
-        updated_at = date_trunc('milliseconds', clock_timestamp())
+        updated_at = leads.stamp()
     FROM latest JOIN locked ON locked.id = latest.lead_id
     WHERE lead.id = latest.lead_id AND NOT EXISTS (
         SELECT FROM leads.summary AS newer
@@ -55,7 +55,8 @@ WITH result AS (
             jsonb_build_object(
                 'summary', result.summary, 'nextAction', result.next_action,
                 'version', written.version, 'updatedAt', written.updated_at
-            ) ELSE '{}' END
+            ) ELSE '{}' END,
+        applied_at = coalesce(written.updated_at, event.applied_at)
     FROM result JOIN mine USING (id) LEFT JOIN written ON written.id = mine.lead_id
     WHERE event.id = mine.id AND event.id = ANY($4::uuid[])
 )

@@ -31,17 +31,20 @@ WITH request AS (
           AND earlier.state = 'succeeded' AND NOT hashed.regenerate
         ORDER BY earlier.finished_at DESC LIMIT 1
     ) AS last ON true
+), stamp AS MATERIALIZED (
+    SELECT leads.stamp() AS applied_at
 ), event AS (
     INSERT INTO leads.event (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail
+        outcome, detail, applied_at
     )
     SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
            CASE WHEN version IS NULL THEN 'not-found'
                 WHEN reusable THEN 'summarised' ELSE 'accepted' END,
            CASE WHEN reusable
-                THEN jsonb_build_object('leadId', lead_id, 'summaryId', id) END
-    FROM matched ORDER BY id
+                THEN jsonb_build_object('leadId', lead_id, 'summaryId', id) END,
+           applied_at
+    FROM matched CROSS JOIN stamp ORDER BY id
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), fresh AS (
@@ -61,8 +64,8 @@ WITH request AS (
         summary = fresh.summary, next_action = fresh.next_action,
         summary_stale = lead.version <> fresh.version,
         version = lead.version + 1,
-        updated_at = date_trunc('milliseconds', clock_timestamp())
-    FROM fresh
+        updated_at = applied_at
+    FROM fresh CROSS JOIN stamp
     WHERE fresh.reusable AND lead.id = fresh.lead_id
       AND (lead.summary, lead.next_action, lead.summary_stale)
           IS DISTINCT FROM (fresh.summary, fresh.next_action, false)

@@ -32,7 +32,6 @@ def _creation(event: Event[LeadCreated]) -> Creation:
         fields=data.lead,
         source=data.source,
         created_by=data.created_by,
-        created_at=event.time,
     )
     return Creation(
         EventRecord.of(event, subject=data.lead_id), lead, replayed=event.replay_id is not None

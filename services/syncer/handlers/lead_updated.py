@@ -31,7 +31,7 @@ def _update(event: Event[LeadUpdated]) -> Update:
     return Update(
         event=EventRecord.of(event, subject=data.lead_id),
         lead_id=data.lead_id,
-        change=Change(values=data.changes.given(), changed_at=event.time, by_person=True),
+        change=Change(values=data.changes.given(), by_person=True),
         attempt=event.attempt,
         replayed=event.replay_id is not None,
         expected_version=data.expected_version,

@@ -36,7 +36,6 @@ def _upsert(event: Event[LeadUpserted]) -> Upsert:
         fields=fields,
         source=data.source,
         created_by=data.created_by,
-        created_at=event.time,
     )
     creation = Creation(
         EventRecord.of(event, subject=data.lead_id), lead, replayed=event.replay_id is not None
@@ -45,6 +44,6 @@ def _upsert(event: Event[LeadUpserted]) -> Upsert:
     return Upsert(
         external_id=data.external_id,
         creation=creation,
-        change=Change(values=fields.given(), changed_at=event.time, by_person=by_person),
+        change=Change(values=fields.given(), by_person=by_person),
         attempt=event.attempt,
     )

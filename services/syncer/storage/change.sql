@@ -1,9 +1,9 @@
 -- Changes a locked lead: `$2` is JSON of the new values by column, `$3` the fields that a person
--- edited, `$4` the version, `$5` the time. A summary is stale unless it was written from what the
+-- edited, `$4` the version, `$5` the time if it is not now. A summary is stale unless it was written from what the
 -- lead says now.
 UPDATE leads.lead SET
     (:columns, status, email_key) = ROW(:after.columns, after.status, after.email_key),
-    edited_fields = $3, version = $4, updated_at = $5,
+    edited_fields = $3, version = $4, updated_at = coalesce($5, leads.stamp()),
     summary_stale = lead.summary IS NOT NULL AND NOT EXISTS (
         SELECT FROM leads.summary AS written
         CROSS JOIN LATERAL concat_ws(E'\n', provider, model, prompt_version, '') AS salt
@@ -17,5 +17,5 @@ UPDATE leads.lead SET
 FROM leads.lead AS before
 CROSS JOIN LATERAL jsonb_populate_record(before, $2::jsonb) AS after
 WHERE lead.id = $1 AND before.id = lead.id
-RETURNING lead.id, lead.version, lead.edited_fields, :lead.columns, lead.status,
+RETURNING lead.id, lead.version, lead.edited_fields, :lead.columns, lead.status, lead.updated_at,
           leads.lead_json(lead) AS json

@@ -45,6 +45,7 @@ _MARK = """
 """
 _EARLIER = """
     SELECT event.id AS event_id, event.payload_hash, event.outcome, event.detail::text,
+           coalesce(event.applied_at, event.time) AS applied_at,
            lead.id, lead.external_id, lead.version, leads.lead_json(lead) AS json
     FROM leads.event LEFT JOIN leads.lead ON lead.id = event.subject::uuid
     WHERE event.id = ANY($1::uuid[])
@@ -120,7 +121,7 @@ async def create_leads(
     known = [one for one in offered if one.event.id not in results]
     results |= await _find_earlier(connection, known)
     lost = [one for one in known if one.replayed and _is_lost(results[one.event.id])]
-    return results | await _restore(connection, lost)
+    return results | await _restore(connection, lost, results)
 
 
 def _json(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -208,7 +209,9 @@ def _repeated(row: asyncpg.Record, *, same: bool) -> WriteResult:
         body = (row["detail"] or "{}").encode()
         return WriteResult(Outcome(OutcomeStatus(row["outcome"]), body, repeated=True))
     if row["id"] is None:
-        return WriteResult(Outcome(OutcomeStatus.NOT_FOUND, repeated=True))
+        return WriteResult(
+            Outcome(OutcomeStatus.NOT_FOUND, repeated=True), applied_at=row["applied_at"]
+        )
     return _created(row, repeated=True)
 
 
@@ -216,12 +219,15 @@ def _is_lost(earlier: WriteResult) -> bool:
     return earlier.outcome.status == OutcomeStatus.NOT_FOUND
 
 
-async def _restore(connection: Connection, lost: Sequence[Creation]) -> dict[UUID, WriteResult]:
+async def _restore(
+    connection: Connection, lost: Sequence[Creation], earlier: Mapping[UUID, WriteResult]
+) -> dict[UUID, WriteResult]:
     """Make leads again that were made once and have vanished, exactly as they were."""
     if not lost:
         return {}
     events = {one.lead.id: one.event.id for one in lost}
-    rows = await connection.fetch(_RESTORE, _json([one.lead.row() for one in lost]), list(events))
+    leads = [one.lead.row(created_at=earlier[one.event.id].applied_at) for one in lost]
+    rows = await connection.fetch(_RESTORE, _json(leads), list(events))
     return {events[row["id"]]: _created(row) for row in rows}
 
 

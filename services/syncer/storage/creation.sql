@@ -18,15 +18,15 @@ WITH request AS MATERIALIZED (
         lead, position
     )
 ), offered AS (
-    SELECT event_id, replayed, position, (lead).* FROM request
+    SELECT event_id, time, replayed, position, (lead).* FROM request
 ), met AS (
     SELECT event_id, 'id' AS field, true AS bars
     FROM offered JOIN leads.tombstone ON lead_id = offered.id
     UNION ALL
-    SELECT event_id, 'externalId', source <> 'manual' OR (replayed AND created_at < deleted_at)
+    SELECT event_id, 'externalId', source <> 'manual' OR (replayed AND time < deleted_at)
     FROM offered JOIN leads.tombstone ON external_id_hash = leads.external_id_hash(external_id)
     UNION ALL
-    SELECT event_id, 'email', source <> 'manual' OR (replayed AND created_at < deleted_at)
+    SELECT event_id, 'email', source <> 'manual' OR (replayed AND time < deleted_at)
     FROM offered JOIN leads.tombstone ON email_key_hash = leads.email_key_hash(email_key)
 ), tombstone AS MATERIALIZED (
     -- The alphabet has them in their order of weight.
@@ -34,21 +34,24 @@ WITH request AS MATERIALIZED (
     FROM met GROUP BY event_id
 ), namesake AS MATERIALIZED (
     SELECT id FROM leads.lead WHERE id = ANY($2::uuid[])
+), stamp AS MATERIALIZED (
+    SELECT leads.stamp() AS applied_at
 ), event AS (
     INSERT INTO leads.event (
-        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, outcome
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, outcome,
+        applied_at
     )
     SELECT event_id, event_type, event_source, subject, dataschema, data, time, correlation_id,
-           payload_hash, 'created'
-    FROM request ORDER BY position
+           payload_hash, 'created', applied_at
+    FROM request CROSS JOIN stamp ORDER BY position
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), lead AS (
     INSERT INTO leads.lead AS lead (
         id, :columns, email_key, source, created_by, created_at, updated_at
     )
-    SELECT offered.id, :columns, email_key, source, created_by, created_at, created_at
-    FROM offered JOIN event ON event.id = offered.event_id
+    SELECT offered.id, :columns, email_key, source, created_by, applied_at, applied_at
+    FROM offered JOIN event ON event.id = offered.event_id CROSS JOIN stamp
     WHERE event_id NOT IN (SELECT event_id FROM tombstone WHERE barred IS NOT NULL)
       AND NOT EXISTS (SELECT FROM namesake WHERE namesake.id = offered.external_id)
     ORDER BY position

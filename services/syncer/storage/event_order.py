@@ -61,7 +61,7 @@ async def change_again(
                 connection, update.lead_id, attempt=update.attempt, replayed=True
             )
         elif lead.version < earlier.version:
-            return await _redo(connection, leads, update, version=earlier.version)
+            return await _redo(connection, leads, update, earlier)
     if lead is None:
         return _GONE
     change = None if earlier.version is None else "updated"
@@ -71,16 +71,16 @@ async def change_again(
 
 
 async def _redo(
-    connection: Connection, leads: LockedLeads, update: Update, *, version: int
+    connection: Connection, leads: LockedLeads, update: Update, earlier: WriteResult
 ) -> WriteResult:
     """Make a version that was lost, unless one before it is to be made first."""
     lead = leads.document(update.lead_id)
     if lead is None:
         return _GONE
-    if await connection.fetchval(_PASSED_OVER, str(lead.id), lead.version, version):
+    if await connection.fetchval(_PASSED_OVER, str(lead.id), lead.version, earlier.version):
         _wait(update.attempt, "An earlier change of the lead is not there yet")
         return WriteResult(Outcome(OutcomeStatus.UPDATED, lead.json, repeated=True), lead)
-    result = await leads.change(update.lead_id, update.change, version=version)
+    result = await leads.change(update.lead_id, update.change, again=earlier)
     return replace(result, outcome=replace(result.outcome, repeated=result.change is None))
 
 

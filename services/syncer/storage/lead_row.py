@@ -33,14 +33,13 @@ class NewLead:
     fields: LeadFields
     source: str
     created_by: str | None
-    created_at: datetime
 
     @property
     def email_key(self) -> str:
         """The key by which two leads are the same person's."""
         return email_key(self.fields.email)
 
-    def row(self) -> dict[str, Any]:
+    def row(self, *, created_at: datetime | None = None) -> dict[str, Any]:
         """Return the values of the columns, for JSON."""
         return {
             "id": self.id,
@@ -48,5 +47,5 @@ class NewLead:
             "email_key": self.email_key,
             "source": self.source,
             "created_by": self.created_by,
-            "created_at": self.created_at,
+            "created_at": created_at,
         }

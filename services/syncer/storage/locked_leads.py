@@ -1,8 +1,7 @@
 """Leads locked for the length of a transaction, to be changed one by one."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any, Self
 from uuid import UUID
 
@@ -38,7 +37,6 @@ class Change:
     """New values of a lead's columns. A person's edits are kept from everybody else's."""
 
     values: Mapping[str, Any]
-    changed_at: datetime
     by_person: bool
 
 
@@ -74,9 +72,9 @@ class LockedLeads:
         return next(ids, None)
 
     async def change(
-        self, lead_id: UUID, change: Change, *, version: int | None = None
+        self, lead_id: UUID, change: Change, *, again: WriteResult | None = None
     ) -> WriteResult:
-        """Change a locked lead, to its next version if to no other one.
+        """Change a locked lead, to its next version and now, or as it was done before (`again`).
 
         Its end is `duplicate` when another lead has a key that this one was to get. Raises the
         driver's error when another transaction takes a key meanwhile.
@@ -89,7 +87,7 @@ class LockedLeads:
             if row[name] != value and (change.by_person or name not in edited)
         }
         if not new:
-            return _updated(row, detail={})
+            return _updated(row)
         if change.by_person:
             edited.update(new)
         if "email" in new:
@@ -102,11 +100,15 @@ class LockedLeads:
             lead_id,
             orjson.dumps(new).decode(),
             sorted(edited),
-            row["version"] + 1 if version is None else version,
-            change.changed_at,
+            row["version"] + 1 if again is None else again.version,
+            None if again is None else again.applied_at,
         )
         self._rows[lead_id] = written
-        return _updated(written, change="updated", detail={"version": written["version"]})
+        return replace(
+            _updated(written, version=written["version"]),
+            change="updated",
+            applied_at=written["updated_at"],
+        )
 
     async def _conflict(self, lead_id: UUID, new: Mapping[str, Any]) -> WriteResult | None:
         keys = new.get("external_id"), new.get("email_key")
@@ -120,9 +122,7 @@ class LockedLeads:
         )
 
 
-def _updated(
-    row: asyncpg.Record, *, detail: Mapping[str, Any], change: str | None = None
-) -> WriteResult:
+def _updated(row: asyncpg.Record, **detail: Any) -> WriteResult:
     lead = document(row)
     outcome = Outcome(OutcomeStatus.UPDATED, lead.json)
-    return WriteResult(outcome, lead, change, orjson.dumps(detail).decode())
+    return WriteResult(outcome, lead, detail=orjson.dumps(detail).decode())

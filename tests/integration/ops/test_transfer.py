@@ -173,6 +173,22 @@ async def test_lines_that_are_no_events_are_listed_and_the_others_added(
     assert await rows(database, EVENTS) == before
 
 
+async def test_events_of_an_older_export_have_no_stamps(
+    ops: Ops, syncer: StartSyncer, create: Apply, database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.ndjson"
+    async with syncer():
+        await create(1)
+    await ops("export", "events", "-o", str(file))
+    line = orjson.loads(file.read_bytes())
+    assert line.pop("applied_at") is not None
+    file.write_bytes(orjson.dumps(line))
+    async with database.connection() as connection:
+        await connection.execute("TRUNCATE leads.event CASCADE")
+    assert (await ops("import", "events", str(file), "--yes", "--json")).json["added"] == 1
+    assert await rows(database, "SELECT applied_at FROM leads.event") == [(None,)]
+
+
 async def test_an_export_to_standard_output_is_nothing_but_the_export(
     ops: Ops, syncer: StartSyncer, create: Apply
 ) -> None:

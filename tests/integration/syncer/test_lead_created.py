@@ -19,7 +19,7 @@ from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
 from shared.streams.replays.tally import ReplayResult, read_tally
-from tests.integration.syncer.conftest import Asker, StartSyncer
+from tests.integration.syncer.conftest import Asker, StartSyncer, rows
 from tests.support.builders import lead_created, lead_fields
 from tests.support.eventually import eventually
 
@@ -41,7 +41,9 @@ async def test_a_lead_is_stored_cached_answered_and_announced(
     wanted = orjson.loads(lead.model_dump_json())
     assert {name: body[name] for name in wanted} == wanted
     assert (body["id"], body["version"], body["status"]) == (event.subject, 1, "new")
-    assert body["createdAt"] == event.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    [applied] = await rows(database, "SELECT applied_at FROM leads.event")
+    stamp = applied["applied_at"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert (body["createdAt"], body["updatedAt"]) == (stamp, stamp)
     stored = await LeadRepository(database).get(UUID(event.subject))
     assert stored is not None
     assert stored.json == outcome.body

@@ -21,9 +21,11 @@ from tests.integration.syncer.conftest import Handlers, body, created, rows
 from tests.support.builders import lead_created, lead_updated
 from tests.support.summaries import Says, open_summarizer, requested
 
+APPLIED = "SELECT applied_at FROM leads.event WHERE id = $1"
+
 
 async def test_given_fields_change_and_the_others_stay(
-    handlers: Handlers, cache: LeadCache, redis: Redis
+    handlers: Handlers, database: Database, cache: LeadCache, redis: Redis
 ) -> None:
     before = body(await handlers.one(lead_created()))
     event = lead_updated(
@@ -37,12 +39,13 @@ async def test_given_fields_change_and_the_others_stay(
     outcome = await handlers.one(event)
 
     assert outcome.status is OutcomeStatus.UPDATED
+    [stamp] = [row["applied_at"] for row in await rows(database, APPLIED, event.id)]
     changes = {
         "city": "Paris",
         "phone": None,
         "email": "New@example.com",
         "status": "contacted",
-        "updatedAt": event.time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "updatedAt": stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "version": 2,
     }
     assert body(outcome) == before | changes

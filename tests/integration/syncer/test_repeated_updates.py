@@ -145,6 +145,22 @@ async def test_a_replay_makes_the_lead_again_as_it_was(
     assert await leads_table(database) == [before[0] | unsummarised]
 
 
+async def test_events_from_before_there_were_stamps_are_replayed_with_their_own_times(
+    handlers: Handlers, database: Database
+) -> None:
+    made = lead_created()
+    changed = lead_updated(made.subject, city="Rome")
+    for event in (made, changed):
+        await handlers.one(event)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE leads.event SET applied_at = NULL")
+    await lose_leads(database)
+    for event in (made, changed):
+        await handlers.one(replace(event, replay_id="replay"))
+    [lead] = await leads_table(database)
+    assert (lead["created_at"], lead["updated_at"]) == (made.time, changed.time)
+
+
 async def test_a_replayed_change_waits_for_the_one_before_it(
     handlers: Handlers, database: Database
 ) -> None:
