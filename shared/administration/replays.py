@@ -50,7 +50,7 @@ class Replays:
         await self._check_group(order)
         order = replace(order, selection=_on_stream(order))
         if order.origin is ReplayOrigin.ARCHIVE:
-            return replace(order, recorded_before=await EventArchive(self._database).now())
+            return replace(order, last_position=await EventArchive(self._database).last_position())
         newest = await last_id(self._redis, order.stream)
         last = newest if order.last is None else min(newest, entry_id(order.last))
         return replace(order, last="{}-{}".format(*last))

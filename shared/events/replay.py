@@ -62,8 +62,9 @@ class ReplayOrigin(StrEnum):
 class ReplayOrder:
     """A replay to one consumer group of a stream, as it was asked for.
 
-    `first` and `last` bound the stream's entry ids, both inclusive. `last` and `recorded_before`
-    are set when the replay begins, so that it never meets what it has put back itself.
+    `first` and `last` bound the stream's entry ids, `last_position` the archive's positions, all
+    inclusive. `last` and `last_position` are set when the replay begins, so that it never meets
+    what it has put back itself.
     `rate` is in events per second.
     """
 
@@ -74,7 +75,7 @@ class ReplayOrder:
     selection: Selection = field(default_factory=Selection)
     first: str | None = None
     last: str | None = None
-    recorded_before: datetime | None = None
+    last_position: int | None = None
     rate: int | None = None
     with_model: bool = False
     requested_by: str = ""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -19,23 +19,28 @@ _COUNTS = """
     SELECT type, count(*) FROM leads.selected_events($1, $2, $3, $4, $5, $6)
     WHERE data <> '{}' GROUP BY type
 """
+# The key by which a lead's events find their partition is the one that it was made with.
 _PAGE = """
-    SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, recorded_at
-    FROM leads.selected_events($1, $2, $3, $4, $5, $6)
-    WHERE data <> '{}' AND (recorded_at, id) > ($7::timestamptz, $8::uuid)
-    ORDER BY recorded_at, id LIMIT $9
+    SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, accepted,
+           position, coalesce((
+               SELECT coalesce(made.data ->> 'externalId', made.data #>> '{lead,externalId}')
+               FROM leads.event AS made
+               WHERE made.subject = event.subject AND made.outcome = 'created' LIMIT 1
+           ), subject) AS key
+    FROM leads.selected_events($1, $2, $3, $4, $5, $6) AS event
+    WHERE data <> '{}' AND position > $7
+    ORDER BY position LIMIT $8
 """
 _LATEST = """
     SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, applied_at,
            recorded_at, outcome, detail::text
     FROM leads.selected_events($1, $2, $3, $4, $5, $6)
-    ORDER BY recorded_at DESC, id DESC LIMIT $7
+    ORDER BY position DESC LIMIT $7
 """
+_LAST_POSITION = "SELECT coalesce(max(position), 0) FROM leads.event"
 
 # Which conditions are given decides which index serves, so no plan is good for all.
 _PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
-
-_BEGINNING = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +67,18 @@ class EventArchive:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def now(self) -> datetime:
-        """Return the time by the clock that dates the archive."""
+    async def last_position(self) -> int:
+        """Return the position of the event applied last; 0 when there is none."""
         async with self._database.connection() as connection:
-            return cast("datetime", await connection.fetchval("SELECT clock_timestamp()"))
+            return cast("int", await connection.fetchval(_LAST_POSITION))
 
     async def counts(
-        self, selection: Selection, *, recorded_before: datetime | None = None
+        self, selection: Selection, *, last_position: int | None = None
     ) -> dict[str, int]:
         """Return how many events with data are selected, by type."""
         rows = await self._fetch(
             _COUNTS,
-            *to_parameters(selection, recorded_before),
+            *to_parameters(selection, last_position),
             timeout=COUNT_TIMEOUT.total_seconds(),
         )
         return {row["type"]: row["count"] for row in rows}
@@ -83,12 +88,10 @@ class EventArchive:
         rows = await self._fetch(_LATEST, *to_parameters(selection), limit)
         return [AppliedEvent(**row) for row in rows]
 
-    async def page(
-        self, order: ReplayOrder, *, after: tuple[datetime, UUID]
-    ) -> list[asyncpg.Record]:
-        """Return the next events to replay after a time of recording and an id."""
-        selected = to_parameters(order.selection, order.recorded_before)
-        return await self._fetch(_PAGE, *selected, *after, order.page_size)
+    async def page(self, order: ReplayOrder, *, after: int) -> list[asyncpg.Record]:
+        """Return the next events to replay after a position."""
+        selected = to_parameters(order.selection, order.last_position)
+        return await self._fetch(_PAGE, *selected, after, order.page_size)
 
     async def _fetch(
         self,
@@ -111,7 +114,7 @@ class ArchiveSource:
     async def counts(self) -> Mapping[str, int]:
         """Return how many events there are to replay, by type."""
         return await self._archive.counts(
-            self._order.selection, recorded_before=self._order.recorded_before
+            self._order.selection, last_position=self._order.last_position
         )
 
     async def size(self) -> int:
@@ -119,18 +122,18 @@ class ArchiveSource:
         return sum((await self.counts()).values())
 
     async def pages(self, *, after: str | None) -> AsyncGenerator[ReplayPage]:
-        """Yield the pages after a position: a time and an id, `2026-01-01T00:00:00+00:00/...`."""
-        position = _BEGINNING if after is None else _parse_position(after)
+        """Yield the pages after a position, which is a number."""
+        position = 0 if after is None else _parse_position(after)
         while rows := await self._archive.page(self._order, after=position):
-            position = (rows[-1]["recorded_at"], rows[-1]["id"])
+            position = rows[-1]["position"]
             yield ReplayPage(
                 events=[_to_fields(row) for row in rows],
-                position=f"{position[0].isoformat()}/{position[1]}",
+                position=str(position),
                 examined=len(rows),
             )
 
 
-def to_parameters(selection: Selection, recorded_before: datetime | None = None) -> tuple[Any, ...]:
+def to_parameters(selection: Selection, last_position: int | None = None) -> tuple[Any, ...]:
     """Return the parameters of `leads.selected_events`."""
     return (
         list(selection.types) or None,
@@ -138,12 +141,13 @@ def to_parameters(selection: Selection, recorded_before: datetime | None = None)
         selection.correlation_id,
         selection.since,
         selection.until,
-        recorded_before,
+        last_position,
     )
 
 
 def _to_fields(row: asyncpg.Record) -> EventFields:
-    return {
+    accepted = {} if row["accepted"] is None else {b"accepted": row["accepted"].encode()}
+    return accepted | {
         b"id": str(row["id"]).encode(),
         b"source": row["source"].encode(),
         b"type": row["type"].encode(),
@@ -152,12 +156,12 @@ def _to_fields(row: asyncpg.Record) -> EventFields:
         b"specversion": b"1.0",
         b"dataschema": row["dataschema"].encode(),
         b"datacontenttype": b"application/json",
-        b"partitionkey": row["subject"].encode(),
+        b"partitionkey": row["key"].encode(),
         b"correlationid": row["correlation_id"].encode(),
         b"data": row["data"].encode(),
     }
 
 
-def _parse_position(position: str) -> tuple[datetime, UUID]:
-    recorded_at, _, event_id = position.partition("/")
-    return datetime.fromisoformat(recorded_at), UUID(event_id)
+def _parse_position(position: str) -> int:
+    # One that was kept before events had numbers: to begin anew repeats, and does no harm.
+    return int(position) if position.isdigit() else 0
