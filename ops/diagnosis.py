@@ -99,6 +99,13 @@ def of_postgres(facts: PostgresFacts) -> list[Finding]:
             good=facts.connections < facts.max_connections * NEARLY_FULL,
             advice="Lower POSTGRES_POOL_SIZE, or put a pooler in front.",
         ),
+        _judge(
+            "postgres sessions",
+            f"{facts.hidden} of this system's are hidden" if facts.hidden else "none is hidden",
+            good=not facts.hidden,
+            advice="GRANT pg_read_all_stats to the API's role: who polls by updatedAfter could "
+            "miss what sessions of another role are about to commit.",
+        ),
         _migrations(facts),
         _clock("postgres clock", facts.ahead, facts.uncertainty),
     ]

@@ -13,7 +13,9 @@ _SERVER = """
            current_setting('fsync') = 'on' AS fsync,
            current_setting('max_connections')::int AS max_connections,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
-               AS connections
+               AS connections,
+           (SELECT count(*) FROM pg_stat_activity
+            WHERE application_name = 'leads' AND query = '<insufficient privilege>') AS hidden
 """
 _IS_MIGRATED = "SELECT to_regclass('leads._yoyo_migration') IS NOT NULL"
 _APPLIED = "SELECT migration_id FROM leads._yoyo_migration"
@@ -23,9 +25,10 @@ _APPLIED = "SELECT migration_id FROM leads._yoyo_migration"
 class PostgresFacts:
     """What the server says of itself.
 
-    `ahead` is by how much the server's clock is ahead of this host's, and `uncertainty` half
-    the time that asking took. `missing` are migrations this version has and the schema not,
-    `unknown` those that a newer version has applied.
+    `hidden` are sessions of the system that this role may not look at. `ahead` is by how much the
+    server's clock is ahead of this host's, and `uncertainty` half the time that asking took.
+    `missing` are migrations this version has and the schema not, `unknown` those that a newer
+    version has applied.
     """
 
     version: str
@@ -34,6 +37,7 @@ class PostgresFacts:
     fsync: bool
     connections: int
     max_connections: int
+    hidden: int
     ahead: timedelta
     uncertainty: timedelta
     missing: tuple[str, ...]

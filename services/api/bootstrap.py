@@ -51,6 +51,7 @@ from shared.storage.lead_document import LeadRepository
 from shared.storage.lead_export import LeadExport
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database, open_database
+from shared.storage.settled import settled_before
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.imports import ImportFiles, ImportJobs
@@ -182,10 +183,13 @@ def _join_leads(
     lookup = LeadLookup(clients.cache, leads, timeout=http.read_timeout)
     history = LeadHistory(clients.database)
     keys = IdempotencyKeys(notes, timeout=http.publish_timeout)
+    settled = partial(settled_before, clients.database)
     return (
         LeadHandlers(lookup),
-        LeadListHandlers(LeadSearch(clients.database), timeout=http.read_timeout),
-        LeadExportHandlers(LeadExport(clients.database)),
+        LeadListHandlers(
+            LeadSearch(clients.database), settled_before=settled, timeout=http.read_timeout
+        ),
+        LeadExportHandlers(LeadExport(clients.database), settled_before=settled),
         LeadWriteHandlers(exchange=exchange, keys=keys, lookup=lookup, settings=http),
         LeadBatchHandlers(exchange=exchange, keys=keys, settings=http),
         LeadImportHandlers(

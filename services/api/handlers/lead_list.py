@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import re
 import unicodedata
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from datetime import timedelta
-from typing import Annotated, Literal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from aiohttp import web
@@ -32,6 +32,9 @@ from shared.storage.lead_export import LeadExport, LeadFilters
 LONGEST_TEXT = 100
 MOST_WORDS = 8
 EMAIL_LIKE = "^[^@\\u0000-\\u001f\\u007f-\\u009f]+@[^@\\u0000-\\u001f\\u007f-\\u009f]+$"
+
+# Before when nothing new can come to stand: `shared.storage.settled`.
+SettledBefore = Callable[[], Awaitable[datetime]]
 
 _accents = re.compile("[\u0300-\u036f]")
 _searchable = re.compile(r"[^\W_]").search
@@ -95,6 +98,30 @@ class LeadFilterQuery(Query):
         ),
     ] = None
 
+    @property
+    def polled(self) -> tuple[str, ...]:
+        """The times by which somebody may look for what is new: `created`, `updated`."""
+        return tuple(
+            time for time in ("created", "updated") if getattr(self, f"{time}_after") is not None
+        )
+
+    def settled(self, moment: datetime) -> Self:
+        """Return the same without what has a polled time that is not before `moment`."""
+        given = {name: getattr(self, name) for name in self._bounds}
+        return self.model_copy(
+            update={name: min(value or moment, moment) for name, value in given.items()}
+        )
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """The parameters that say to where polled times go."""
+        given = self.model_dump(mode="json", by_alias=True, include=self._bounds, exclude_none=True)
+        return {name: str(value) for name, value in given.items()}
+
+    @property
+    def _bounds(self) -> set[str]:
+        return {f"{time}_before" for time in self.polled}
+
     def filters(self) -> LeadFilters:
         """Return the same in the storage's terms."""
         return LeadFilters(
@@ -122,6 +149,12 @@ class LeadListQuery(LeadFilterQuery, PageQuery):
         Literal["exact"] | None,
         Field(description="Have all leads of the list counted, into `X-Total-Count`"),
     ] = None
+
+    @property
+    def polled(self) -> tuple[str, ...]:
+        """The times by which somebody may look for what is new: `created`, `updated`."""
+        by_order = ("updated",) if self.sort.removeprefix("-") == LeadSort.UPDATED else ()
+        return super().polled + by_order
 
     @property
     def scope(self) -> str:
@@ -153,8 +186,11 @@ TOTAL_COUNT = Header(
 class LeadListHandlers:
     """Lists leads."""
 
-    def __init__(self, leads: LeadSearch, *, timeout: timedelta) -> None:
+    def __init__(
+        self, leads: LeadSearch, *, settled_before: SettledBefore, timeout: timedelta
+    ) -> None:
         self._leads = leads
+        self._settled_before = settled_before
         self._seconds = timeout.total_seconds()
 
     @Endpoint(
@@ -164,7 +200,10 @@ class LeadListHandlers:
         tag=Tag.LEADS,
         summary="List leads",
         explanation="A page is an array. `Link` leads to the next one, until the last: follow it "
-        "as it is. Pages are stable while leads are added.",
+        "as it is. Pages are stable while leads are added. To poll for what is new, ask with "
+        "`updatedAfter` for the greatest `updatedAt` that you have seen: nothing is missed. For "
+        "that, lists by `updatedAfter` or `createdAfter`, or in the order of `updatedAt`, end "
+        "before what a write that is under way may still overtake: as a rule, a moment ago.",
         query=LeadListQuery,
         answers=(
             Answer.json(200, list[Lead], "A page of leads", headers=(NEXT_PAGE, TOTAL_COUNT)),
@@ -174,14 +213,24 @@ class LeadListHandlers:
     async def list_leads(self, call: Call) -> web.StreamResponse:
         """Answer with an array; `Link` leads to the next page."""
         query = parse_query(LeadListQuery, call.request.query)
-        filters, scope = query.filters(), query.scope
-        after = query.position(scope=scope, by_time=query.sort.by_time)
+        after = query.position(scope=query.scope, by_time=query.sort.by_time)
         async with asyncio.timeout(self._seconds):
+            # All pages of a list end where its first one saw that it must.
+            if query.polled and after is None:
+                query = query.settled(await self._settled_before())
+            filters = query.filters()
             found = await self._leads.page(
                 limit=query.limit + 1, sort=query.sort, filters=filters, after=after
             )
             total = await self._leads.count(filters) if query.count else None
-        return list_response(call.request, found, limit=query.limit, scope=scope, total=total)
+        return list_response(
+            call.request,
+            found,
+            limit=query.limit,
+            scope=query.scope,
+            total=total,
+            next_parameters=query.bounds,
+        )
 
 
 # An export holds a connection to PostgreSQL for as long as its client takes to read it.
@@ -218,8 +267,9 @@ _FORMATS: Mapping[FileFormat, tuple[bytes, Callable[[bytes], bytes]]] = {
 class LeadExportHandlers:
     """Exports leads, oldest first, as they were at one moment: some at a time in a process."""
 
-    def __init__(self, leads: LeadExport) -> None:
+    def __init__(self, leads: LeadExport, *, settled_before: SettledBefore) -> None:
         self._leads = leads
+        self._settled_before = settled_before
         self._under_way = 0
 
     @Endpoint(
@@ -229,9 +279,9 @@ class LeadExportHandlers:
         tag=Tag.LEADS,
         summary="Export leads",
         explanation="All leads that the parameters leave, oldest first, as they are at one "
-        "moment. In CSV, a cell that a spreadsheet would run as a formula begins with an "
-        "apostrophe; imports take it away again. A file that breaks off ends without the last "
-        "chunk of the transfer.",
+        "moment; by `updatedAfter` or `createdAfter` as in the list. In CSV, a cell that a "
+        "spreadsheet would run as a formula begins with an apostrophe; imports take it away "
+        "again. A file that breaks off ends without the last chunk of the transfer.",
         query=LeadExportQuery,
         answers=(
             Answer(
@@ -246,6 +296,8 @@ class LeadExportHandlers:
     async def export(self, call: Call) -> web.StreamResponse:
         """Answer with a file that is written while it is sent."""
         query = parse_query(LeadExportQuery, call.request.query)
+        if query.polled:
+            query = query.settled(await self._settled_before())
         name = f"leads-{now():%Y-%m-%d}.{query.format}"
         return await streamed(
             self._chunks(query.filters(), query.format),

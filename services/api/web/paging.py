@@ -7,8 +7,9 @@ arbitrary place, so there it is refused.
 import base64
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -33,6 +34,8 @@ NEXT_PAGE = Header(
     example='</leads?limit=100&after=AAZEv...>; rel="next"',
     is_required=False,
 )
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -78,6 +81,7 @@ def list_response(
     limit: int,
     scope: str,
     total: int | None = None,
+    next_parameters: Mapping[str, str] = NOTHING,
 ) -> WholeResponse:
     """Answer with the first `limit` rows of the list that `scope` names, like `page_response`."""
     page = rows[:limit]
@@ -87,6 +91,7 @@ def list_response(
         limit=limit,
         cursor=encode_cursor(page[-1].position, scope=scope) if page else None,
         total=total,
+        next_parameters=next_parameters,
     )
 
 
@@ -97,14 +102,17 @@ def page_response(
     limit: int,
     cursor: str | None,
     total: int | None = None,
+    next_parameters: Mapping[str, str] = NOTHING,
 ) -> WholeResponse:
     """Answer with an array of the first `limit` rows.
 
-    When there are more, `Link` leads to the page at `cursor`, with all the parameters of this one.
+    When there are more, `Link` leads to the page at `cursor`, with all the parameters of this one
+    but for `next_parameters`.
     """
     headers: dict[str, str] = {}
     if len(rows) > limit and cursor is not None:
-        parameters = {**request.query, "limit": str(limit), "after": cursor}
+        given = {**request.query, **next_parameters}
+        parameters = {**given, "limit": str(limit), "after": cursor}
         headers["Link"] = f'<{request.rel_url.raw_path}?{urlencode(parameters)}>; rel="next"'
     if total is not None:
         headers["X-Total-Count"] = str(total)

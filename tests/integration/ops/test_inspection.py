@@ -4,8 +4,10 @@ import asyncio
 from datetime import timedelta
 
 from redis.asyncio import Redis
+from yarl import URL
 
 from shared.events import catalog
+from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from shared.streams.consuming.group import Group
 from shared.streams.inspection import COUNTED, Inspector
@@ -97,6 +99,35 @@ async def test_the_doctor_says_what_to_do(ops: Ops, redis: Redis) -> None:
     assert "allkeys-lru" in ended.stdout
     assert "CONFIG SET maxmemory-policy noeviction" in ended.stdout
     assert "the group does not exist" in ended.stdout
+
+
+async def test_the_doctor_notices_sessions_that_it_may_not_look_at(
+    ops: Ops, database: Database
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            DO $$ BEGIN
+                CREATE ROLE stranger LOGIN PASSWORD 'secret';
+            EXCEPTION WHEN duplicate_object THEN END $$;
+            GRANT USAGE ON SCHEMA leads TO stranger;
+            GRANT SELECT ON ALL TABLES IN SCHEMA leads TO stranger;
+            REVOKE pg_read_all_stats FROM stranger;
+            """
+        )
+        dsn = URL(ops.environment["SUPABASE_CONNECTION_STRING"])
+        ops.environment["SUPABASE_CONNECTION_STRING"] = str(
+            dsn.with_user("stranger").with_password("secret")
+        )
+        assert await _sessions(ops) == "warning"
+        await connection.execute("GRANT pg_read_all_stats TO stranger")
+        assert await _sessions(ops) == "ok"
+
+
+async def _sessions(ops: Ops) -> str:
+    findings = (await ops("doctor", "--json")).json
+    [severity] = [one["severity"] for one in findings if one["check"] == "postgres sessions"]
+    return str(severity)
 
 
 async def test_the_doctor_goes_on_when_a_server_is_away(ops: Ops) -> None:

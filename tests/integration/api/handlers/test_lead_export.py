@@ -65,6 +65,19 @@ async def test_ndjson_has_a_lead_to_a_line(database: Database, api: httpx.AsyncC
     assert len(exported) == 2
 
 
+async def test_what_is_new_is_exported_once_nothing_older_can_follow(
+    database: Database, api: httpx.AsyncClient
+) -> None:
+    address = "/leads/export?createdAfter=2026-01-01"
+    async with database.transaction() as connection:
+        await connection.fetchval("SELECT leads.stamp()")
+        await insert_lead(database)
+        assert (await api.get(address)).content == b""
+        assert (await api.get("/leads/export")).content != b""
+    await asyncio.sleep(0.002)
+    assert (await api.get(address)).content != b""
+
+
 async def test_csv_runs_nothing_in_a_spreadsheet(
     database: Database, api: httpx.AsyncClient
 ) -> None:

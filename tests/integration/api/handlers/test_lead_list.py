@@ -1,15 +1,28 @@
 """GET /leads: what its parameters do, and where its links lead."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from shared.storage.pool import Database
+from shared.storage.pool import Connection, Database
 from tests.support.lead_table import insert_lead
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+POLLS = [
+    "/leads?updatedAfter=2026-06-01",
+    "/leads?createdAfter=2026-06-01",
+    "/leads?createdAfter=2026-06-01&updatedAfter=2026-06-01&sort=lastName",
+    "/leads?updatedAfter=2026-06-01&updatedBefore=2099-01-01&status=qualified",
+    "/leads?sort=updatedAt",
+    "/leads?sort=-updatedAt&limit=1",
+]
+
+Commit = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
@@ -93,3 +106,78 @@ async def test_the_total_is_counted_when_asked_for(api: httpx.AsyncClient) -> No
 async def test_what_is_no_parameter_is_refused_by_name(name: str, api: httpx.AsyncClient) -> None:
     response = await api.get("/leads", params={name: "1", "status": "new"})
     assert (response.status_code, list(response.json()["errors"])) == (400, [name])
+
+
+class TestPolling:
+    """What is not committed yet may have an earlier stamp than what can be seen already."""
+
+    @pytest.fixture
+    async def late(self, database: Database) -> AsyncGenerator[Commit]:
+        """Have Hopper changed and committed while an earlier change of Zuse waits for that."""
+        async with contextlib.AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(database.transaction())
+            await change(connection, "Zuse")
+            await asyncio.sleep(0.005)
+            async with database.transaction() as another:
+                await change(another, "Hopper")
+            yield stack.aclose
+
+    @pytest.mark.parametrize("query", POLLS)
+    @pytest.mark.usefixtures("leads")
+    async def test_nothing_new_is_shown_before_all_that_is_older(
+        self, query: str, late: Commit, api: httpx.AsyncClient
+    ) -> None:
+        assert changed(await walk(api, query)) == set()
+        await late()
+        await asyncio.sleep(0.002)
+        assert changed(await walk(api, query)) == {"Zuse", "Hopper"}
+
+    @pytest.mark.parametrize(
+        "query", ["", "?sort=createdAt", "?sort=lastName", "?status=qualified"]
+    )
+    @pytest.mark.usefixtures("leads", "late")
+    async def test_other_lists_are_as_fresh_as_can_be(
+        self, query: str, api: httpx.AsyncClient
+    ) -> None:
+        assert changed(await walk(api, f"/leads{query}")) == {"Hopper"}
+
+    @pytest.mark.usefixtures("leads")
+    async def test_all_pages_end_where_the_first_one_does(
+        self, database: Database, api: httpx.AsyncClient
+    ) -> None:
+        """What changes meanwhile has a later stamp than anything on them, and comes next time."""
+        for name in ("Zuse", "Hopper", "Noether"):
+            async with database.transaction() as connection:
+                await change(connection, name)
+        await asyncio.sleep(0.002)
+        address = "/leads?limit=1&updatedAfter=2026-06-01&sort=lastName&count=exact"
+        first = await api.get(address)
+        async with database.transaction() as connection:
+            await change(connection, "Hopper")
+            await change(connection, "Zuse")
+        await asyncio.sleep(0.002)
+        rest = await walk(api, first.links["next"]["url"])
+        assert [first.json()[0]["lastName"], names(rest)] == ["Hopper", "Noether"]
+        newest = max(first.json()[0]["updatedAt"], rest[0][0]["updatedAt"])
+        polled = (await api.get("/leads", params={"updatedAfter": newest})).json()
+        assert {one["lastName"] for one in polled} == {"Noether", "Hopper", "Zuse"}
+
+    @pytest.mark.usefixtures("leads")
+    async def test_an_earlier_end_of_the_clients_own_stays(self, api: httpx.AsyncClient) -> None:
+        pages = await walk(
+            api,
+            "/leads?limit=1&updatedAfter=2026-01-01T11:57Z&updatedBefore=2026-01-01T11:58:00.000001Z",
+        )
+        assert names(pages) == "Lovelace|Noether"
+
+
+def changed(pages: list[list[dict[str, Any]]]) -> set[str]:
+    return {lead["lastName"] for page in pages for lead in page if lead["city"] == "New"}
+
+
+async def change(connection: Connection, name: str) -> None:
+    await connection.execute(
+        "UPDATE leads.lead SET city = 'New', created_at = stamp, updated_at = stamp "
+        "FROM leads.stamp() AS stamp WHERE last_name = $1",
+        name,
+    )
