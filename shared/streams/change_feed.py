@@ -26,7 +26,10 @@ log = structlog.get_logger(__name__)
 MOST_WAITING = 1_000
 PAGE = 500
 
+# Two places before all entries: of who wants all that there are, and of who saw that there was none
+# and so is to be told when some went away unseen.
 BEGINNING = "0-0"
+NOTHING_YET = "0-1"
 LARGEST_PART = 2**64 - 1
 
 _match_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
@@ -42,9 +45,10 @@ def parse_entry_id(text: str) -> str | None:
 
 
 class Follower:
-    """One reader's place in the feed."""
+    """One reader's place in the feed: after the entry with the id `since`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, since: str) -> None:
+        self.since = since
         self._waiting: deque[Entry] = deque()
         self._wake = asyncio.Event()
         self._has_ended = False
@@ -102,7 +106,7 @@ class ChangeFeed:
         """Give a place in the feed: from now on, nothing is missed unless the place overflows."""
         if self._position is None:
             raise UnavailableError("The stream of changes is not being read yet")
-        follower = Follower()
+        follower = Follower(since=self._position)
         self._followers.add(follower)
         if self._is_closed:
             follower.end()
@@ -118,13 +122,13 @@ class ChangeFeed:
             follower.end()
 
     async def resume(self, position: str) -> tuple[str, bool]:
-        """Return the entry id after which to go on, and whether nothing is missing from there."""
-        last, first = await self._ends()
-        if position in {BEGINNING, last}:
-            return position, True
+        """Return the entry id after which to go on, and whether nothing is missing before it."""
+        last, complete_after = await self._ends()
         if entry_id(position) > entry_id(last):  # an entry of a stream that is gone
             return last, False
-        return position, entry_id(first) <= entry_id(position)
+        if position == BEGINNING or entry_id(position) >= entry_id(complete_after):
+            return position, True
+        return complete_after, False
 
     async def history(self, *, after: str) -> AsyncGenerator[Entry]:
         """Yield the entries after an id, up to now."""
@@ -147,14 +151,32 @@ class ChangeFeed:
             self._position = entries[-1].id
             for follower in self._followers:
                 follower.push(entries)
+        else:
+            await self._check_position(self._position)
+
+    async def _check_position(self, position: str) -> None:
+        """Begin anew when the stream was lost: ids below those of the old one are passed over."""
+        last, _ = await self._ends()
+        if entry_id(position) > entry_id(last):
+            log.warning("changes.lost", position=position, last=last)
+            self._position = last
+            for follower in self._followers:
+                follower.end()
 
     async def _ends(self) -> tuple[str, str]:
-        """Return the ids of the last entry that there ever was, and of the first still there."""
+        """Return the id of the last entry ever, and the one after which all are still there."""
         with translated_errors():
             if not await self._redis.exists(CHANGES):
-                return BEGINNING, BEGINNING
+                return NOTHING_YET, NOTHING_YET
             info = await self._redis.xinfo_stream(CHANGES)
         last = info["last-generated-id"].decode()
+        if info["entries-added"] == info["length"]:
+            return last, NOTHING_YET
         first = info["first-entry"]
-        # Of an empty stream everything is gone.
-        return last, first[0].decode() if first else last
+        return last, _before(first[0].decode()) if first else last
+
+
+def _before(entry: str) -> str:
+    """Return the greatest id below an entry's."""
+    time, number = entry_id(entry)
+    return f"{time}-{number - 1}" if number else f"{time - 1}-{LARGEST_PART}"

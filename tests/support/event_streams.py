@@ -1,4 +1,7 @@
-"""Reading Server-Sent Events as a client."""
+"""Reading Server-Sent Events as a browser's EventSource does.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+"""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -10,23 +13,59 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event; `data` is its JSON."""
+    """One event; `data` is its JSON, `id` the last id that the stream has had until then."""
 
     event: str
     data: Any
     id: str | None = None
 
 
-async def messages(response: httpx.Response) -> AsyncGenerator[Message]:
-    """Yield the events of a stream, without its comments."""
+class EventSource:
+    """Interprets lines of a stream; `last_id` is what a client that reconnects sends."""
+
+    def __init__(self) -> None:
+        self.last_id: str | None = None
+        self.retry: int | None = None
+        self._id: str | None = None
+        self._event = ""
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Message | None:
+        """Take a line in; returns the event that it ends."""
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(":")
+        self._take(name, value.removeprefix(" "))
+        return None
+
+    def _take(self, name: str, value: str) -> None:
+        match name:
+            case "event":
+                self._event = value
+            case "data":
+                self._data.append(value)
+            case "id" if "\0" not in value:
+                self._id = value or None
+            case "retry" if value.isdigit():
+                self.retry = int(value)
+            case _:
+                pass  # a comment, or a field that the standard does not know
+
+    def _dispatch(self) -> Message | None:
+        self.last_id = self._id
+        event, data = self._event or "message", "\n".join(self._data)
+        self._event, self._data = "", []
+        return Message(event, orjson.loads(data), self.last_id) if data else None
+
+
+async def messages(
+    response: httpx.Response, source: EventSource | None = None
+) -> AsyncGenerator[Message]:
+    """Yield the events of a stream."""
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/event-stream"
-    fields: dict[str, str] = {}
+    source = source or EventSource()
     async for line in response.aiter_lines():
-        name, _, value = line.partition(": ")
-        if line and name:
-            fields[name] = value
-        elif not line:
-            if "event" in fields:
-                yield Message(fields["event"], orjson.loads(fields["data"]), fields.get("id"))
-            fields = {}
+        message = source.feed(line)
+        if message is not None:
+            yield message

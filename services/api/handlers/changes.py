@@ -22,8 +22,8 @@ MOST_AT_A_TIME = 1_000
 HEARTBEAT_EVERY = timedelta(seconds=15)
 # A stream outlives the check of its token by so much at most; then the client reconnects.
 LONGEST = timedelta(minutes=15)
-# Sent first, so that the headers leave at once: how long clients wait before they reconnect.
-GREETING = b"retry: 2000\n\n"
+# How long clients wait before they reconnect.
+RETRY = b"retry: 2000\n"
 
 
 LAST_EVENT_ID = Parameter(
@@ -70,7 +70,9 @@ class ChangeHandlers:
         explanation="Server-Sent Events. `lead-changed` says which lead is in which version now "
         "and why, and no more: read the lead. `gap` says that events have been missed, since they "
         "are no longer kept: read the list. The stream ends now and then, and at once for clients "
-        "that are too slow: come again with the `id` of the last event.",
+        "that are too slow: come again with the `id` of the last event. It begins with an `id` "
+        "and no event, so that clients which have seen none yet lose none either; an `id` that "
+        "the stream does not know, since it was lost, leads to a `gap`.",
         parameters=(LAST_EVENT_ID,),
         query=ChangesQuery,
         answers=(
@@ -92,9 +94,12 @@ class ChangeHandlers:
     async def messages(self, after: str | None) -> AsyncGenerator[bytes]:
         """Yield the stream of a client that has seen `after`."""
         with self._admission(), self._feed.following() as follower:
-            seen, gap = (None, b"") if after is None else await self._resume(after)
-            yield GREETING + gap
-            if seen is not None:
+            seen, is_complete = follower.since, True
+            if after is not None:
+                seen, is_complete = await self._feed.resume(after)
+            # Sent at once, with a place to go on from for clients that see no event until then.
+            yield RETRY + (b"id: %b\n\n" % seen.encode() if is_complete else _gap(after, seen))
+            if after is not None:
                 async with contextlib.aclosing(self._feed.history(after=seen)) as entries:
                     async for entry in entries:
                         seen = entry.id
@@ -103,7 +108,7 @@ class ChangeHandlers:
                 async for one in messages:
                     yield one
 
-    async def _live(self, follower: Follower, seen: str | None) -> AsyncGenerator[bytes]:
+    async def _live(self, follower: Follower, seen: str) -> AsyncGenerator[bytes]:
         """Yield new entries, without those that the history has brought already."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LONGEST.total_seconds()
@@ -111,13 +116,8 @@ class ChangeHandlers:
             entries = await follower.read(within=self._heartbeat_every)
             if entries is None:
                 return
-            new = [one for one in entries if seen is None or entry_id(one.id) > entry_id(seen)]
+            new = [one for one in entries if entry_id(one.id) > entry_id(seen)]
             yield b"".join(map(_message, new)) or HEARTBEAT
-
-    async def _resume(self, after: str) -> tuple[str, bytes]:
-        """Return the entry to go on from, and the message about events that are missing there."""
-        seen, is_complete = await self._feed.resume(after)
-        return seen, b"" if is_complete else message("gap", orjson.dumps({"after": after}))
 
     @contextlib.contextmanager
     def _admission(self) -> Generator[None]:
@@ -146,6 +146,11 @@ def _last_seen(request: web.BaseRequest) -> str | None:
         name = LAST_EVENT_ID.name if header else "after"
         raise validation_problem({name: "Is not the id of an event, such as 1700000000000-0"})
     return entry_id
+
+
+def _gap(after: str | None, seen: str) -> bytes:
+    """Return the message that events are missing before a place."""
+    return message("gap", orjson.dumps({"after": after}), entry_id=seen)
 
 
 def _message(entry: Entry) -> bytes:

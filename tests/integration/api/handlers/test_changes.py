@@ -16,14 +16,14 @@ from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.streams.change_feed import MOST_WAITING, ChangeFeed, Follower
+from shared.streams.change_feed import BEGINNING, MOST_WAITING, ChangeFeed, Follower
 from shared.streams.codec import Entry
 from shared.streams.publisher import add_events
 from tests.support.api import OpenApi
 from tests.support.api_process import running_process
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
-from tests.support.event_streams import Message, messages
+from tests.support.event_streams import EventSource, Message, messages
 from tests.support.eventually import eventually
 
 PATIENCE = 10
@@ -42,13 +42,15 @@ async def change(redis: Redis, number: int = 1) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def following(
-    api: httpx.AsyncClient, query: str = "", **headers: str
+    api: httpx.AsyncClient, query: str = "", *, last_id: str = "", source: EventSource | None = None
 ) -> AsyncGenerator[AsyncGenerator[Message]]:
-    """Open the stream, and yield the events in it."""
+    """Open the stream, and yield the events in it; `source` goes on where it was."""
+    if source is not None and source.last_id is not None:
+        last_id = source.last_id
     async with (
         asyncio.timeout(PATIENCE),
-        api.stream("GET", f"/changes{query}", headers=headers) as response,
-        contextlib.aclosing(messages(response)) as events,
+        api.stream("GET", f"/changes{query}", headers={"Last-Event-ID": last_id}) as response,
+        contextlib.aclosing(messages(response, source)) as events,
     ):
         yield events
 
@@ -89,9 +91,8 @@ async def test_a_client_goes_on_where_it_was(
     redis: Redis,
 ) -> None:
     added = await change(redis, 5)
-    headers = {"Last-Event-ID": added[1]} if by_header else {}
     query = "?after=0" if by_header else f"?after={added[1]}"
-    async with following(api, query, **headers) as events:
+    async with following(api, query, last_id=added[1] if by_header else "") as events:
         added += await change(redis, 2)
         assert ids(await take(events, 5)) == added[2:]
 
@@ -109,9 +110,10 @@ async def test_a_gap_is_announced(api: httpx.AsyncClient, redis: Redis) -> None:
     await redis.xtrim(CHANGES, maxlen=2, approximate=False)
     async with following(api, f"?after={added[0]}") as events:
         gap, *rest = await take(events, 3)
-    assert (gap.event, gap.data, gap.id) == ("gap", {"after": added[0]}, None)
+    assert (gap.event, gap.data) == ("gap", {"after": added[0]})
     assert ids(rest) == added[2:]
-    for whole in (added[2], added[3], "0"):
+    # Whoever has seen the gap, or what is missing, is told of none.
+    for whole in (gap.id, added[1], added[2], added[3], "0"):
         async with following(api, f"?after={whole}") as events:
             await change(redis)
             assert (await anext(events)).event == "lead-changed"
@@ -120,11 +122,73 @@ async def test_a_gap_is_announced(api: httpx.AsyncClient, redis: Redis) -> None:
 async def test_a_client_from_before_a_loss_of_the_stream_gets_a_gap(
     api: httpx.AsyncClient, redis: Redis
 ) -> None:
-    await change(redis)
+    last = await change(redis)
     async with following(api, "?after=99999999999999-0") as events:
-        assert (await anext(events)).event == "gap"
+        gap = await anext(events)
+        assert (gap.event, ids([gap])) == ("gap", last)
         added = await change(redis)
         assert ids(await take(events, 1)) == added
+
+
+@pytest.mark.parametrize("number", [0, 3])
+async def test_a_client_that_has_seen_no_event_loses_none(
+    number: int, api: httpx.AsyncClient, redis: Redis
+) -> None:
+    await change(redis, number)
+    source = EventSource()
+    async with following(api, source=source) as events:
+        await greeting(events, source)
+    assert source.retry == 2_000
+    added = await change(redis, 2)
+    async with following(api, source=source) as events:
+        assert ids(await take(events, 2)) == added
+    # It has not seen the first of these, and is told so.
+    await change(redis, 2)
+    await redis.xtrim(CHANGES, maxlen=1, approximate=False)
+    async with following(api, source=source) as events:
+        assert [one.event for one in await take(events, 2)] == ["gap", "lead-changed"]
+
+
+async def test_who_saw_an_empty_stream_is_told_when_its_first_entries_have_gone(
+    api: httpx.AsyncClient, redis: Redis
+) -> None:
+    source = EventSource()
+    async with following(api, source=source) as events:
+        await greeting(events, source)
+    await change(redis, 2)
+    await redis.xtrim(CHANGES, maxlen=1, approximate=False)
+    async with following(api, source=source) as events:
+        assert [one.event for one in await take(events, 2)] == ["gap", "lead-changed"]
+
+
+async def greeting(events: AsyncGenerator[Message], source: EventSource) -> None:
+    """Read until there is an id, while there is no event."""
+    reading = asyncio.ensure_future(anext(events))
+    await eventually(lambda: _has_id(source))
+    reading.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reading
+
+
+async def _has_id(source: EventSource) -> bool:
+    return source.last_id is not None
+
+
+async def test_followers_of_a_stream_that_was_lost_come_again(redis: Redis) -> None:
+    """Where the clock of the new server is behind, its entries have lower ids."""
+    await redis.xadd(CHANGES, {"type": "lead-changed", "data": "{}"}, id="99999999999999-0")
+    feed = ChangeFeed(redis, redis, block=timedelta(milliseconds=20))
+    async with background(feed.run(), name="changes"):
+        await eventually(lambda: is_ready(feed))
+        with feed.following() as follower:
+            await redis.delete(CHANGES)
+            added = await change(redis)
+            assert await follower.read(within=timedelta(seconds=PATIENCE)) is None
+        assert await feed.resume(follower.since) == (added[-1], False)
+        with feed.following() as follower:
+            added = await change(redis)
+            entries = await follower.read(within=timedelta(seconds=PATIENCE))
+            assert [entry.id for entry in entries or ()] == added
 
 
 @pytest.mark.parametrize(
@@ -164,7 +228,7 @@ async def is_ready(feed: ChangeFeed) -> bool:
 
 
 async def test_a_client_that_is_too_slow_is_let_go() -> None:
-    follower = Follower()
+    follower = Follower(since=BEGINNING)
     follower.push([Entry(f"{number}-0", {}) for number in range(MOST_WAITING)])
     assert len(await follower.read(within=BLOCK) or ()) == MOST_WAITING
     for number in range(MOST_WAITING + 1):
