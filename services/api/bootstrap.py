@@ -24,12 +24,13 @@ from services.api.handlers.lead_history import LeadHistoryHandlers
 from services.api.handlers.lead_import import LeadImportHandlers
 from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
 from services.api.handlers.lead_writes import LeadWriteHandlers
-from services.api.handlers.leads import LeadHandlers, LeadLookup
+from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
 from services.api.handlers.replays import ReplayHandlers, ReplayRunner
 from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
 from services.api.handlers.syncs import SyncHandlers
+from services.api.lead_lookup import LeadLookup, LeadTargets
 from services.api.server.limits import CallLimits, LoginLimits
 from services.api.settings import ApiSettings, HttpSettings
 from services.api.storage.history import LeadHistory
@@ -47,6 +48,7 @@ from shared.lifecycle import instance_name
 from shared.redis_connections import open_redis, ping
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
+from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
 from shared.storage.lead_export import LeadExport
 from shared.storage.partitions import PartitionRepository
@@ -183,6 +185,14 @@ def _join_leads(
     lookup = LeadLookup(clients.cache, leads, timeout=http.read_timeout)
     history = LeadHistory(clients.database)
     keys = IdempotencyKeys(notes, timeout=http.publish_timeout)
+    targets = LeadTargets(
+        lookup,
+        notes,
+        cache=clients.cache,
+        leads=leads,
+        events=EventStore(clients.database),
+        timeout=http.read_timeout,
+    )
     settled = partial(settled_before, clients.database)
     return (
         LeadHandlers(lookup),
@@ -190,8 +200,8 @@ def _join_leads(
             LeadSearch(clients.database), settled_before=settled, timeout=http.read_timeout
         ),
         LeadExportHandlers(LeadExport(clients.database), settled_before=settled),
-        LeadWriteHandlers(exchange=exchange, keys=keys, lookup=lookup, settings=http),
-        LeadBatchHandlers(exchange=exchange, keys=keys, settings=http),
+        LeadWriteHandlers(exchange=exchange, keys=keys, targets=targets, settings=http),
+        LeadBatchHandlers(exchange=exchange, keys=keys, targets=targets, settings=http),
         LeadImportHandlers(
             exchange=exchange, keys=keys, files=ImportFiles(clients.redis), settings=http
         ),

@@ -127,7 +127,7 @@ class Exchange:
             return
         try:
             async with asyncio.timeout(self._publish_seconds):
-                await self._notes.note_accepted(*(event.id for event in events))
+                await self._notes.note_accepted(*events)
         except (UnavailableError, TimeoutError) as error:
             # The event is in the stream all the same: only its status is unknown for now.
             log.warning(

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid5
 
 from services.syncer.storage.erasure import ErasedEvent, StreamErasure
@@ -27,7 +28,10 @@ class AfterCommit:
         self._erasure = erasure
 
     async def __call__(self, events: Sequence[Event], results: Sequence[WriteResult]) -> None:
-        """Bring cache, readers and streams up to date, in that order."""
+        """Bring cache, readers and streams up to date, in that order.
+
+        What is not in its lead's partition goes there: it is the same event, as yet unanswered.
+        """
         news = [
             (event, result.change, result.lead)
             for event, result in zip(events, results, strict=True)
@@ -41,6 +45,13 @@ class AfterCommit:
                 _lead_changed(event, lead.id, version=lead.version, change=change)
                 for event, change, lead in news
                 if change is not None
+            ]
+        )
+        await self._publisher.publish_all(
+            [
+                replace(event, partition_key=result.forward_to)
+                for event, result in zip(events, results, strict=True)
+                if result.forward_to is not None
             ]
         )
         if without_lead := [

@@ -36,6 +36,7 @@ from shared.events.data import (
 from shared.redis_connections import open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
+from shared.storage.lead_document import LeadRepository
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database, open_database
 from shared.storage.sync_runs import SyncRunRepository
@@ -121,6 +122,7 @@ def _imports(
         ImportJobs(redis, max_bytes=max_bytes),
         ImportRepository(database),
         events,
+        LeadRepository(database),
     )
     return Subscription(
         stream=catalog.IMPORTS,

@@ -15,12 +15,13 @@ from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnfinishedError
 from shared.domain.lead import LeadSource
 from shared.domain.lead_file import ImportMode, ImportReport
-from shared.events.data import LeadCreated, LeadUpserted, row_event_id, row_lead_id
+from shared.events.data import LeadCreated, LeadUpserted, row_event_id, row_lead_id, under_key
 from shared.events.envelope import Event, EventData
 from shared.events.lead_fields import GivenLead, LeadFields
 from shared.events.outcome import OutcomeStatus
 from shared.lead_files import Row
 from shared.storage.inbox import EventStore
+from shared.storage.lead_document import LeadRepository
 from shared.streams.imports import ImportJobs
 
 # Rows under way at a time: a new lead waits for so many.
@@ -135,10 +136,17 @@ class RowEvents:
     """
 
     def __init__(
-        self, jobs: ImportJobs, events: EventStore, of: Import, *, timeout: timedelta
+        self,
+        jobs: ImportJobs,
+        events: EventStore,
+        leads: LeadRepository,
+        of: Import,
+        *,
+        timeout: timedelta,
     ) -> None:
         self._jobs = jobs
         self._events = events
+        self._leads = leads
         self._of = of
         self._seconds = timeout.total_seconds()
 
@@ -149,7 +157,7 @@ class RowEvents:
         ends = await self._ends(list(numbers))
         missing = [event_id for event_id in numbers if event_id not in ends]
         if missing:
-            events = [self._event(event_id, numbers[event_id]) for event_id in missing]
+            events = await self._made({event_id: numbers[event_id] for event_id in missing})
             await self._jobs.offer(self._of.id, last_row=rows[-1].number, events=events)
             ends |= await self._wait(missing)
         return [ends.get(event_id) for event_id in numbers]
@@ -167,6 +175,13 @@ class RowEvents:
     async def _ends(self, event_ids: Sequence[UUID]) -> dict[UUID, RowEnd]:
         found = await self._events.ends(event_ids)
         return {event_id: RowEnd(*end) for event_id, end in found.items()}
+
+    async def _made(self, rows: Mapping[UUID, Row]) -> list[Event]:
+        """Return the events of rows, by their ids, under the keys of the leads they change."""
+        events = [self._event(event_id, row) for event_id, row in rows.items()]
+        upserts = [event.data for event in events if isinstance(event.data, LeadUpserted)]
+        moved = await self._leads.moved_keys([data.external_id for data in upserts])
+        return [under_key(event, moved) for event in events]
 
     def _event(self, event_id: UUID, row: Row) -> Event:
         lead_id = row_lead_id(event_id)

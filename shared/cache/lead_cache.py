@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 # Processes that know other fields of a lead do not see each other's entries. The number is this
 # format's: raise it when that changes, or what a field holds.
 _FIELDS = hashlib.sha256(",".join(DOCUMENT_NAMES).encode()).hexdigest()[:8]
-PREFIX = f"leads:cache:1:{_FIELDS}:"
+PREFIX = f"leads:cache:2:{_FIELDS}:"
 
 # Reads share one round trip at a time; these are for the writes beside them.
 MAX_CONNECTIONS = 8
@@ -65,15 +65,22 @@ class Document(Protocol):
     @property
     def version(self) -> int: ...
     @property
+    def partition_key(self) -> UUID: ...
+    @property
     def json(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CachedLead:
-    """A lead's JSON in the version it was written in."""
+    """A lead's JSON in the version it was written in.
+
+    `moved_key` is its partition key where that does not follow from its JSON: where it is neither
+    the externalId nor, without one, the id.
+    """
 
     version: int
     json: bytes
+    moved_key: str | None = None
 
 
 @contextlib.asynccontextmanager
@@ -157,7 +164,9 @@ class LeadCache:
         key = _lead_key(str(lead_id))
         with translated_errors():
             await put_leads(
-                self._client, keys=[key, key], values=[version, b"", milliseconds(TOMBSTONE), b""]
+                self._client,
+                keys=[key, key],
+                values=[version, b"%d:" % version, milliseconds(TOMBSTONE), b""],
             )
             if external_id is not None:
                 await self._client.delete(_pointer_key(str(external_id)))
@@ -170,7 +179,7 @@ class LeadCache:
             pointer = None if lead.external_id is None else _pointer_key(str(lead.external_id))
             lifetime = milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
             keys += (key, pointer or key)
-            values += (lead.version, lead.json, lifetime, str(lead.id) if pointer else b"")
+            values += (lead.version, _value(lead), lifetime, str(lead.id) if pointer else b"")
         await put_leads(self._client, keys=keys, values=values)
 
     async def _pointed_to(self, pointer: bytes, *, external_id: str) -> CachedLead | None:
@@ -198,11 +207,11 @@ class LeadCache:
 @lua_script("""
 for i = 1, #keys, 2 do
   local a = i * 2 - 1
-  local version, json, lifetime, id = values[a], values[a + 1], values[a + 2], values[a + 3]
+  local version, value, lifetime, id = values[a], values[a + 1], values[a + 2], values[a + 3]
   local current = redis.call('GET', keys[i])
-  local known = current and tonumber(string.match(current, '^(%d+):'))
+  local known = current and tonumber(string.match(current, '^%d+'))
   if not known or known < tonumber(version) then
-    redis.call('SET', keys[i], version .. ':' .. json, 'PX', lifetime)
+    redis.call('SET', keys[i], value, 'PX', lifetime)
   end
   if id ~= '' then redis.call('SET', keys[i + 1], id, 'PX', lifetime) end
 end
@@ -210,18 +219,29 @@ end
 def put_leads(*, keys: Keys, values: Sequence[int | bytes | str]) -> None:
     """Write leads that are newer than what is there, and the pointers to them.
 
-    A lead has two keys, its own and its pointer's, and four values: its version, its JSON
-    (none for a tombstone), its lifetime in milliseconds, and its id to put into the pointer,
-    or nothing.
+    A lead has two keys, its own and its pointer's, and four values: its version, what to keep
+    (see `_value`), its lifetime in milliseconds, and its id to put into the pointer, or nothing.
     """
     raise NotImplementedError
+
+
+def _value(lead: Document) -> bytes:
+    """Return `version:json`, or `version,partition key:json` where the key does not follow."""
+    if lead.partition_key == (lead.external_id or lead.id):
+        return b"%d:%b" % (lead.version, lead.json)
+    return b"%d,%b:%b" % (lead.version, str(lead.partition_key).encode(), lead.json)
 
 
 def _cached(value: bytes | None) -> CachedLead | None:
     if value is None:
         return None
-    version, _, json = value.partition(b":")
-    return CachedLead(int(version), json) if json else None  # no JSON: a tombstone
+    head, _, json = value.partition(b":")
+    if not json:
+        return None  # a tombstone
+    if head.isdigit():
+        return CachedLead(int(head), json)
+    version, _, key = head.partition(b",")
+    return CachedLead(int(version), json, key.decode())
 
 
 def _lead_key(lead_id: str) -> bytes:

@@ -1,10 +1,12 @@
 """The data of each event type; `catalog` says which stream carries it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 from uuid import UUID
 
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.envelope import EventData
+from shared.events.envelope import Event, EventData
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 
 
@@ -21,6 +23,11 @@ class LeadCreated(EventData):
     source: str
     created_by: str | None = None
     lead: LeadFields
+
+    @property
+    def partition_key(self) -> str | None:
+        """The key of the lead that is made, unless it is its id."""
+        return None if self.lead.external_id is None else str(self.lead.external_id)
 
     def intent(self) -> str:
         """Return JSON without the new lead's id.
@@ -57,9 +64,24 @@ class LeadUpserted(EventData):
     external_id: UUID
     lead: GivenLead
 
+    @property
+    def partition_key(self) -> str:
+        """The key of the lead that is made, and of nearly every lead that is there."""
+        return str(self.external_id)
+
     def intent(self) -> str:
         """Return JSON without the new lead's id."""
         return self.model_dump_json(exclude={"lead_id"})
+
+
+def under_key(event: Event, moved_keys: Mapping[UUID, str]) -> Event:
+    """Return an upsert's event under the key of its lead, if that is among these.
+
+    They are the partition keys by externalId of leads for which it is not their externalId.
+    """
+    data = event.data
+    key = moved_keys.get(data.external_id) if isinstance(data, LeadUpserted) else None
+    return event if key is None else replace(event, partition_key=key)
 
 
 class LeadDeleted(EventData):

@@ -40,6 +40,11 @@ class EventData(WireModel):
         """Return the envelope's `dataschema`, e.g. `urn:leads:lead-created:1`."""
         return f"urn:leads:{cls.type}:{cls.version}"
 
+    @property
+    def partition_key(self) -> str | None:
+        """The event's partition key where it follows from what the event says."""
+        return None
+
     def intent(self) -> str:
         """Return JSON of what is asked for, without what each asking makes up anew."""
         return self.model_dump_json()
@@ -68,9 +73,10 @@ class Event(Generic[Data_co]):
     `replay_id` mark entries put back for one consumer group. A replayed event
     calls no language model unless it comes `with_model`.
 
-    Events with the same `partition_key` take effect in the order in which they were accepted; it
-    is the subject where none is given. `accepted` is where in its stream the event first was, for
-    one that was put back: `layout.partition:entry id`.
+    Events with the same `key` take effect in the order in which they were accepted. Those about a
+    lead have the lead's, which `partition_key` gives where neither data nor subject do.
+    `accepted` is where in its stream the event first was, for one that was put back:
+    `layout.partition:entry id`.
     """
 
     source: str
@@ -93,7 +99,12 @@ class Event(Generic[Data_co]):
     @property
     def key(self) -> str:
         """What decides the event's partition."""
-        return self.subject if self.partition_key is None else self.partition_key
+        return self.partition_key or self.default_key
+
+    @property
+    def default_key(self) -> str:
+        """The key where no `partition_key` is given: what the data say, or else the subject."""
+        return self.data.partition_key or self.subject
 
     @property
     def type(self) -> str:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class OutcomeStatus(StrEnum):
-    """Every way an event can end."""
+    """Every way an event can end; one that is forwarded goes on elsewhere."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -22,6 +22,7 @@ class OutcomeStatus(StrEnum):
     FAILED = "failed"
     DEAD = "dead"
     JOINED = "joined"
+    FORWARDED = "forwarded"
 
 
 @dataclass(frozen=True, slots=True)

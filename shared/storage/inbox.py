@@ -60,6 +60,7 @@ class WriteResult:
     `lead` is the lead as it is now, if there is one to show; one that is deleted has no JSON.
     `change` is what the event did to it, as in lead-changed, if it did anything. `detail` is
     the JSON of the outcome that is kept with the event, `applied_at` the stamp that the lead got.
+    With `forward_to` the event was not applied: it is to be published again under this key.
     """
 
     outcome: Outcome
@@ -67,6 +68,13 @@ class WriteResult:
     change: str | None = None
     detail: str | None = None
     applied_at: datetime | None = None
+    forward_to: str | None = None
+
+    @classmethod
+    def forwarded(cls, partition_key: UUID) -> Self:
+        """Return the result of an event that is its lead's, but not in its lead's partition."""
+        outcome = Outcome(OutcomeStatus.FORWARDED, answered=False)
+        return cls(outcome, forward_to=str(partition_key))
 
     @classmethod
     def refusal(cls, status: OutcomeStatus, **detail: Any) -> Self:
@@ -152,7 +160,9 @@ class Inbox:
         return self._rows[event_id].subject
 
     def add(self, event: EventRecord, result: WriteResult) -> None:
-        """Note an event that is applied in this transaction."""
+        """Note an event that is applied in this transaction; one that is forwarded is not."""
+        if result.forward_to is not None:
+            return
         self._rows[event.id] = _Applied(
             event.id,
             event.payload_hash,
@@ -199,6 +209,7 @@ _ENDS = """
     WHERE consumer_group = 'syncer' AND event_id = ANY($2::text[])
       AND event_id::uuid NOT IN (SELECT id FROM leads.event WHERE id = ANY($1::uuid[]))
 """
+_APPLIED = "SELECT id FROM leads.event WHERE id = ANY($1::uuid[])"
 _IS_APPLIED = "SELECT EXISTS (SELECT FROM leads.event WHERE id = $1)"
 
 
@@ -224,3 +235,9 @@ class EventStore:
         """Return whether an event's effect is in the database."""
         async with self._database.connection() as connection:
             return bool(await connection.fetchval(_IS_APPLIED, event_id))
+
+    async def applied(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """Return those whose effect is in the database."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_APPLIED, list(event_ids))
+        return {row["id"] for row in rows}

@@ -1,5 +1,6 @@
 """The one JSON form of a lead: built by PostgreSQL, passed on as bytes by everything else."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,21 +9,33 @@ import asyncpg
 from shared.storage.pool import Database
 
 _BY_ID = """
-    SELECT id, external_id, version, leads.lead_json(lead) AS json FROM leads.lead WHERE id = $1
+    SELECT id, external_id, version, leads.partition_key(lead) AS partition_key,
+           leads.lead_json(lead) AS json
+    FROM leads.lead WHERE id = $1
 """
 _BY_EXTERNAL_ID = """
-    SELECT id, external_id, version, leads.lead_json(lead) AS json
+    SELECT id, external_id, version, leads.partition_key(lead) AS partition_key,
+           leads.lead_json(lead) AS json
     FROM leads.lead WHERE external_id = $1
+"""
+_MOVED = """
+    SELECT external_id, partition_key FROM leads.lead
+    WHERE external_id = ANY($1::uuid[]) AND partition_key IS NOT NULL
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadDocument:
-    """A lead as clients see it. `json` is UTF-8 bytes; `version` is its ETag."""
+    """A lead as clients see it. `json` is UTF-8 bytes; `version` is its ETag.
+
+    Events with its `partition_key` take effect in the order in which they were accepted: its
+    externalId when it was made, or else its id.
+    """
 
     id: UUID
     external_id: UUID | None
     version: int
+    partition_key: UUID
     json: bytes
 
 
@@ -40,6 +53,12 @@ class LeadRepository:
         """Return the lead with this externalId."""
         return await self._one(_BY_EXTERNAL_ID, external_id)
 
+    async def moved_keys(self, external_ids: Collection[UUID]) -> dict[UUID, str]:
+        """Return the partition keys of the leads for which it is not their externalId."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_MOVED, list(external_ids))
+        return {row["external_id"]: str(row["partition_key"]) for row in rows}
+
     async def _one(self, query: str, key: UUID) -> LeadDocument | None:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(query, key)
@@ -47,10 +66,11 @@ class LeadRepository:
 
 
 def document(row: asyncpg.Record) -> LeadDocument:
-    """Return the lead in a row with its id, external_id, version, and `leads.lead_json` as json."""
+    """Return the lead in a row: id, external_id, version, partition_key, and its JSON as json."""
     return LeadDocument(
         id=row["id"],
         external_id=row["external_id"],
         version=row["version"],
+        partition_key=row["partition_key"],
         json=row["json"].encode(),
     )

@@ -4,7 +4,7 @@ An event is an entry with the attributes of CloudEvents as flat fields.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 from uuid import UUID
@@ -163,7 +163,7 @@ def decode(fields: Fields) -> Event:
 def _event(text: Mapping[str, str], data: EventData) -> Event:
     optional = {attribute: text.get(field) for field, attribute in _OPTIONAL.items()}
     expires, key = text.get("expires"), text.get("partitionkey")
-    return Event(
+    event = Event(
         id=UUID(text["id"]),
         source=text["source"],
         subject=text["subject"],
@@ -172,10 +172,10 @@ def _event(text: Mapping[str, str], data: EventData) -> Event:
         expires=None if expires is None else _time(expires),
         attempt=int(text.get("attempt", "1")),
         with_model=text.get("withmodel") == "true",
-        partition_key=None if key == text["subject"] else key,
         data=data,
         **optional,
     )
+    return event if key in {None, event.default_key} else replace(event, partition_key=key)
 
 
 def _data(text: Mapping[str, str]) -> EventData:

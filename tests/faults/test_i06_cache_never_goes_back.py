@@ -43,6 +43,10 @@ class Version:
     external_id: UUID | None = None
 
     @property
+    def partition_key(self) -> UUID:
+        return self.external_id or self.id
+
+    @property
     def json(self) -> bytes:
         return b'{"externalId":"%s","version":%d}' % (
             str(self.external_id).encode(),

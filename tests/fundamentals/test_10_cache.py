@@ -17,6 +17,10 @@ class Lead:
     json: bytes
     external_id: UUID | None = None
 
+    @property
+    def partition_key(self) -> UUID:
+        return self.external_id or self.id
+
 
 async def test_cache(redis_url: str) -> None:
     lead_id = new_id()

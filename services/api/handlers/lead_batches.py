@@ -15,6 +15,7 @@ from services.api.handlers.lead_inputs import LeadInput, LeadUpsert
 from services.api.handlers.lead_writes import EXAMPLE_INPUT, refusal
 from services.api.handlers.leads import EXAMPLE_LEAD, Lead
 from services.api.handlers.operations import Accepted
+from services.api.lead_lookup import LeadTargets
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.web.body import parse, read_json_object
@@ -31,7 +32,7 @@ from services.api.web.headers import (
 from services.api.web.problems import Problem
 from services.api.web.responses import Representation, json_response, with_example
 from shared.domain.lead import LeadSource
-from shared.events.data import LeadCreated, LeadUpserted
+from shared.events.data import LeadCreated, LeadUpserted, under_key
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 
@@ -116,10 +117,16 @@ class LeadBatchHandlers:
     """Writes leads together: one that cannot be written does not affect the others."""
 
     def __init__(
-        self, *, exchange: Exchange, keys: IdempotencyKeys, settings: HttpSettings
+        self,
+        *,
+        exchange: Exchange,
+        keys: IdempotencyKeys,
+        targets: LeadTargets,
+        settings: HttpSettings,
     ) -> None:
         self._exchange = exchange
         self._keys = keys
+        self._targets = targets
         self._timeout = settings.batch_timeout
         self._body_timeout = settings.body_timeout
 
@@ -146,7 +153,7 @@ class LeadBatchHandlers:
         # Each row alone would notice that it changed, but not that there were others.
         await self._keys.check_key(call.request, batch_id, json.dumps(body, sort_keys=True))
         rows = await self._rows(call, batch, batch_id)
-        events = [row for row in rows if isinstance(row, Event)]
+        events = await self._addressed([row for row in rows if isinstance(row, Event)])
         outcomes = iter(await self._outcomes(call, events))
         results = [
             _result(row, next(outcomes)) if isinstance(row, Event) else _refused(row)
@@ -175,6 +182,12 @@ class LeadBatchHandlers:
             reply_to=self._exchange.reply_address,
             data=(_created if mode == "create" else _upserted)(lead, lead_id, call.user.id),
         )
+
+    async def _addressed(self, events: list[Event]) -> list[Event]:
+        """Give upserts the keys of the leads that they change, where those are other ones."""
+        upserts = [event.data for event in events if isinstance(event.data, LeadUpserted)]
+        moved = await self._targets.moved_keys({data.external_id for data in upserts})
+        return [under_key(event, moved) for event in events]
 
     async def _outcomes(self, call: Call, events: list[Event]) -> list[Outcome | None]:
         if not events:

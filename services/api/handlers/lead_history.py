@@ -11,11 +11,10 @@ from pydantic import Field
 from services.api.handlers.leads import (
     EXAMPLE_LEAD,
     LEAD_KEY,
-    NOT_FOUND,
-    LeadLookup,
     SummaryText,
 )
 from services.api.handlers.operations import EXAMPLE_OPERATION_ID
+from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.storage.history import LeadHistory
 from services.api.web.endpoint import Answer, Endpoint, Tag

@@ -4,7 +4,7 @@ Each publishes an event and awaits its outcome. A write that takes long is answe
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -18,12 +18,10 @@ from services.api.handlers.leads import (
     LEAD_KEY,
     LEAD_LINKS,
     LEAD_LOCATION,
-    NOT_FOUND,
     Lead,
-    LeadLookup,
-    id_of,
 )
 from services.api.handlers.operations import ACCEPTED, accepted_response, problem_of
+from services.api.lead_lookup import NOT_FOUND, LeadTargets, Target
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
 from services.api.web.body import JSON_ONLY, MERGE_PATCH, parse, read_json_object
@@ -42,13 +40,15 @@ from services.api.web.query import canonical_id
 from services.api.web.responses import NO_STORE, empty_response, lead_response
 from shared.domain.lead import LeadSource
 from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
-from shared.events.envelope import Event, EventData, new_id
+from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome, OutcomeStatus
 
 # The ids of events with an Idempotency-Key are made of these too: they must not change.
 CREATE = "POST /leads"
 UPDATE = "PATCH /leads/{id}"
 UPSERT = "PUT /leads/by-external-id/{externalId}"
+
+LeadWrite: TypeAlias = LeadCreated | LeadUpdated | LeadUpserted | LeadDeleted
 
 # What a client sends to have a lead created.
 EXAMPLE_INPUT = {
@@ -85,12 +85,12 @@ class LeadWriteHandlers:
         *,
         exchange: Exchange,
         keys: IdempotencyKeys,
-        lookup: LeadLookup,
+        targets: LeadTargets,
         settings: HttpSettings,
     ) -> None:
         self._exchange = exchange
         self._keys = keys
-        self._lookup = lookup
+        self._targets = targets
         self._timeout = settings.create_timeout
         self._body_timeout = settings.body_timeout
 
@@ -103,7 +103,7 @@ class LeadWriteHandlers:
         summary="Create a lead",
         explanation="Answered once the lead is stored. When that takes too long, or the client "
         "prefers not to wait, the answer is 202: the lead is accepted, and stored as soon as "
-        "possible.\n\n"
+        "possible. Until then it can be changed and deleted, which waits its turn.\n\n"
         "No two leads have the same `externalId`, or e-mail addresses that differ in nothing but "
         "the case of letters, and no `externalId` is another lead's `id`: the conflict names the "
         "`field` and the `leadId` of the lead that has it.",
@@ -132,7 +132,7 @@ class LeadWriteHandlers:
         data = LeadCreated(
             lead_id=lead_id, source=LeadSource.MANUAL, created_by=call.user.id, lead=lead
         )
-        return await self._write(call, event_id, lead_id, data)
+        return await self._write(call, event_id, data)
 
     @Endpoint(
         "PATCH",
@@ -143,7 +143,9 @@ class LeadWriteHandlers:
         explanation="Only the fields in the body are changed (RFC 7396): null clears one, except "
         "`firstName`, `lastName`, `email` and `status`. What a person has changed is not "
         "overwritten by a sync. `summaryStale` says whether the summary was written from "
-        "something else.",
+        "something else.\n\n"
+        "Changes take effect in the order in which they were accepted. One of a lead that was "
+        "itself only accepted (202) waits until that is stored.",
         parameters=(LEAD_KEY, IF_MATCH, IDEMPOTENCY_KEY, PREFER),
         body=Body(
             content={MERGE_PATCH: LeadPatch, JSON: LeadPatch},
@@ -165,11 +167,14 @@ class LeadWriteHandlers:
         )
         changes = parse(LeadPatch, body)
         event_id = event_id_of(call.request, user=call.user, operation=UPDATE)
-        lead_id, version = await self._find_lead(call)
+        lead = await self._find_lead(call)
         data = LeadUpdated(
-            lead_id=lead_id, changes=changes, expected_version=version, updated_by=call.user.id
+            lead_id=lead.lead_id,
+            changes=changes,
+            expected_version=expected_version(call.request, current=lead.version),
+            updated_by=call.user.id,
         )
-        return await self._write(call, event_id, lead_id, data)
+        return await self._write(call, event_id, data, partition_key=lead.partition_key)
 
     @Endpoint(
         "DELETE",
@@ -185,10 +190,14 @@ class LeadWriteHandlers:
     )
     async def delete(self, call: Call) -> web.StreamResponse:
         """Answer 204 once the person's data is erased."""
-        lead_id, version = await self._find_lead(call)
-        data = LeadDeleted(lead_id=lead_id, expected_version=version, deleted_by=call.user.id)
+        lead = await self._find_lead(call)
+        data = LeadDeleted(
+            lead_id=lead.lead_id,
+            expected_version=expected_version(call.request, current=lead.version),
+            deleted_by=call.user.id,
+        )
         event_id = new_id()
-        outcome = await self._publish(call, event_id, lead_id, data)
+        outcome = await self._publish(call, event_id, data, partition_key=lead.partition_key)
         if outcome is None:
             return accepted_response(event_id)
         if outcome.status is not OutcomeStatus.DELETED:
@@ -233,30 +242,30 @@ class LeadWriteHandlers:
             external_id=external_id,
             lead=lead,
         )
-        return await self._write(call, event_id, lead_id, data)
+        moved = await self._targets.moved_keys([external_id])
+        return await self._write(call, event_id, data, partition_key=moved.get(external_id))
 
-    async def _find_lead(self, call: Call) -> tuple[UUID, int | None]:
-        """Return the id of the lead that the path names, and the version it has to be in."""
-        lead = await self._lookup.find_lead(canonical_id(call.param, missing=NOT_FOUND))
-        return id_of(lead), expected_version(call.request, current=lead.version)
+    async def _find_lead(self, call: Call) -> Target:
+        return await self._targets.find(canonical_id(call.param, missing=NOT_FOUND))
 
     async def _write(
-        self, call: Call, event_id: UUID, lead_id: UUID, data: EventData
+        self, call: Call, event_id: UUID, data: LeadWrite, *, partition_key: str | None = None
     ) -> web.StreamResponse:
         """Publish a write that a client may repeat, and answer with the lead or 202."""
         await self._keys.check_key(call.request, event_id, data.intent())
-        outcome = await self._publish(call, event_id, lead_id, data)
+        outcome = await self._publish(call, event_id, data, partition_key=partition_key)
         return accepted_response(event_id) if outcome is None else stored_response(outcome)
 
     async def _publish(
-        self, call: Call, event_id: UUID, lead_id: UUID, data: EventData
+        self, call: Call, event_id: UUID, data: LeadWrite, *, partition_key: str | None
     ) -> Outcome | None:
         event = Event(
             id=event_id,
             source="api",
-            subject=str(lead_id),
+            subject=str(data.lead_id),
             correlation_id=call.id,
             reply_to=self._exchange.reply_address,
+            partition_key=partition_key,
             data=data,
         )
         if prefers_async(call.request):

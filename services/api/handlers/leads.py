@@ -1,28 +1,21 @@
 """`/leads/{id}`: a lead, found by either of its ids, in the cache or else in PostgreSQL."""
 
-import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 from aiohttp import hdrs, web
 from pydantic import Field
 
+from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.web.endpoint import Answer, Endpoint, Header, Link, Parameter, Tag
 from services.api.web.headers import ETAG, IF_NONE_MATCH
-from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, lead_response, not_modified, with_example
-from shared.cache.lead_cache import CachedLead, LeadCache
-from shared.domain.errors import UnavailableError
 from shared.domain.lead import LeadStatus
 from shared.domain.summary import MAX_LENGTH
 from shared.events.lead_fields import DateOfBirth, Email, Name, Phone, Picture, Place
-from shared.storage.lead_document import LeadDocument, LeadRepository
-
-NOT_FOUND = "lead-not-found"
 
 SummaryText = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)]
 
@@ -100,45 +93,6 @@ LEAD_LINKS = {
     "delete": Link(operation_id="deleteLead", parameters={"id": "$response.body#/id"}),
     "summarise": Link(operation_id="summariseLead", parameters={"id": "$response.body#/id"}),
 }
-
-
-class LeadLookup:
-    """Reads through the cache. A UUID may be one lead's id and another's externalId: ids win."""
-
-    def __init__(self, cache: LeadCache, leads: LeadRepository, *, timeout: timedelta) -> None:
-        self._cache = cache
-        self._leads = leads
-        self._seconds = timeout.total_seconds()
-
-    async def find_lead(self, key: str) -> CachedLead | LeadDocument:
-        """Return the lead whose id or externalId this is, a UUID in its canonical form.
-
-        Raises `Problem` 404.
-        """
-        cached = await self._cache.find(key)
-        if cached is not None:
-            return cached
-        document = await self._stored(UUID(key))
-        if document is None:
-            raise Problem(NOT_FOUND, "There is no lead with this id or externalId")
-        await self._cache.fill(document)
-        return document
-
-    async def find_id(self, key: str) -> UUID:
-        """Return the id of the lead whose id or externalId this is; raises like `find_lead`."""
-        return id_of(await self.find_lead(key))
-
-    async def _stored(self, key: UUID) -> LeadDocument | None:
-        try:
-            async with asyncio.timeout(self._seconds):
-                return await self._leads.get(key) or await self._leads.get_by_external_id(key)
-        except TimeoutError as error:
-            raise UnavailableError("PostgreSQL did not answer in time") from error
-
-
-def id_of(lead: CachedLead | LeadDocument) -> UUID:
-    """Return the id of a lead that was found."""
-    return UUID(orjson.loads(lead.json)["id"]) if isinstance(lead, CachedLead) else lead.id
 
 
 class LeadHandlers:

@@ -14,8 +14,9 @@ import orjson
 from aiohttp import web
 
 from services.api.exchange import Exchange
-from services.api.handlers.leads import LEAD_KEY, LEAD_LINKS, NOT_FOUND, Lead, LeadLookup
+from services.api.handlers.leads import LEAD_KEY, LEAD_LINKS, Lead
 from services.api.handlers.operations import ACCEPTED, Accepted, accepted_response, problem_of
+from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.storage.history import LeadHistory
 from services.api.web.endpoint import JSON, Answer, Endpoint, Header, Parameter, Tag

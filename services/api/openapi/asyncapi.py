@@ -46,7 +46,7 @@ HEADERS: Json = {
     "specversion": {"const": "1.0"},
     "dataschema": _text("`urn:leads:{type}:{version}`"),
     "datacontenttype": {"const": JSON},
-    "partitionkey": _text("The subject"),
+    "partitionkey": _text("What decides the order: a lead's key, or else the subject"),
     "correlationid": _text("The id of the HTTP request"),
     "traceparent": _text("W3C trace context"),
     "tracestate": _text("W3C trace context"),

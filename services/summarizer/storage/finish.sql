@@ -46,7 +46,7 @@ WITH result AS (
           AND newer.lead_version > latest.lead_version
     )
     RETURNING lead.id, lead.external_id, lead.version, lead.updated_at,
-              leads.lead_json(lead) AS json
+              leads.partition_key(lead) AS partition_key, leads.lead_json(lead) AS json
 ), closed AS (
     UPDATE leads.event SET
         outcome = result.outcome,

@@ -17,7 +17,8 @@ JOINED = Outcome(OutcomeStatus.JOINED, answered=False)
 """Another request with the same input is running, and its end will answer this one too."""
 
 _DOCUMENTS = """
-    SELECT id, external_id, version, leads.lead_json(lead) AS json
+    SELECT id, external_id, version, leads.partition_key(lead) AS partition_key,
+           leads.lead_json(lead) AS json
     FROM leads.lead WHERE id = ANY($1::uuid[])
 """
 

@@ -43,7 +43,8 @@ _RESTORE = """
     FROM leads.event
     WHERE event.id = $1 AND event.outcome = 'summarised' AND event.detail ->> 'version' IS NOT NULL
       AND lead.id = event.subject::uuid AND lead.summary IS NULL
-    RETURNING lead.id, lead.external_id, lead.version, leads.lead_json(lead) AS json
+    RETURNING lead.id, lead.external_id, lead.version, leads.partition_key(lead) AS partition_key,
+              leads.lead_json(lead) AS json
 """
 
 _IS_SETTLED = "SELECT outcome <> 'accepted' FROM leads.event WHERE id = $1"

@@ -19,7 +19,8 @@ SELECT event.outcome, event.payload_hash = $2 AS same, event.detail::text,
        summary.state AS progress, summary.lead_id, summary.deadline, summary.followers,
        summary.reused, taken.fence, waiting.id IS NOT NULL AS waits, seen.input,
        leads.summary_input_hash($4, seen.input) AS input_hash,
-       lead.id, lead.external_id, lead.version, leads.lead_json(lead) AS json
+       lead.id, lead.external_id, lead.version, leads.partition_key(lead) AS partition_key,
+       leads.lead_json(lead) AS json
 FROM leads.event
 LEFT JOIN leads.summary ON summary.id = event.id
 LEFT JOIN taken ON taken.id = event.id

@@ -29,6 +29,7 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.lead_files import Layout, lines_of, read_rows
 from shared.storage.inbox import EventRecord, EventStore
+from shared.storage.lead_document import LeadRepository
 from shared.streams.imports import ImportFiles, ImportJobs, ImportProgress
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class ImportRequestedHandler:
         jobs: ImportJobs,
         imports: ImportRepository,
         events: EventStore,
+        leads: LeadRepository,
         *,
         part: timedelta = PART,
     ) -> None:
@@ -54,6 +56,7 @@ class ImportRequestedHandler:
         self._jobs = jobs
         self._imports = imports
         self._events = events
+        self._leads = leads
         self._part = part
 
     async def __call__(self, events: Sequence[Event[ImportRequested]]) -> Sequence[Outcome]:
@@ -112,7 +115,7 @@ class ImportRequestedHandler:
             created_by=data.requested_by,
             correlation_id=event.correlation_id,
         )
-        return RowEvents(self._jobs, self._events, of, timeout=self._part).write
+        return RowEvents(self._jobs, self._events, self._leads, of, timeout=self._part).write
 
     async def _advance(
         self, event: Event[ImportRequested], step: Step, *, after: int

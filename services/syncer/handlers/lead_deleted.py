@@ -28,6 +28,7 @@ def _deletion(event: Event[LeadDeleted]) -> Deletion:
     data = event.data
     return Deletion(
         event=EventRecord.of(event, subject=data.lead_id),
+        key=event.key,
         lead_id=data.lead_id,
         expected_version=data.expected_version,
         attempt=event.attempt,

@@ -30,6 +30,7 @@ def _update(event: Event[LeadUpdated]) -> Update:
     data = event.data
     return Update(
         event=EventRecord.of(event, subject=data.lead_id),
+        key=event.key,
         lead_id=data.lead_id,
         change=Change(values=data.changes.given(), by_person=True),
         attempt=event.attempt,

@@ -43,6 +43,7 @@ def _upsert(event: Event[LeadUpserted]) -> Upsert:
     by_person = data.source == LeadSource.MANUAL
     return Upsert(
         external_id=data.external_id,
+        key=event.key,
         creation=creation,
         change=Change(values=fields.given(), by_person=by_person),
         attempt=event.attempt,

@@ -46,7 +46,8 @@ _MARK = """
 _EARLIER = """
     SELECT event.id AS event_id, event.payload_hash, event.outcome, event.detail::text,
            coalesce(event.applied_at, event.time) AS applied_at,
-           lead.id, lead.external_id, lead.version, leads.lead_json(lead) AS json
+           lead.id, lead.external_id, lead.version, leads.partition_key(lead) AS partition_key,
+           leads.lead_json(lead) AS json
     FROM leads.event LEFT JOIN leads.lead ON lead.id = event.subject::uuid
     WHERE event.id = ANY($1::uuid[])
 """
@@ -58,7 +59,8 @@ _RESTORE = with_columns("""
     FROM json_populate_recordset(NULL::leads.lead, $1::json) AS lost
     WHERE id NOT IN (SELECT lead_id FROM leads.tombstone WHERE lead_id = ANY($2::uuid[]))
     ON CONFLICT DO NOTHING
-    RETURNING id, external_id, version, leads.lead_json(lead) AS json
+    RETURNING id, external_id, version, leads.partition_key(lead) AS partition_key,
+              leads.lead_json(lead) AS json
 """)
 
 

@@ -56,7 +56,8 @@ WITH request AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM namesake WHERE namesake.id = offered.external_id)
     ORDER BY position
     ON CONFLICT DO NOTHING
-    RETURNING id, external_id, version, leads.lead_json(lead) AS json
+    RETURNING id, external_id, version, leads.partition_key(lead) AS partition_key,
+              leads.lead_json(lead) AS json
 )
 SELECT offered.event_id, tombstone.event_id IS NOT NULL AS was_deleted, tombstone.barred, lead.*
 FROM event

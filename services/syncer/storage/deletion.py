@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from services.syncer.storage.erasure import erase_records
-from services.syncer.storage.event_order import wait_for_creation
+from services.syncer.storage.event_order import misplaced, wait_for_creation
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import EventRecord, Inbox, WriteResult
 from shared.storage.lead_document import LeadDocument
@@ -20,7 +20,7 @@ _LOCK_SUMMARIES = """
     SELECT FROM leads.summary WHERE lead_id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """
 _LOCK = """
-    SELECT id, external_id, version FROM leads.lead
+    SELECT id, external_id, version, leads.partition_key(lead) AS partition_key FROM leads.lead
     WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """
 _DELETE = """
@@ -41,6 +41,7 @@ class Deletion:
     """An event that asks for a lead's end, if it is still in `expected_version`."""
 
     event: EventRecord
+    key: str
     lead_id: UUID
     expected_version: int | None
     attempt: int
@@ -48,7 +49,10 @@ class Deletion:
 
 
 class LeadDeletionRepository:
-    """Deletes leads. The lead of a result has no JSON, nor its externalId once it is forgotten."""
+    """Deletes leads.
+
+    The lead of a result has no JSON, nor what it was known by once that is forgotten.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -111,6 +115,8 @@ async def _delete(connection: Connection, leads: _Leads, deletion: Deletion) -> 
                 connection, deletion.lead_id, attempt=deletion.attempt, replayed=deletion.replayed
             )
         return WriteResult.refusal(OutcomeStatus.NOT_FOUND)
+    if (forwarded := misplaced(deletion.key, lead_key=lead.partition_key)) is not None:
+        return forwarded
     if deletion.expected_version not in {None, lead.version}:
         return WriteResult.refusal(OutcomeStatus.VERSION_MISMATCH, version=lead.version)
     deleted = leads.delete(deletion)
@@ -124,7 +130,11 @@ def _delete_again(leads: _Leads, deletion: Deletion, earlier: WriteResult) -> Wr
         return earlier
     if deletion.lead_id not in leads.present:
         lead = LeadDocument(
-            id=deletion.lead_id, external_id=None, version=earlier.version, json=b""
+            id=deletion.lead_id,
+            external_id=None,
+            version=earlier.version,
+            partition_key=deletion.lead_id,
+            json=b"",
         )
         return replace(earlier, lead=lead, change="deleted")
     # It came back, by a database that was restored: only a replay knows how.

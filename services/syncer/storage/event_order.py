@@ -37,10 +37,11 @@ _GONE = WriteResult(Outcome(OutcomeStatus.NOT_FOUND, repeated=True))
 class Update:
     """An event that changes a lead, which is still in `expected_version` if there is one.
 
-    `attempt` and `replayed` are as in the event's envelope.
+    `key`, `attempt` and `replayed` are as in the event's envelope.
     """
 
     event: EventRecord
+    key: str
     lead_id: UUID
     change: Change
     attempt: int
@@ -82,6 +83,14 @@ async def _redo(
         return WriteResult(Outcome(OutcomeStatus.UPDATED, lead.json, repeated=True), lead)
     result = await leads.change(update.lead_id, update.change, again=earlier)
     return replace(result, outcome=replace(result.outcome, repeated=result.change is None))
+
+
+def misplaced(key: str, *, lead_key: UUID) -> WriteResult | None:
+    """Return the forwarding of an event whose partition key is another one than its lead's.
+
+    Who sent it did not know better, by an old copy of the lead or before its externalId changed.
+    """
+    return None if key == str(lead_key) else WriteResult.forwarded(lead_key)
 
 
 async def wait_for_creation(

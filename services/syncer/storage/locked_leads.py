@@ -18,7 +18,8 @@ from shared.storage.pool import Connection
 
 # In the order of their ids: batches may wait for each other, but never in a circle.
 _LOCK = with_columns("""
-    SELECT id, version, edited_fields, :columns, status, leads.lead_json(lead) AS json
+    SELECT id, version, edited_fields, :columns, status, leads.partition_key(lead) AS partition_key,
+           leads.lead_json(lead) AS json
     FROM leads.lead WHERE id = ANY($1::uuid[]) OR external_id = ANY($2::uuid[])
     ORDER BY id FOR UPDATE
 """)
@@ -66,10 +67,11 @@ class LockedLeads:
         row = self._rows.get(lead_id)
         return None if row is None else document(row)
 
-    def id_of(self, external_id: UUID) -> UUID | None:
-        """Return the id of the locked lead that has an externalId."""
-        ids = (row["id"] for row in self._rows.values() if row["external_id"] == external_id)
-        return next(ids, None)
+    def with_external_id(self, external_id: UUID) -> LeadDocument | None:
+        """Return the locked lead that has an externalId, as it is now."""
+        rows = (row for row in self._rows.values() if row["external_id"] == external_id)
+        row = next(rows, None)
+        return None if row is None else document(row)
 
     async def change(
         self, lead_id: UUID, change: Change, *, again: WriteResult | None = None

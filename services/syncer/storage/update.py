@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
-from services.syncer.storage.event_order import Update, change_again, wait_for_creation
+from services.syncer.storage.event_order import (
+    Update,
+    change_again,
+    misplaced,
+    wait_for_creation,
+)
 from services.syncer.storage.locked_leads import LockedLeads
 from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import Inbox, WriteResult
@@ -44,6 +49,8 @@ async def _change(connection: Connection, leads: LockedLeads, update: Update) ->
             connection, update.lead_id, attempt=update.attempt, replayed=update.replayed
         )
         return WriteResult.refusal(OutcomeStatus.NOT_FOUND)
+    if (forwarded := misplaced(update.key, lead_key=lead.partition_key)) is not None:
+        return forwarded
     if update.expected_version not in {None, lead.version}:
         return WriteResult.refusal(OutcomeStatus.VERSION_MISMATCH, version=lead.version)
     return await leads.change(update.lead_id, update.change)

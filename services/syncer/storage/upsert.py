@@ -8,10 +8,11 @@ from uuid import UUID
 import asyncpg
 
 from services.syncer.storage.creation import Creation, create_leads
-from services.syncer.storage.event_order import Update, change_again
+from services.syncer.storage.event_order import Update, change_again, misplaced
 from services.syncer.storage.locked_leads import Change, LockedLeads
 from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import Inbox, WriteResult
+from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Connection, Database, retry_unique_violation
 
 
@@ -20,6 +21,7 @@ class Upsert:
     """An event, the lead that it makes if there is none, and the change if there is one."""
 
     external_id: UUID
+    key: str
     creation: Creation
     change: Change
     attempt: int
@@ -33,6 +35,7 @@ class Upsert:
         """Return the change of a lead that is there: the event is then about that lead."""
         return Update(
             event=replace(self.creation.event, subject=str(lead_id)),
+            key=self.key,
             lead_id=lead_id,
             change=self.change,
             attempt=self.attempt,
@@ -77,13 +80,15 @@ async def _apply(connection: Connection, upserts: Sequence[Upsert]) -> dict[UUID
     leads = await _lock(connection, inbox, upserts)
     for upsert in upserts:
         earlier = inbox.earlier(upsert.creation.event)
-        lead_id = leads.id_of(upsert.external_id)
+        lead = leads.with_external_id(upsert.external_id)
         if earlier is not None and _changed_before(earlier):
             update = upsert.update_of(UUID(inbox.subject(upsert.event_id)))
             results[upsert.event_id] = await change_again(connection, leads, update, earlier)
-        elif earlier is None and lead_id is not None:
-            update = upsert.update_of(lead_id)
-            result = await leads.change(lead_id, upsert.change)
+        elif earlier is None and (forwarded := _misplaced(upsert, lead)) is not None:
+            results[upsert.event_id] = forwarded
+        elif earlier is None and lead is not None:
+            update = upsert.update_of(lead.id)
+            result = await leads.change(lead.id, upsert.change)
             inbox.add(update.event, result)
             results[upsert.event_id] = result
         else:
@@ -103,6 +108,12 @@ async def _lock(connection: Connection, inbox: Inbox, upserts: Sequence[Upsert])
     return await LockedLeads.lock(connection, changed, external_ids=external_ids)
 
 
+def _misplaced(upsert: Upsert, lead: LeadDocument | None) -> WriteResult | None:
+    # A lead that is made now has its externalId as its key.
+    lead_key = upsert.external_id if lead is None else lead.partition_key
+    return misplaced(upsert.key, lead_key=lead_key)
+
+
 def _changed_before(earlier: WriteResult | None) -> bool:
     return earlier is not None and earlier.outcome.status is OutcomeStatus.UPDATED
 
@@ -117,7 +128,7 @@ async def _create(connection: Connection, absent: Sequence[Upsert]) -> dict[UUID
         and not results[upsert.event_id].outcome.repeated
     ]
     held = await LockedLeads.lock(connection, (), external_ids=met)
-    if any(held.id_of(external_id) is not None for external_id in met):
+    if any(held.with_external_id(external_id) is not None for external_id in met):
         # Another transaction made it meanwhile: once more, and this one changes it.
         raise asyncpg.UniqueViolationError("A lead with the externalId has just been made")
     return results

@@ -122,7 +122,8 @@ class Settlement:
 def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
     """Queue replies to the clients that still wait, and the counts of replays, which get none."""
     for event, outcome in ended:
-        if event.replay_id is not None:
+        is_over = outcome.status is not OutcomeStatus.FORWARDED
+        if event.replay_id is not None and is_over:
             add_result(pipeline, event.replay_id, _replay_result(outcome))
     if replies := [
         Reply(event.reply_to, event.id, outcome)

@@ -20,6 +20,7 @@ from services.syncer.sources import ExternalSource, Fetched
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
+from shared.events.data import LeadUpserted
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.redis_connections import open_redis
@@ -83,15 +84,30 @@ async def asker(redis: Redis, streams_settings: StreamsSettings) -> AsyncGenerat
             yield Asker(redis, replies)
 
 
+_KEY = """
+    SELECT leads.partition_key(lead)::text AS key FROM leads.lead
+    WHERE CASE WHEN $2 THEN external_id ELSE id END = $1
+"""
+
+
 class Handlers:
     """A syncer's handlers, called by hand."""
 
-    def __init__(self, by_type: Mapping[str, Handler]) -> None:
+    def __init__(self, by_type: Mapping[str, Handler], database: Database) -> None:
         self._by_type = by_type
+        self._database = database
 
     async def handle(self, *events: Event) -> list[Outcome]:
-        """Handle events of one type as one batch."""
-        return list(await self._by_type[events[0].type](events))
+        """Handle events of one type as one batch, about leads that are there under their keys."""
+        addressed = [await self._addressed(event) for event in events]
+        return list(await self._by_type[events[0].type](addressed))
+
+    async def _addressed(self, event: Event) -> Event:
+        if event.partition_key is not None:
+            return event
+        is_upsert = event.type == LeadUpserted.type
+        found = await rows(self._database, _KEY, UUID(event.default_key), is_upsert)
+        return replace(event, partition_key=found[0]["key"]) if found else event
 
     async def one(self, event: Event) -> Outcome:
         """Handle one event."""
@@ -120,7 +136,7 @@ def open_handlers(
         )
         async with bootstrap(settings) as context:
             [leads] = [one for one in context.subscriptions if one.stream == catalog.LEADS]
-            yield Handlers(leads.handlers)
+            yield Handlers(leads.handlers, context.database)
 
     return open_
 

@@ -19,6 +19,7 @@ from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventStore
+from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
 from shared.streams.imports import LOST, ImportFiles, ImportJobs, file_key
 from shared.streams.publisher import add_events
@@ -70,9 +71,8 @@ def handler_of(
 ) -> ImportRequestedHandler:
     """Return a handler to be called by hand. Its deliveries see to one window, or wait for it."""
     jobs, imports = ImportJobs(redis, lost=lost), ImportRepository(database)
-    return ImportRequestedHandler(
-        ImportFiles(redis), jobs, imports, EventStore(database), part=part
-    )
+    events, leads = EventStore(database), LeadRepository(database)
+    return ImportRequestedHandler(ImportFiles(redis), jobs, imports, events, leads, part=part)
 
 
 async def deliver(handler: ImportRequestedHandler, event: Event[ImportRequested]) -> Outcome | None:

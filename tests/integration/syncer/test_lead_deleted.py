@@ -206,5 +206,6 @@ async def _document(cache: LeadCache, lead_id: str) -> LeadDocument:
         id=UUID(lead_id),
         external_id=None,
         version=cached.version,
+        partition_key=UUID(lead_id),
         json=cached.json,
     )

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
-from shared.cache.lead_cache import PREFIX, LeadCache, open_cache
+from shared.cache.lead_cache import PREFIX, CachedLead, LeadCache, open_cache
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
 from shared.settings import CacheSettings, SettingsError
@@ -26,6 +26,11 @@ class Lead:
     id: UUID
     version: int
     external_id: UUID | None = None
+    moved_key: UUID | None = None
+
+    @property
+    def partition_key(self) -> UUID:
+        return self.moved_key or self.external_id or self.id
 
     @property
     def json(self) -> bytes:
@@ -58,6 +63,31 @@ async def test_an_older_version_never_replaces_a_newer_one(cache: LeadCache) -> 
     found = await cache.get(lead_id)
     assert found is not None
     assert found.version == 10
+
+
+async def test_a_key_that_does_not_follow_from_the_lead_comes_with_it(cache: LeadCache) -> None:
+    external_id, key = new_id(), new_id()
+    for lead in (Lead(new_id(), 1), Lead(new_id(), 1, external_id)):
+        await cache.put([lead])
+        assert await cache.get(lead.id) == CachedLead(1, lead.json)
+    moved = Lead(new_id(), 1, external_id, key)
+    await cache.put([moved])
+    for found in (
+        await cache.get(moved.id),
+        await cache.get_by_external_id(external_id),
+        await cache.find(str(moved.id)),
+    ):
+        assert found == CachedLead(1, moved.json, str(key))
+
+
+async def test_versions_are_compared_whatever_the_keys(cache: LeadCache) -> None:
+    lead_id, key = new_id(), new_id()
+    newest = Lead(lead_id, 11, None, key)
+    for lead in (newest, Lead(lead_id, 10), replace(newest, version=9), Lead(lead_id, 2)):
+        await cache.put([lead])
+        assert await cache.get(lead_id) == CachedLead(11, newest.json, str(key))
+    await cache.put([Lead(lead_id, 12)])
+    assert await cache.get(lead_id) == CachedLead(12, Lead(lead_id, 12).json)
 
 
 async def test_a_deleted_lead_is_not_served_nor_filled_in_again(cache: LeadCache) -> None:

@@ -9,7 +9,13 @@ from shared.domain.errors import PermanentError
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
 from shared.streams.codec import decode, encode
-from tests.support.builders import lead_created
+from tests.support.builders import (
+    lead_created,
+    lead_deleted,
+    lead_fields,
+    lead_updated,
+    lead_upserted,
+)
 
 
 def _wire(event: Event) -> dict[bytes, bytes]:
@@ -17,6 +23,9 @@ def _wire(event: Event) -> dict[bytes, bytes]:
         str(name).encode(): value if isinstance(value, bytes) else str(value).encode()
         for name, value in encode(event).items()
     }
+
+
+_CREATED = lead_created()
 
 
 @pytest.mark.parametrize(
@@ -33,6 +42,8 @@ def _wire(event: Event) -> dict[bytes, bytes]:
             only_group="syncer",
             replay_id="replay-1",
         ),
+        replace(lead_created(), partition_key="another"),
+        replace(_CREATED, partition_key=_CREATED.subject),
         Event(
             source="syncer",
             subject="lead",
@@ -50,7 +61,25 @@ def test_it_is_a_cloud_event() -> None:
     assert wire[b"specversion"] == b"1.0"
     assert wire[b"datacontenttype"] == b"application/json"
     assert wire[b"dataschema"] == b"urn:leads:lead-created:1"
-    assert wire[b"partitionkey"] == event.subject.encode()
+
+
+def test_events_about_one_lead_have_one_key() -> None:
+    external_id, lead_id = new_id(), new_id()
+    upserted = lead_upserted(external_id, email="ada@example.com")
+    known = lead_created(lead_fields(external_id=external_id)), upserted
+    assert {_wire(event)[b"partitionkey"] for event in known} == {str(external_id).encode()}
+    unknown = lead_created(lead_fields(external_id=None))
+    for event in (unknown, lead_updated(lead_id), lead_deleted(lead_id)):
+        assert _wire(event)[b"partitionkey"] == event.subject.encode()
+    moved = replace(upserted, partition_key=str(lead_id))
+    assert _wire(moved)[b"partitionkey"] == str(lead_id).encode()
+
+
+def test_an_entry_from_before_there_were_keys_has_the_key_that_follows() -> None:
+    event = lead_upserted(new_id(), email="a@example.com")
+    wire = _wire(event)
+    del wire[b"partitionkey"]
+    assert decode(wire).key == event.key
 
 
 def test_fields_that_a_newer_producer_adds_are_ignored() -> None:

@@ -1,0 +1,167 @@
+"""Which lead a request means, by either of its ids: in the cache, or else in PostgreSQL.
+
+What is meant by a change may be accepted only, and not stored yet: the change waits its turn.
+"""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+
+from services.api.storage.requests import RequestNotes
+from services.api.web.problems import Problem
+from shared.cache.lead_cache import CachedLead, LeadCache
+from shared.domain.errors import TransientError, UnavailableError
+from shared.storage.inbox import EventStore
+from shared.storage.lead_document import LeadDocument, LeadRepository
+
+NOT_FOUND = "lead-not-found"
+
+# How long an upsert waits for PostgreSQL, without which it is nearly always as well off.
+KEY_TIMEOUT = timedelta(milliseconds=250)
+
+FIRST_VERSION = 1
+
+
+class LeadLookup:
+    """Reads through the cache. A UUID may be one lead's id and another's externalId: ids win."""
+
+    def __init__(self, cache: LeadCache, leads: LeadRepository, *, timeout: timedelta) -> None:
+        self._cache = cache
+        self._leads = leads
+        self._seconds = timeout.total_seconds()
+
+    async def find_lead(self, key: str) -> CachedLead | LeadDocument:
+        """Return the lead whose id or externalId this is, a UUID in its canonical form.
+
+        Raises `Problem` 404.
+        """
+        lead = await self.look_up(key)
+        if lead is None:
+            raise no_such_lead()
+        return lead
+
+    async def look_up(self, key: str) -> CachedLead | LeadDocument | None:
+        """Return the lead as `find_lead` does, or None."""
+        cached = await self._cache.find(key)
+        if cached is not None:
+            return cached
+        document = await self._stored(UUID(key))
+        if document is not None:
+            await self._cache.fill(document)
+        return document
+
+    async def find_id(self, key: str) -> UUID:
+        """Return the id of the lead whose id or externalId this is; raises like `find_lead`."""
+        return id_of(await self.find_lead(key))
+
+    async def _stored(self, key: UUID) -> LeadDocument | None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._leads.get(key) or await self._leads.get_by_external_id(key)
+        except TimeoutError as error:
+            raise UnavailableError("PostgreSQL did not answer in time") from error
+
+
+def no_such_lead() -> Problem:
+    """Return the problem of a request about a lead that is not there."""
+    return Problem(NOT_FOUND, "There is no lead with this id or externalId")
+
+
+def id_of(lead: CachedLead | LeadDocument) -> UUID:
+    """Return the id of a lead that was found."""
+    return UUID(orjson.loads(lead.json)["id"]) if isinstance(lead, CachedLead) else lead.id
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A lead to be changed, in the version that it is in or will be made in."""
+
+    lead_id: UUID
+    partition_key: str
+    version: int = FIRST_VERSION
+
+
+class LeadTargets:
+    """Finds leads for writes, and the partition keys under which the writes are published."""
+
+    def __init__(
+        self,
+        lookup: LeadLookup,
+        notes: RequestNotes,
+        *,
+        cache: LeadCache,
+        leads: LeadRepository,
+        events: EventStore,
+        timeout: timedelta,
+    ) -> None:
+        self._lookup = lookup
+        self._notes = notes
+        self._cache = cache
+        self._leads = leads
+        self._events = events
+        self._seconds = timeout.total_seconds()
+
+    async def find(self, key: str) -> Target:
+        """Return the lead whose id or externalId this is, a UUID in its canonical form.
+
+        Raises `Problem` 404 when it is neither stored nor accepted.
+        """
+        lead = await self._lookup.look_up(key)
+        target = await self._accepted(key) if lead is None else _target(lead)
+        if target is None:
+            raise no_such_lead()
+        return target
+
+    async def moved_keys(self, external_ids: Collection[UUID]) -> dict[UUID, str]:
+        """Return the partition keys of the leads for which it is not their externalId.
+
+        One that is missed costs a detour: its owner sends the event on.
+        """
+        found = await asyncio.gather(*map(self._cache.get_by_external_id, external_ids))
+        cached = dict(zip(external_ids, found, strict=True))
+        moved = {
+            external_id: lead.moved_key
+            for external_id, lead in cached.items()
+            if lead is not None and lead.moved_key is not None
+        }
+        unknown = [external_id for external_id, lead in cached.items() if lead is None]
+        return moved | await self._stored_keys(unknown)
+
+    async def _stored_keys(self, external_ids: Collection[UUID]) -> dict[UUID, str]:
+        if not external_ids:
+            return {}
+        try:
+            async with asyncio.timeout(KEY_TIMEOUT.total_seconds()):
+                return await self._leads.moved_keys(external_ids)
+        except (UnavailableError, TransientError, TimeoutError):
+            return {}
+
+    async def _accepted(self, key: str) -> Target | None:
+        """Return the lead that is still to be made under an id or externalId."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                noted = await self._notes.accepted_leads(key)
+        except (UnavailableError, TimeoutError):
+            return None
+        if not noted:
+            return None
+        async with asyncio.timeout(self._seconds):
+            applied = await self._events.applied([one.event_id for one in noted])
+        for one in noted:
+            if one.event_id not in applied:
+                return Target(one.lead_id, one.partition_key)
+        # Applied since it was looked for, perhaps.
+        lead = await self._lookup.look_up(key)
+        return None if lead is None else _target(lead)
+
+
+def _target(lead: CachedLead | LeadDocument) -> Target:
+    if isinstance(lead, LeadDocument):
+        return Target(lead.id, str(lead.partition_key), lead.version)
+    fields = orjson.loads(lead.json)
+    key = lead.moved_key or fields["externalId"] or fields["id"]
+    return Target(UUID(fields["id"]), key, lead.version)
