@@ -26,7 +26,11 @@ class EventSource:
     def __init__(self) -> None:
         self.last_id: str | None = None
         self.retry: int | None = None
-        self._id: str | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a stream: what was cut off in the last one is gone."""
+        self._id = self.last_id
         self._event = ""
         self._data: list[str] = []
 
@@ -65,6 +69,7 @@ async def messages(
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/event-stream"
     source = source or EventSource()
+    source.begin()
     async for line in response.aiter_lines():
         message = source.feed(line)
         if message is not None:

@@ -15,7 +15,7 @@ from devstack.free_ports import free_port
 from devstack.servers.valkey import EmbeddedValkey
 from services.api.settings import ApiSettings, AuthSettings, HttpSettings, LimitSettings
 from shared.settings import CacheSettings, ObservabilitySettings, PostgresSettings, StreamsSettings
-from tests.support.api import ORIGIN, OpenApi, RunSyncer, running_api
+from tests.support.api import ORIGIN, OpenApi, RunSyncer, api_settings_of, running_api
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
 from tests.support.responder import Responder
@@ -45,15 +45,7 @@ def api_settings(
     streams_settings: StreamsSettings,
     cache_settings: CacheSettings,
 ) -> ApiSettings:
-    return ApiSettings(
-        http=HttpSettings(port=0, api_host="127.0.0.1"),
-        auth=AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests")),
-        limits=LimitSettings(),
-        postgres=postgres_settings,
-        streams=streams_settings,
-        cache=cache_settings,
-        observability=ObservabilitySettings(),
-    )
+    return api_settings_of(auth, postgres_settings, streams_settings, cache_settings)
 
 
 @pytest.fixture
