@@ -23,6 +23,9 @@ NOT_FOUND = "lead-not-found"
 # How long an upsert waits for PostgreSQL, without which it is nearly always as well off.
 KEY_TIMEOUT = timedelta(milliseconds=250)
 
+# How long a change of a lead that is not stored waits for Redis, after two reads in vain.
+NOTES_TIMEOUT = timedelta(seconds=1)
+
 FIRST_VERSION = 1
 
 
@@ -143,7 +146,7 @@ class LeadTargets:
     async def _accepted(self, key: str) -> Target | None:
         """Return the lead that is still to be made under an id or externalId."""
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(NOTES_TIMEOUT.total_seconds()):
                 noted = await self._notes.accepted_leads(key)
         except (UnavailableError, TimeoutError):
             return None

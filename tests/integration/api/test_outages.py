@@ -11,12 +11,15 @@ import httpx
 import orjson
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from devstack.free_ports import free_port
 from services.api.settings import ApiSettings
 from shared.cache.lead_cache import open_cache
+from shared.events.catalog import LEADS
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
+from shared.streams.codec import decode, entries_of
 from tests.support.api import running_api
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
@@ -85,6 +88,42 @@ async def test_without_redis_writes_are_refused_in_time_and_reads_go_on(
                 assert (await api.get(f"/leads/{key}")).json() == lead
         with kept_promise():
             assert (await api.get("/leads")).json() == [lead]
+
+
+async def test_without_redis_no_lead_is_known_to_be_accepted(
+    nowhere: int, api_settings: ApiSettings, auth: AuthServer
+) -> None:
+    settings = without_redis(api_settings, nowhere)
+    async with running_api(settings, token=auth.token()) as api:
+        for method, body in (("PATCH", {"city": "Rome"}), ("DELETE", None)):
+            with kept_promise():
+                response = await api.request(method, f"/leads/{uuid4()}", json=body)
+            assert (response.status_code, response.json()["code"]) == (404, "lead-not-found")
+
+
+async def test_without_postgresql_upserts_are_accepted_and_other_writes_want_the_lead(
+    nowhere: int, lead: dict[str, str], api_settings: ApiSettings, auth: AuthServer, redis: Redis
+) -> None:
+    settings = without_postgres(api_settings, nowhere)
+    headers = {"Prefer": "respond-async"}
+    async with running_api(settings, token=auth.token()) as api:
+        unknown, body = str(uuid4()), lead_body(externalId=None)
+        for external_id in (unknown, lead["externalId"]):
+            with kept_promise():
+                path = f"/leads/by-external-id/{external_id}"
+                assert (await api.put(path, json=body, headers=headers)).status_code == 202
+        with kept_promise():
+            rows = {"mode": "upsert", "leads": [body | {"externalId": unknown}]}
+            assert (await api.post("/leads/batch", json=rows, headers=headers)).status_code == 207
+        with kept_promise():
+            # Whether it is stored by now cannot be told.
+            assert (await api.patch(f"/leads/{unknown}", json={})).status_code == 503
+        with kept_promise():
+            path = f"/leads/{lead['id']}"
+            assert (await api.patch(path, json={}, headers=headers)).status_code == 202
+    events = [decode(entry.fields) for entry in entries_of(await redis.xrange(LEADS))]
+    known = lead["externalId"]
+    assert [event.key for event in events] == [unknown, known, unknown, known]
 
 
 async def test_without_the_cache_reads_come_from_postgresql(

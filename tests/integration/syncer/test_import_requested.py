@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -21,9 +22,11 @@ from shared.events.outcome import Outcome
 from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
+from shared.streams.codec import decode, entries_of
 from shared.streams.imports import LOST, ImportFiles, ImportJobs, file_key
 from shared.streams.publisher import add_events
-from tests.integration.syncer.conftest import StartSyncer, rows
+from tests.integration.syncer.conftest import Handlers, StartSyncer, created, rows
+from tests.support.builders import lead_updated
 from tests.support.eventually import eventually
 from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
 from tests.support.lead_table import refuse_defects
@@ -35,14 +38,16 @@ PARKED = "SELECT event_id FROM leads.dead_letter"
 Damage = Callable[[Redis, str], Awaitable[Any]]
 
 
-def requested(content: bytes = b"") -> Event[ImportRequested]:
+def requested(
+    content: bytes = b"", *, mode: ImportMode = ImportMode.CREATE
+) -> Event[ImportRequested]:
     return Event(
         id=row_event_id(new_id(), 0),
         source="tests",
         subject="import",
         data=ImportRequested(
             format=FileFormat.CSV,
-            mode=ImportMode.CREATE,
+            mode=mode,
             mapping={},
             dry_run=False,
             sha256=hashlib.sha256(content).hexdigest(),
@@ -167,6 +172,21 @@ async def test_an_import_that_comes_again_changes_nothing(
             assert (outcome, detail["progress"]["created"]) == ("imported", 1)
             await eventually(lambda: is_forgotten(redis))
     assert len(await rows(database, LEADS_STORED)) == 1
+
+
+async def test_a_row_changes_a_lead_under_the_leads_key(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    first, second, new = (str(uuid4()) for _ in range(3))
+    lead_id = await created(handlers, external_id=UUID(first))
+    await handlers.one(lead_updated(lead_id, external_id=UUID(second)))
+    lines = (f"Ada,King,{number}@example.com,{key}" for number, key in enumerate((second, new)))
+    content = csv_file(lines, header="First Name,Last Name,Email,External Id")
+    event = requested(content, mode=ImportMode.UPSERT)
+    await keep(redis, event, content)
+    assert await deliver(handler_of(redis, database), event) is None
+    events = [decode(entry.fields) for entry in entries_of(await redis.xrange(LEADS))]
+    assert [one.key for one in events] == [first, new]
 
 
 async def test_a_row_whose_event_was_parked_is_refused_and_reported(
