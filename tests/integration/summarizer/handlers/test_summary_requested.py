@@ -89,6 +89,25 @@ async def test_unchanged_lead_is_answered_without_a_call(
     assert [row["reused"] for row in await rows(database, lead_id)] == [False, True]
 
 
+async def test_the_cached_lead_keeps_its_partition_key(
+    database: Database, redis: Redis, summarizer_of: OpenSummarizer
+) -> None:
+    key, lead_id = new_id(), await stored_lead(database)
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE leads.lead SET partition_key = $2 WHERE id = $1", lead_id, key
+        )
+    event = requested(lead_id)
+    async with summarizer_of(Says()) as summarizer:
+        # Written, asked for again, and used again.
+        for asked in (event, event, requested(lead_id)):
+            await summarizer.ask(asked)
+            cached = await summarizer.cache.get(lead_id)
+            assert cached is not None
+            assert cached.moved_key == str(key)
+            await redis.delete(*await redis.keys("leads:cache:*"))
+
+
 async def test_changed_lead_is_summarised_anew_and_back_again_without_a_call(
     database: Database, summarizer_of: OpenSummarizer
 ) -> None:
