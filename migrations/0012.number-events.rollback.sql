@@ -14,4 +14,5 @@ CREATE FUNCTION leads.selected_events(
           AND (until IS NULL OR event.time < until)
           AND (recorded_before IS NULL OR event.recorded_at < recorded_before)
     $$;
+DROP INDEX leads.event_version;
 ALTER TABLE leads.event DROP COLUMN position;

@@ -31,6 +31,7 @@ class ReplayReport:
     replayed: int
     applied_now: int
     already_applied: int
+    refused: int
     dead: int
     unreported: int
     seconds: float
@@ -44,6 +45,7 @@ class ReplayReport:
             replayed=progress.added,
             applied_now=progress.results.get(ReplayResult.APPLIED, 0),
             already_applied=progress.results.get(ReplayResult.ALREADY_APPLIED, 0),
+            refused=progress.results.get(ReplayResult.REFUSED, 0),
             dead=progress.results.get(ReplayResult.DEAD, 0),
             unreported=progress.outstanding,
             seconds=round(seconds, 1),
@@ -88,7 +90,7 @@ def command(*, job: str | None, dry_run: bool, yes: bool, as_json: bool, **optio
     print_json(report) if as_json else _print_report(report)
     if not report.finished:
         raise SystemExit(INTERRUPTED)
-    if report.dead:
+    if report.dead or report.refused:
         raise SystemExit(1)
 
 
@@ -189,6 +191,7 @@ def _print_report(report: ReplayReport) -> None:
     click.echo(f"replayed         {report.replayed:>12,}")
     click.echo(f"applied now      {report.applied_now:>12,}")
     click.echo(f"already applied  {report.already_applied:>12,}")
+    click.echo(f"refused          {report.refused:>12,}")
     click.echo(f"dead             {report.dead:>12,}")
     if report.unreported:
         click.echo(f"unreported       {report.unreported:>12,}")

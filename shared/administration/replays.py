@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError
-from shared.events.catalog import FLOWS
+from shared.events.catalog import FLOWS, ORDERED, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplaySource, Selection
-from shared.redis_connections import translated_errors
 from shared.storage.event_archive import ArchiveSource, EventArchive
+from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
-from shared.streams.codec import entry_id
-from shared.streams.consuming.group import groups_info, last_id
+from shared.streams.codec import EntryId, entry_id
+from shared.streams.consuming.group import groups_info, last_entry
+from shared.streams.ordering.layout import Divisions
 from shared.streams.replays.jobs import ReplayJobs
 from shared.streams.replays.replayer import Replayer, Watcher
 from shared.streams.replays.stream_source import StreamSource, oldest_time
@@ -39,7 +40,8 @@ class Replays:
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
-        self.jobs = ReplayJobs(redis)
+        self._divisions = Divisions(redis, PartitionRepository(database))
+        self.jobs = ReplayJobs(redis, self._divisions)
 
     async def bounded(self, order: ReplayOrder) -> ReplayOrder:
         """Return the order with its end fixed, so that the replay does not meet itself.
@@ -51,16 +53,22 @@ class Replays:
         order = replace(order, selection=_on_stream(order))
         if order.origin is ReplayOrigin.ARCHIVE:
             return replace(order, last_position=await EventArchive(self._database).last_position())
-        newest = await last_id(self._redis, order.stream)
-        last = newest if order.last is None else min(newest, entry_id(order.last))
+        last = await self._last_entry(order.stream)
+        if order.last is not None:
+            last = min(last, entry_id(order.last))
         return replace(order, last="{}-{}".format(*last))
+
+    async def _last_entry(self, stream: str) -> EntryId:
+        streams = await self._divisions.streams_of(stream)
+        found = [await last_entry(self._redis, one) for one in streams]
+        return max((entry for entry in found if entry is not None), default=(0, 0))
 
     async def plan(self, order: ReplayOrder) -> ReplayPlan:
         """Count what a bounded order would replay. Changes nothing."""
         counts = await self.source(order).counts()
         if order.origin is ReplayOrigin.ARCHIVE:
             return ReplayPlan(counts=counts, missing={}, stream_begins=None)
-        begins = await oldest_time(self._redis, order.stream)
+        begins = await oldest_time(self._redis, order.stream, self._divisions)
         missing = await EventArchive(self._database).counts(_before(order, begins))
         return ReplayPlan(counts=counts, missing=missing, stream_begins=begins)
 
@@ -68,17 +76,27 @@ class Replays:
         """Return where the order's events are read."""
         if order.origin is ReplayOrigin.ARCHIVE:
             return ArchiveSource(self._database, order)
-        return StreamSource(self._redis, order)
+        return StreamSource(self._redis, order, self._divisions)
 
     def replayer(self, order: ReplayOrder, *, stop: asyncio.Event, watch: Watcher) -> Replayer:
         """Return what runs a saved order from where it stands."""
-        return Replayer(self._redis, order, self.source(order), stop=stop, watch=watch)
+        return Replayer(
+            self._redis,
+            order,
+            self.source(order),
+            stop=stop,
+            watch=watch,
+            divisions=self._divisions,
+        )
 
     async def _check_group(self, order: ReplayOrder) -> None:
-        with translated_errors():
-            groups = [
-                info["name"].decode() for info in await groups_info(self._redis, order.stream)
-            ]
+        # Partitions have owners instead of a group; one of the stream itself may still be there.
+        groups = list(groups_of(order.stream)) if order.stream in ORDERED else []
+        groups += [
+            info["name"].decode()
+            for info in await groups_info(self._redis, order.stream)
+            if info["name"].decode() not in groups
+        ]
         if order.group not in groups:
             raise PermanentError(
                 f"{order.stream} has no group {order.group!r}, only: "

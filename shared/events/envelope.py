@@ -70,8 +70,8 @@ class Event(Generic[Data_co]):
 
     `id` stays the same across retry, redelivery and replay. `reply_to` names the stream
     where the asker waits until `expires`; `attempt` counts from 1; `only_group` and
-    `replay_id` mark entries put back for one consumer group. A replayed event
-    calls no language model unless it comes `with_model`.
+    `replay_id` mark entries put back for one consumer group, `replay_number` which of a
+    replay's it is. A replayed event calls no language model unless it comes `with_model`.
 
     Events with the same `key` take effect in the order in which they were accepted. Those about a
     lead have the lead's, which `partition_key` gives where neither data nor subject do.
@@ -92,6 +92,7 @@ class Event(Generic[Data_co]):
     attempt: int = 1
     only_group: str | None = None
     replay_id: str | None = None
+    replay_number: int | None = None
     with_model: bool = False
     partition_key: str | None = None
     accepted: str | None = None

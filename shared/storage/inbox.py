@@ -59,8 +59,9 @@ class WriteResult:
 
     `lead` is the lead as it is now, if there is one to show; one that is deleted has no JSON.
     `change` is what the event did to it, as in lead-changed, if it did anything. `detail` is
-    the JSON of the outcome that is kept with the event, `applied_at` the stamp that the lead got.
-    With `forward_to` the event was not applied: it is to be published again under this key.
+    the JSON of the outcome that is kept with the event, `applied_at` the stamp that the lead got,
+    `changed` the columns that got new values. With `forward_to` the event was not applied: it is to
+    be published again under this key.
     """
 
     outcome: Outcome
@@ -68,6 +69,7 @@ class WriteResult:
     change: str | None = None
     detail: str | None = None
     applied_at: datetime | None = None
+    changed: tuple[str, ...] = ()
     forward_to: str | None = None
 
     @classmethod
@@ -92,25 +94,24 @@ class WriteResult:
 
 
 _KNOWN = """
-    SELECT id, payload_hash, outcome AS status, detail::text, subject,
-           coalesce(applied_at, time) AS applied_at
+    SELECT id, payload_hash, outcome AS status, detail::text, subject
     FROM leads.event WHERE id = ANY($1::uuid[])
 """
 _RECORD = """
     INSERT INTO leads.event (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail, applied_at
+        outcome, detail, applied_at, changed
     )
     SELECT id, type, source, subject, dataschema, data::jsonb, time, correlation_id,
            payload_hash, outcome, detail::jsonb,
-           coalesce(applied_at, leads.stamp())
+           coalesce(applied_at, leads.stamp()), string_to_array(changed, ' ')
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[],
-        $12::timestamptz[]
+        $12::timestamptz[], $13::text[]
     ) AS applied (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-        outcome, detail, applied_at
+        outcome, detail, applied_at, changed
     )
 """
 
@@ -124,7 +125,6 @@ class _Applied:
     status: str
     detail: str | None
     subject: str
-    applied_at: datetime | None
 
 
 class Inbox:
@@ -150,9 +150,7 @@ class Inbox:
             return WriteResult(Outcome(OutcomeStatus.KEY_REUSED, repeated=True))
         body = (row.detail or "{}").encode()
         return WriteResult(
-            Outcome(OutcomeStatus(row.status), body, repeated=True),
-            detail=row.detail,
-            applied_at=row.applied_at,
+            Outcome(OutcomeStatus(row.status), body, repeated=True), detail=row.detail
         )
 
     def subject(self, event_id: UUID) -> str:
@@ -169,7 +167,6 @@ class Inbox:
             result.outcome.status,
             result.detail,
             event.subject,
-            result.applied_at,
         )
         self._new.append((event, result))
 
@@ -181,6 +178,7 @@ class Inbox:
             (
                 *astuple(_kept(event, result)),
                 *(result.outcome.status, result.detail, result.applied_at),
+                " ".join(result.changed),  # arrays of arrays all have one length
             )
             for event, result in self._new
         ]

@@ -74,3 +74,10 @@ def document(row: asyncpg.Record) -> LeadDocument:
         partition_key=row["partition_key"],
         json=row["json"].encode(),
     )
+
+
+def deleted_lead(lead_id: UUID, version: int) -> LeadDocument:
+    """Return a lead in its last version, when nothing else is known of it."""
+    return LeadDocument(
+        id=lead_id, external_id=None, version=version, partition_key=lead_id, json=b""
+    )

@@ -114,6 +114,8 @@ def encode(event: Event) -> dict[FieldT, EncodableT]:
             fields[field] = value
     if event.expires is not None:
         fields["expires"] = event.expires.isoformat(timespec="milliseconds")
+    if event.replay_number is not None:
+        fields["replaynumber"] = str(event.replay_number)
     if event.with_model:
         fields["withmodel"] = "true"
     return fields
@@ -126,20 +128,36 @@ def flatten(fields: Mapping[FieldT, EncodableT]) -> bytes:
 
 # The client that asked at first has gone, and earlier attempts do not count.
 _ADDRESSING = frozenset(
-    {b"replyto", b"expires", b"attempt", b"onlygroup", b"replayid", b"withmodel"}
+    {
+        b"replyto",
+        b"expires",
+        b"attempt",
+        b"onlygroup",
+        b"replayid",
+        b"replaynumber",
+        b"withmodel",
+    }
 )
 
 
 def for_group(
-    fields: EventFields, *, group: str, replay_id: str | None = None, with_model: bool = False
+    fields: EventFields,
+    *,
+    group: str,
+    replay_id: str | None = None,
+    number: int = 0,
+    with_model: bool = False,
 ) -> dict[FieldT, EncodableT]:
-    """Return the fields of a new entry with the same event, for this group's first attempt."""
+    """Return the fields of a new entry with the same event, for this group's first attempt.
+
+    `number` is which of a replay's events it is, from 0.
+    """
     entry: dict[FieldT, EncodableT] = {
         name: value for name, value in fields.items() if name not in _ADDRESSING
     }
     entry |= {b"attempt": b"1", b"onlygroup": group.encode()}
     if replay_id is not None:
-        entry[b"replayid"] = replay_id.encode()
+        entry |= {b"replayid": replay_id.encode(), b"replaynumber": str(number).encode()}
     if with_model:
         entry[b"withmodel"] = b"true"
     return entry
@@ -163,6 +181,7 @@ def decode(fields: Fields) -> Event:
 def _event(text: Mapping[str, str], data: EventData) -> Event:
     optional = {attribute: text.get(field) for field, attribute in _OPTIONAL.items()}
     expires, key = text.get("expires"), text.get("partitionkey")
+    number = text.get("replaynumber")
     event = Event(
         id=UUID(text["id"]),
         source=text["source"],
@@ -171,6 +190,7 @@ def _event(text: Mapping[str, str], data: EventData) -> Event:
         correlation_id=text.get("correlationid", ""),
         expires=None if expires is None else _time(expires),
         attempt=int(text.get("attempt", "1")),
+        replay_number=None if number is None else int(number),
         with_model=text.get("withmodel") == "true",
         data=data,
         **optional,

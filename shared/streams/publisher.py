@@ -72,11 +72,12 @@ async def add_events(
     redis: Redis, events: Sequence[Event], divisions: Divisions | None = None
 ) -> list[str]:
     """Add events in order, in one round trip; returns their entry ids, raises like `publish`."""
-    return await add_entries(
+    added = await add_entries(
         redis,
         [(stream_of(event.data), event.key, encode(event)) for event in events],
         divisions or Divisions(redis),
     )
+    return [entry_id for _, entry_id in added]
 
 
 Addressed: TypeAlias = tuple[str, str, dict[FieldT, EncodableT]]
@@ -85,8 +86,11 @@ Addressed: TypeAlias = tuple[str, str, dict[FieldT, EncodableT]]
 
 async def add_entries(
     redis: Redis, entries: Sequence[Addressed], divisions: Divisions
-) -> list[str]:
-    """Add entries in order, in one round trip, those of ordered streams to their partitions."""
+) -> list[tuple[str, str]]:
+    """Add entries in order, in one round trip, those of ordered streams to their partitions.
+
+    Returns of each the stream where it is now, and its id there.
+    """
     if not entries:
         return []
     try:
@@ -101,15 +105,20 @@ async def add_entries(
     return await _add(redis, entries, divisions)
 
 
-async def _add(redis: Redis, entries: Sequence[Addressed], divisions: Divisions) -> list[str]:
+async def _add(
+    redis: Redis, entries: Sequence[Addressed], divisions: Divisions
+) -> list[tuple[str, str]]:
     ordered = {stream for stream, _, _ in entries} & ORDERED
     layouts = {stream: await divisions.layout(stream) for stream in ordered}
+    streams = [
+        layouts[stream].name_for(key) if stream in layouts else stream for stream, key, _ in entries
+    ]
     with translated_errors():
         async with redis.pipeline(transaction=False) as pipeline:
-            for stream, key, fields in entries:
-                layout = layouts.get(stream)
-                pipeline.xadd(stream if layout is None else layout.name_for(key), fields)
-            return [entry_id.decode() for entry_id in await pipeline.execute()]
+            for stream, (_, _, fields) in zip(streams, entries, strict=True):
+                pipeline.xadd(stream, fields)
+            ids = await pipeline.execute()
+    return [(stream, added.decode()) for stream, added in zip(streams, ids, strict=True)]
 
 
 # The bound on a stream's memory: past it, producers are refused rather than entries lost.

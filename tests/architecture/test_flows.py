@@ -48,7 +48,7 @@ CHORES = ("chore ", "sweeper", "stream capacity")
 # Idle consumers read their streams at any moment: a flow enters what it entered each time.
 TIMES = 6
 
-BOUNDS = {"create": 38, "cached read": 13, "summary": 46, "tick": 32, "replay": 42, "import": 46}
+BOUNDS = {"create": 38, "cached read": 13, "summary": 46, "tick": 32, "replay": 46, "import": 46}
 
 
 OpenServices = Callable[[], contextlib.AbstractAsyncContextManager[None]]

@@ -175,6 +175,7 @@ class Replay(Representation):
         added=1,
         applied=0,
         alreadyApplied=1,
+        refused=0,
         dead=0,
         outstanding=0,
     )
@@ -199,6 +200,7 @@ class Replay(Representation):
     added: Annotated[int, Field(description="Events put back")]
     applied: Annotated[int, Field(description="Of them, those that changed something")]
     already_applied: Annotated[int, Field(description="Of them, those that changed nothing")]
+    refused: Annotated[int, Field(description="Of them, those that others are in the way of")]
     dead: Annotated[int, Field(description="Of them, those that became dead letters")]
     outstanding: Annotated[int, Field(description="Of them, those without a result yet")]
 
@@ -213,6 +215,7 @@ class Replay(Representation):
             added=progress.added,
             applied=progress.results.get(ReplayResult.APPLIED, 0),
             already_applied=progress.results.get(ReplayResult.ALREADY_APPLIED, 0),
+            refused=progress.results.get(ReplayResult.REFUSED, 0),
             dead=progress.results.get(ReplayResult.DEAD, 0),
             outstanding=progress.outstanding,
         )

@@ -45,20 +45,25 @@ WITH result AS (
         WHERE newer.lead_id = lead.id AND newer.state = 'succeeded'
           AND newer.lead_version > latest.lead_version
     )
-    RETURNING lead.id, lead.external_id, lead.version, lead.updated_at,
-              leads.partition_key(lead) AS partition_key, leads.lead_json(lead) AS json
+    RETURNING latest.id AS summary_id, lead.id, lead.external_id, lead.version, lead.updated_at,
+              lead.summary_stale, leads.partition_key(lead) AS partition_key,
+              leads.lead_json(lead) AS json
 ), closed AS (
     UPDATE leads.event SET
         outcome = result.outcome,
-        -- What was written, for replays: a model would not write it again.
+        -- What was written, for replays: a model would not write it again. Its place among the
+        -- lead's other changes is the present one, not that of the request.
         detail = result.event_detail || CASE WHEN result.reason IS NULL THEN
             jsonb_build_object(
                 'summary', result.summary, 'nextAction', result.next_action,
-                'version', written.version, 'updatedAt', written.updated_at
+                'version', written.version, 'updatedAt', written.updated_at,
+                'summaryStale', written.summary_stale
             ) ELSE '{}' END,
+        position = DEFAULT,
         applied_at = coalesce(written.updated_at, event.applied_at)
-    FROM result JOIN mine USING (id) LEFT JOIN written ON written.id = mine.lead_id
+    FROM result JOIN mine USING (id) LEFT JOIN written ON written.summary_id = mine.id
     WHERE event.id = mine.id AND event.id = ANY($4::uuid[])
 )
-SELECT settled.id AS summary_id, settled.lead_id, settled.state, settled.followers, written.*
+SELECT settled.id AS summary_id, settled.lead_id, settled.state, settled.followers,
+       written.id, written.external_id, written.version, written.partition_key, written.json
 FROM settled LEFT JOIN written ON written.id = settled.lead_id

@@ -31,6 +31,17 @@ WITH request AS (
           AND earlier.state = 'succeeded' AND NOT hashed.regenerate
         ORDER BY earlier.finished_at DESC LIMIT 1
     ) AS last ON true
+), held AS MATERIALIZED (
+    -- Leads that have lost an earlier summary, or have one that was stale, and get it again: each
+    -- by one event, which is to record their next version.
+    SELECT again.event_id, lead.id, lead.version, lead.version <> again.version AS is_stale
+    FROM leads.lead JOIN (
+        SELECT DISTINCT ON (lead_id) matched.id AS event_id, matched.*
+        FROM matched WHERE reusable ORDER BY lead_id, id
+    ) AS again ON again.lead_id = lead.id
+    WHERE (lead.summary, lead.next_action, lead.summary_stale)
+          IS DISTINCT FROM (again.summary, again.next_action, false)
+    ORDER BY lead.id FOR NO KEY UPDATE OF lead
 ), stamp AS MATERIALIZED (
     SELECT leads.stamp() AS applied_at
 ), event AS (
@@ -38,13 +49,18 @@ WITH request AS (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
         outcome, detail, applied_at
     )
-    SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
-           CASE WHEN version IS NULL THEN 'not-found'
+    SELECT matched.id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+           CASE WHEN matched.version IS NULL THEN 'not-found'
                 WHEN reusable THEN 'summarised' ELSE 'accepted' END,
            CASE WHEN reusable
-                THEN jsonb_build_object('leadId', lead_id, 'summaryId', id) END,
+                THEN jsonb_build_object('leadId', lead_id, 'summaryId', matched.id) END
+           || CASE WHEN held.id IS NULL THEN '{}' ELSE jsonb_build_object(
+                  'summary', summary, 'nextAction', next_action, 'version', held.version + 1,
+                  'updatedAt', applied_at, 'summaryStale', held.is_stale
+              ) END,
            applied_at
-    FROM matched CROSS JOIN stamp ORDER BY id
+    FROM matched CROSS JOIN stamp LEFT JOIN held ON held.event_id = matched.id
+    ORDER BY matched.id
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), fresh AS (
@@ -62,13 +78,9 @@ WITH request AS (
 ), restored AS (
     UPDATE leads.lead SET
         summary = fresh.summary, next_action = fresh.next_action,
-        summary_stale = lead.version <> fresh.version,
-        version = lead.version + 1,
-        updated_at = applied_at
-    FROM fresh CROSS JOIN stamp
-    WHERE fresh.reusable AND lead.id = fresh.lead_id
-      AND (lead.summary, lead.next_action, lead.summary_stale)
-          IS DISTINCT FROM (fresh.summary, fresh.next_action, false)
+        summary_stale = held.is_stale, version = held.version + 1, updated_at = applied_at
+    FROM fresh JOIN held ON held.event_id = fresh.id CROSS JOIN stamp
+    WHERE lead.id = held.id
 ), running AS (
     INSERT INTO leads.summary (
         id, lead_id, state, lead_version, input_hash, prompt_version, provider, model,

@@ -26,13 +26,7 @@ class LeadCreatedHandler:
 
 
 def _creation(event: Event[LeadCreated]) -> Creation:
-    data = event.data
-    lead = NewLead(
-        id=data.lead_id,
-        fields=data.lead,
-        source=data.source,
-        created_by=data.created_by,
-    )
+    lead = NewLead.of(event.data)
     return Creation(
-        EventRecord.of(event, subject=data.lead_id), lead, replayed=event.replay_id is not None
+        EventRecord.of(event, subject=lead.id), lead, replayed=event.replay_id is not None
     )

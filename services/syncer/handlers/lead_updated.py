@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.syncer.after_commit import AfterCommit
 from services.syncer.storage.event_order import Update
-from services.syncer.storage.locked_leads import Change
+from services.syncer.storage.lead_row import Change
 from services.syncer.storage.update import LeadUpdateRepository
 from shared.events.data import LeadUpdated
 from shared.events.envelope import Event
@@ -32,7 +32,7 @@ def _update(event: Event[LeadUpdated]) -> Update:
         event=EventRecord.of(event, subject=data.lead_id),
         key=event.key,
         lead_id=data.lead_id,
-        change=Change(values=data.changes.given(), by_person=True),
+        change=Change.of(data),
         attempt=event.attempt,
         replayed=event.replay_id is not None,
         expected_version=data.expected_version,

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from services.syncer.after_commit import AfterCommit
 from services.syncer.storage.creation import Creation
-from services.syncer.storage.lead_row import NewLead
-from services.syncer.storage.locked_leads import Change
+from services.syncer.storage.lead_row import Change, NewLead
 from services.syncer.storage.upsert import LeadUpsertRepository, Upsert
-from shared.domain.lead import LeadSource
 from shared.events.data import LeadUpserted
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
@@ -30,21 +28,15 @@ class LeadUpsertedHandler:
 
 def _upsert(event: Event[LeadUpserted]) -> Upsert:
     data = event.data
-    fields = data.lead.model_copy(update={"external_id": data.external_id})
-    lead = NewLead(
-        id=data.lead_id,
-        fields=fields,
-        source=data.source,
-        created_by=data.created_by,
-    )
     creation = Creation(
-        EventRecord.of(event, subject=data.lead_id), lead, replayed=event.replay_id is not None
+        EventRecord.of(event, subject=data.lead_id),
+        NewLead.of(data),
+        replayed=event.replay_id is not None,
     )
-    by_person = data.source == LeadSource.MANUAL
     return Upsert(
         external_id=data.external_id,
         key=event.key,
         creation=creation,
-        change=Change(values=fields.given(), by_person=by_person),
+        change=Change.of(data),
         attempt=event.attempt,
     )

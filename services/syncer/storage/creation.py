@@ -1,6 +1,6 @@
 """Applying lead-created events: leads, their events and the dedupe, in one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,6 +8,8 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from services.syncer.storage.archived.replayed import answer_replayed
+from services.syncer.storage.conflicts import find_conflicts
 from services.syncer.storage.lead_row import NewLead, with_columns
 from services.syncer.storage.tombstones import are_overtaken, unblock
 from shared.domain.errors import TransientError
@@ -16,25 +18,9 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.sql import load_sql
 from shared.storage.inbox import EventRecord, WriteResult, columns
 from shared.storage.lead_document import document
-from shared.storage.pool import Connection, Database
+from shared.storage.pool import Connection, Database, retry_unique_violation
 
 _CREATE = with_columns(load_sql(__file__, "creation.sql"))
-_CONFLICTS = """
-    WITH offered AS (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY
-            AS offered (event_id, external_id, email_key, position)
-    )
-    SELECT DISTINCT ON (position) event_id, field, id FROM (
-        SELECT event_id, position, 1 AS rank, 'externalId' AS field, lead.id
-        FROM offered JOIN leads.lead USING (external_id)
-        UNION ALL
-        SELECT event_id, position, 2, 'externalId', lead.id
-        FROM offered JOIN leads.lead ON lead.id = offered.external_id
-        UNION ALL
-        SELECT event_id, position, 3, 'email', lead.id
-        FROM offered JOIN leads.lead USING (email_key)
-    ) AS found ORDER BY position, rank
-"""
 # What is not to come back is not kept with the event either.
 _MARK = """
     UPDATE leads.event SET
@@ -45,31 +31,16 @@ _MARK = """
 """
 _EARLIER = """
     SELECT event.id AS event_id, event.payload_hash, event.outcome, event.detail::text,
-           coalesce(event.applied_at, event.time) AS applied_at,
            lead.id, lead.external_id, lead.version, leads.partition_key(lead) AS partition_key,
            leads.lead_json(lead) AS json
     FROM leads.event LEFT JOIN leads.lead ON lead.id = event.subject::uuid
     WHERE event.id = ANY($1::uuid[])
 """
-_RESTORE = with_columns("""
-    INSERT INTO leads.lead AS lead (
-        id, :columns, email_key, source, created_by, created_at, updated_at
-    )
-    SELECT id, :columns, email_key, source, created_by, created_at, created_at
-    FROM json_populate_recordset(NULL::leads.lead, $1::json) AS lost
-    WHERE id NOT IN (SELECT lead_id FROM leads.tombstone WHERE lead_id = ANY($2::uuid[]))
-    ON CONFLICT DO NOTHING
-    RETURNING id, external_id, version, leads.partition_key(lead) AS partition_key,
-              leads.lead_json(lead) AS json
-""")
 
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """An event and the lead that it asks for.
-
-    A `replayed` one whose lead is gone although it was made is made again.
-    """
+    """An event and the lead that it asks for."""
 
     event: EventRecord
     lead: NewLead
@@ -100,17 +71,25 @@ class LeadCreationRepository:
 
     async def create(self, creations: Sequence[Creation]) -> list[WriteResult]:
         """Apply each creation once, all in one transaction; returns the results in their order."""
+        return await retry_unique_violation(lambda: self._create(creations))
+
+    async def _create(self, creations: Sequence[Creation]) -> list[WriteResult]:
         # An event may be in a batch twice, after a publication whose answer was lost.
         unique = {creation.event.id: creation for creation in creations}
         async with self._database.transaction() as connection:
-            results = await create_leads(connection, unique.values())
+            replayed = [one.event for one in unique.values() if one.replayed]
+            results = await answer_replayed(connection, replayed) if replayed else {}
+            new = [one for one in unique.values() if one.event.id not in results]
+            results |= await create_leads(connection, new)
         return [results[creation.event.id] for creation in creations]
 
 
 async def create_leads(
-    connection: Connection, creations: Iterable[Creation]
+    connection: Connection, creations: Sequence[Creation]
 ) -> dict[UUID, WriteResult]:
     """Apply different events' creations as a part of a transaction; returns results by event id."""
+    if not creations:
+        return {}
     # Equal keys in one order in every process: batches may wait, but never in a circle.
     offered = sorted(creations, key=lambda creation: creation.lead.email_key)
     external_ids = [one.lead.fields.external_id for one in offered]
@@ -121,9 +100,7 @@ async def create_leads(
     refused = [one for one in offered if one.event.id in rows.keys() - results.keys()]
     results |= await _mark_refused(connection, refused, rows)
     known = [one for one in offered if one.event.id not in results]
-    results |= await _find_earlier(connection, known)
-    lost = [one for one in known if one.replayed and _is_lost(results[one.event.id])]
-    return results | await _restore(connection, lost, results)
+    return results | await _find_earlier(connection, known)
 
 
 def _json(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -143,17 +120,6 @@ async def _check_tombstones(
     offers = [one.lead.id for one in made if one.lead.source != LeadSource.MANUAL]
     if offers and await are_overtaken(connection, offers):
         raise TransientError("A lead was deleted meanwhile; the batch is worth another try")
-
-
-async def find_conflicts(
-    connection: Connection, keys: Sequence[tuple[UUID, UUID | None, str]]
-) -> dict[UUID, asyncpg.Record]:
-    """Return the lead that each new one would meet: its `id`, and the `field` they share.
-
-    `keys` are an id of the caller's, by which the result is, the externalId and the e-mail key.
-    """
-    rows = await connection.fetch(_CONFLICTS, *columns(keys))
-    return {row["event_id"]: row for row in rows}
 
 
 async def _mark_refused(
@@ -188,7 +154,7 @@ def _refusal(conflict: asyncpg.Record | None, *, barred: str | None) -> WriteRes
     raise TransientError("A lead that stood in the way is gone; the batch is worth another try")
 
 
-# Applied before: answered as then, and made again where a replay finds the lead lost.
+# Applied before: answered as then.
 
 
 async def _find_earlier(
@@ -211,26 +177,8 @@ def _repeated(row: asyncpg.Record, *, same: bool) -> WriteResult:
         body = (row["detail"] or "{}").encode()
         return WriteResult(Outcome(OutcomeStatus(row["outcome"]), body, repeated=True))
     if row["id"] is None:
-        return WriteResult(
-            Outcome(OutcomeStatus.NOT_FOUND, repeated=True), applied_at=row["applied_at"]
-        )
+        return WriteResult(Outcome(OutcomeStatus.NOT_FOUND, repeated=True))
     return _created(row, repeated=True)
-
-
-def _is_lost(earlier: WriteResult) -> bool:
-    return earlier.outcome.status == OutcomeStatus.NOT_FOUND
-
-
-async def _restore(
-    connection: Connection, lost: Sequence[Creation], earlier: Mapping[UUID, WriteResult]
-) -> dict[UUID, WriteResult]:
-    """Make leads again that were made once and have vanished, exactly as they were."""
-    if not lost:
-        return {}
-    events = {one.lead.id: one.event.id for one in lost}
-    leads = [one.lead.row(created_at=earlier[one.event.id].applied_at) for one in lost]
-    rows = await connection.fetch(_RESTORE, _json(leads), list(events))
-    return {events[row["id"]]: _created(row) for row in rows}
 
 
 def _created(row: asyncpg.Record, *, repeated: bool = False) -> WriteResult:

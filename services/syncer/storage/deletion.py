@@ -8,31 +8,19 @@ from uuid import UUID
 
 import orjson
 
+from services.syncer.storage.archived.replayed import answer_replayed
 from services.syncer.storage.erasure import erase_records
 from services.syncer.storage.event_order import misplaced, wait_for_creation
+from services.syncer.storage.locked_leads import LockedLeads
+from services.syncer.storage.tombstones import delete_leads
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import EventRecord, Inbox, WriteResult
-from shared.storage.lead_document import LeadDocument
+from shared.storage.lead_document import LeadDocument, deleted_lead
 from shared.storage.pool import Connection, Database, retry_unique_violation
 
 # Summaries first, as where they are finished: they go with their leads.
 _LOCK_SUMMARIES = """
     SELECT FROM leads.summary WHERE lead_id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
-"""
-_LOCK = """
-    SELECT id, external_id, version, leads.partition_key(lead) AS partition_key FROM leads.lead
-    WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
-"""
-_DELETE = """
-    WITH gone AS (
-        DELETE FROM leads.lead USING unnest($1::uuid[], $2::timestamptz[]) AS dead (id, deleted_at)
-        WHERE lead.id = dead.id RETURNING lead.*, dead.deleted_at
-    )
-    INSERT INTO leads.tombstone (lead_id, external_id_hash, email_key_hash, version, deleted_at)
-    SELECT id, leads.external_id_hash(external_id), leads.email_key_hash(email_key), version + 1,
-           deleted_at
-    FROM gone
-    ON CONFLICT (lead_id) DO NOTHING
 """
 
 
@@ -64,51 +52,62 @@ class LeadDeletionRepository:
     async def _delete(self, deletions: Sequence[Deletion]) -> list[WriteResult]:
         results: list[WriteResult] = []
         async with self._database.transaction() as connection:
-            leads = await _Leads.lock(connection, {one.lead_id for one in deletions})
-            inbox = await Inbox.open(connection, {one.event.id for one in deletions})
+            replayed = [one.event for one in deletions if one.replayed]
+            archived = await answer_replayed(connection, replayed) if replayed else {}
+            new = [one for one in deletions if one.event.id not in archived]
+            leads = await _Leads.lock(connection, {one.lead_id for one in new})
+            inbox = await Inbox.open(connection, {one.event.id for one in new})
             for deletion in deletions:
-                earlier = inbox.earlier(deletion.event)
-                if earlier is None:
-                    result = await _delete(connection, leads, deletion)
-                    inbox.add(deletion.event, result)
-                else:
-                    result = _delete_again(leads, deletion, earlier)
+                result = archived.get(deletion.event.id)
+                if result is None:
+                    result = await _apply(connection, leads, inbox, deletion)
                 results.append(result)
             await leads.write()
             await inbox.write()
         return results
 
 
+async def _apply(
+    connection: Connection, leads: "_Leads", inbox: Inbox, deletion: Deletion
+) -> WriteResult:
+    earlier = inbox.earlier(deletion.event)
+    if earlier is not None:
+        return _answer_again(leads, deletion, earlier)
+    result = await _delete(connection, leads, deletion)
+    inbox.add(deletion.event, result)
+    return result
+
+
 class _Leads:
     """Locked leads, and those among them that are to go at the end of the transaction."""
 
-    def __init__(self, connection: Connection, present: dict[UUID, LeadDocument]) -> None:
+    def __init__(self, connection: Connection, locked: LockedLeads) -> None:
         self._connection = connection
-        self.present = present
+        self._locked = locked
         self.deleted: dict[UUID, datetime] = {}
 
     @classmethod
     async def lock(cls, connection: Connection, lead_ids: Collection[UUID]) -> Self:
-        ids = list(lead_ids)
-        await connection.execute(_LOCK_SUMMARIES, ids)
-        rows = await connection.fetch(_LOCK, ids)
-        return cls(connection, {row["id"]: LeadDocument(**row, json=b"") for row in rows})
+        await connection.execute(_LOCK_SUMMARIES, list(lead_ids))
+        return cls(connection, await LockedLeads.lock(connection, lead_ids))
 
-    def delete(self, deletion: Deletion) -> LeadDocument:
+    def find(self, lead_id: UUID) -> LeadDocument | None:
+        """Return a lead that is not to go."""
+        return None if lead_id in self.deleted else self._locked.document(lead_id)
+
+    def delete(self, lead: LeadDocument, *, deleted_at: datetime) -> LeadDocument:
         """Have a lead go; returns it in its last version."""
-        lead = self.present.pop(deletion.lead_id)
-        self.deleted[deletion.lead_id] = deletion.event.time
-        return replace(lead, version=lead.version + 1)
+        self.deleted[lead.id] = deleted_at
+        return replace(lead, version=self._locked.next_version(lead.id), json=b"")
 
     async def write(self) -> None:
         if self.deleted:
-            ids = list(self.deleted)
-            await self._connection.execute(_DELETE, ids, list(self.deleted.values()))
-            await erase_records(self._connection, ids)
+            await delete_leads(self._connection, self.deleted)
+            await erase_records(self._connection, self.deleted)
 
 
 async def _delete(connection: Connection, leads: _Leads, deletion: Deletion) -> WriteResult:
-    lead = leads.present.get(deletion.lead_id)
+    lead = leads.find(deletion.lead_id)
     if lead is None:
         if deletion.lead_id not in leads.deleted:
             await wait_for_creation(
@@ -119,26 +118,17 @@ async def _delete(connection: Connection, leads: _Leads, deletion: Deletion) -> 
         return forwarded
     if deletion.expected_version not in {None, lead.version}:
         return WriteResult.refusal(OutcomeStatus.VERSION_MISMATCH, version=lead.version)
-    deleted = leads.delete(deletion)
+    deleted = leads.delete(lead, deleted_at=deletion.event.time)
     detail = orjson.dumps({"version": deleted.version})
     outcome = Outcome(OutcomeStatus.DELETED, detail)
     return WriteResult(outcome, deleted, change="deleted", detail=detail.decode())
 
 
-def _delete_again(leads: _Leads, deletion: Deletion, earlier: WriteResult) -> WriteResult:
-    if earlier.outcome.status is not OutcomeStatus.DELETED or earlier.version is None:
+def _answer_again(leads: _Leads, deletion: Deletion, earlier: WriteResult) -> WriteResult:
+    is_gone = earlier.outcome.status is OutcomeStatus.DELETED and earlier.version is not None
+    # Unless it came back, by a database that was restored: only a replay sees to that.
+    if not is_gone or leads.find(deletion.lead_id) is not None:
         return earlier
-    if deletion.lead_id not in leads.present:
-        lead = LeadDocument(
-            id=deletion.lead_id,
-            external_id=None,
-            version=earlier.version,
-            partition_key=deletion.lead_id,
-            json=b"",
-        )
-        return replace(earlier, lead=lead, change="deleted")
-    # It came back, by a database that was restored: only a replay knows how.
-    if not deletion.replayed:
-        return earlier
-    outcome = replace(earlier.outcome, repeated=False)
-    return replace(earlier, outcome=outcome, lead=leads.delete(deletion), change="deleted")
+    return replace(
+        earlier, lead=deleted_lead(deletion.lead_id, earlier.version or 0), change="deleted"
+    )

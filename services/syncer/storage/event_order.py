@@ -1,10 +1,11 @@
-"""Events that overtake those they build on: what waits for them, and what a replay does again."""
+"""Events that overtake those they build on, or come once more."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from services.syncer.storage.locked_leads import Change, LockedLeads
+from services.syncer.storage.lead_row import Change
+from services.syncer.storage.locked_leads import LockedLeads
 from services.syncer.storage.tombstones import is_deleted
 from shared.domain.errors import TransientError
 from shared.events.envelope import now
@@ -20,15 +21,6 @@ YOUNG = timedelta(minutes=1)
 
 _TIME_ORDERED = 7
 _TIME_SHIFT = 80
-
-# Summaries make versions too, but no replay of them does.
-_PASSED_OVER = """
-    SELECT EXISTS (
-        SELECT FROM leads.event
-        WHERE subject = $1 AND outcome = 'updated'
-          AND (detail ->> 'version')::bigint > $2 AND (detail ->> 'version')::bigint < $3
-    )
-"""
 
 _GONE = WriteResult(Outcome(OutcomeStatus.NOT_FOUND, repeated=True))
 
@@ -49,40 +41,17 @@ class Update:
     expected_version: int | None = None
 
 
-async def change_again(
-    connection: Connection, leads: LockedLeads, update: Update, earlier: WriteResult
-) -> WriteResult:
-    """Answer an event that changed the lead before; a replay may have to do it once more."""
+def change_again(leads: LockedLeads, update: Update, earlier: WriteResult) -> WriteResult:
+    """Answer an event that changed the lead before, and came once more."""
     if earlier.outcome.status is not OutcomeStatus.UPDATED:
         return earlier
     lead = leads.document(update.lead_id)
-    if update.replayed and earlier.version is not None:
-        if lead is None:
-            await wait_for_creation(
-                connection, update.lead_id, attempt=update.attempt, replayed=True
-            )
-        elif lead.version < earlier.version:
-            return await _redo(connection, leads, update, earlier)
     if lead is None:
         return _GONE
     change = None if earlier.version is None else "updated"
     return replace(
         earlier, outcome=replace(earlier.outcome, body=lead.json), lead=lead, change=change
     )
-
-
-async def _redo(
-    connection: Connection, leads: LockedLeads, update: Update, earlier: WriteResult
-) -> WriteResult:
-    """Make a version that was lost, unless one before it is to be made first."""
-    lead = leads.document(update.lead_id)
-    if lead is None:
-        return _GONE
-    if await connection.fetchval(_PASSED_OVER, str(lead.id), lead.version, earlier.version):
-        _wait(update.attempt, "An earlier change of the lead is not there yet")
-        return WriteResult(Outcome(OutcomeStatus.UPDATED, lead.json, repeated=True), lead)
-    result = await leads.change(update.lead_id, update.change, again=earlier)
-    return replace(result, outcome=replace(result.outcome, repeated=result.change is None))
 
 
 def misplaced(key: str, *, lead_key: UUID) -> WriteResult | None:
@@ -97,14 +66,10 @@ async def wait_for_creation(
     connection: Connection, lead_id: UUID, *, attempt: int, replayed: bool
 ) -> None:
     """Raise `TransientError` when the event that makes this lead may still be under way."""
-    if (replayed or _is_young(lead_id)) and not await is_deleted(connection, lead_id):
-        _wait(attempt, "The lead is not there yet")
-
-
-def _wait(attempt: int, reason: str) -> None:
-    """Raise `TransientError` unless this event has been tried often enough."""
-    if attempt < PATIENT_ATTEMPTS:
-        raise TransientError(reason)
+    if attempt >= PATIENT_ATTEMPTS or not (replayed or _is_young(lead_id)):
+        return
+    if not await is_deleted(connection, lead_id):
+        raise TransientError("The lead is not there yet")
 
 
 def _is_young(lead_id: UUID) -> bool:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from services.syncer.storage.creation import find_conflicts
+from services.syncer.storage.conflicts import find_conflicts
 from shared.domain.lead import email_key
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus

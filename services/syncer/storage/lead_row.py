@@ -1,12 +1,14 @@
-"""A lead's row: the columns of a new one, and their names where SQL cannot do without."""
+"""A lead's row: what events make of it, and its columns' names where SQL cannot do without."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from shared.domain.lead import email_key
+from shared.domain.lead import LeadSource, email_key
+from shared.events.data import LeadCreated, LeadUpdated, LeadUpserted
 from shared.events.lead_fields import LeadFields
 
 # `:columns`, or `:after.columns` for those of a row source called `after`.
@@ -34,6 +36,14 @@ class NewLead:
     source: str
     created_by: str | None
 
+    @classmethod
+    def of(cls, data: LeadCreated | LeadUpserted) -> Self:
+        """Return the lead that an event asks for."""
+        fields: LeadFields = data.lead
+        if isinstance(data, LeadUpserted):
+            fields = data.lead.model_copy(update={"external_id": data.external_id})
+        return cls(id=data.lead_id, fields=fields, source=data.source, created_by=data.created_by)
+
     @property
     def email_key(self) -> str:
         """The key by which two leads are the same person's."""
@@ -49,3 +59,33 @@ class NewLead:
             "created_by": self.created_by,
             "created_at": created_at,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """New values of a lead's columns. A person's edits are kept from everybody else's."""
+
+    values: Mapping[str, Any]
+    by_person: bool
+
+    @classmethod
+    def of(cls, data: LeadUpdated | LeadUpserted) -> Self:
+        """Return the change of a lead that an event asks for."""
+        if isinstance(data, LeadUpdated):
+            return cls(values=data.changes.given(), by_person=True)
+        values = data.lead.given() | {"external_id": data.external_id}
+        return cls(values=values, by_person=data.source == LeadSource.MANUAL)
+
+    def new_values(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the change really changes in a lead."""
+        edited = set(row["edited_fields"])
+        return {
+            name: value
+            for name, value in self.values.items()
+            if row[name] != value and (self.by_person or name not in edited)
+        }
+
+    def edited_fields(self, row: Mapping[str, Any], new: Iterable[str]) -> list[str]:
+        """Return the columns that persons have edited once these are changed."""
+        edited = set(row["edited_fields"])
+        return sorted(edited.union(new) if self.by_person else edited)

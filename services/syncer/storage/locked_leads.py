@@ -1,14 +1,15 @@
 """Leads locked for the length of a transaction, to be changed one by one."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from services.syncer.storage.lead_row import with_columns
+from services.syncer.storage.archived.rebuilding import Rebuilt, rebuild
+from services.syncer.storage.lead_row import Change, with_columns
 from shared.domain.lead import email_key
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.sql import load_sql
@@ -16,10 +17,15 @@ from shared.storage.inbox import WriteResult
 from shared.storage.lead_document import LeadDocument, document
 from shared.storage.pool import Connection
 
-# In the order of their ids: batches may wait for each other, but never in a circle.
+# In the order of their ids: batches may wait for each other, but never in a circle. A look at one
+# index says whether a later version is archived.
 _LOCK = with_columns("""
     SELECT id, version, edited_fields, :columns, status, leads.partition_key(lead) AS partition_key,
-           leads.lead_json(lead) AS json
+           leads.lead_json(lead) AS json, EXISTS (
+        SELECT FROM leads.event
+        WHERE event.subject = lead.id::text AND outcome IN ('updated', 'summarised', 'deleted')
+          AND (event.detail ->> 'version')::bigint > lead.version
+    ) AS is_behind
     FROM leads.lead WHERE id = ANY($1::uuid[]) OR external_id = ANY($2::uuid[])
     ORDER BY id FOR UPDATE
 """)
@@ -33,20 +39,22 @@ _TAKEN = """
 _CHANGE = with_columns(load_sql(__file__, "change.sql"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """New values of a lead's columns. A person's edits are kept from everybody else's."""
-
-    values: Mapping[str, Any]
-    by_person: bool
-
-
 class LockedLeads:
-    """Leads that no other process changes until the transaction ends."""
+    """Leads that no other process changes until the transaction ends.
 
-    def __init__(self, connection: Connection, rows: Mapping[UUID, asyncpg.Record]) -> None:
+    Those that were lost, or behind their archive, are there again as their archive says.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        rows: Mapping[UUID, asyncpg.Record],
+        rebuilt: Mapping[UUID, Rebuilt],
+    ) -> None:
         self._connection = connection
         self._rows = dict(rows)
+        self._rebuilt = rebuilt
+        self._untold = dict(rebuilt)
 
     @classmethod
     async def lock(
@@ -57,10 +65,15 @@ class LockedLeads:
         external_ids: Collection[UUID] = (),
     ) -> Self:
         """Lock the leads that exist among those with these ids and externalIds."""
-        rows: Sequence[asyncpg.Record] = ()
-        if lead_ids or external_ids:
-            rows = await connection.fetch(_LOCK, list(lead_ids), list(external_ids))
-        return cls(connection, {row["id"]: row for row in rows})
+        if not lead_ids and not external_ids:
+            return cls(connection, {}, {})
+        rows = await _lock(connection, lead_ids, external_ids)
+        behind = [lead_id for lead_id, row in rows.items() if row["is_behind"]]
+        suspects = [*behind, *(lead_id for lead_id in lead_ids if lead_id not in rows)]
+        rebuilt = await rebuild(connection, suspects) if suspects else {}
+        if any(one.change is not None for one in rebuilt.values()):
+            rows = await _lock(connection, lead_ids, external_ids)
+        return cls(connection, rows, rebuilt)
 
     def document(self, lead_id: UUID) -> LeadDocument | None:
         """Return a locked lead as it is now."""
@@ -73,25 +86,30 @@ class LockedLeads:
         row = next(rows, None)
         return None if row is None else document(row)
 
-    async def change(
-        self, lead_id: UUID, change: Change, *, again: WriteResult | None = None
-    ) -> WriteResult:
-        """Change a locked lead, to its next version and now, or as it was done before (`again`).
+    def take_rebuilt(self, lead_id: UUID) -> Rebuilt | None:
+        """Return what became of a lead that was lost or behind, and its change only once."""
+        rebuilt = self._untold.get(lead_id)
+        if rebuilt is not None:
+            self._untold[lead_id] = replace(rebuilt, change=None)
+        return rebuilt
+
+    def next_version(self, lead_id: UUID) -> int:
+        """Return a version that no archived event has made."""
+        rebuilt = self._rebuilt.get(lead_id)
+        archived = 0 if rebuilt is None else rebuilt.version
+        return max(archived, int(self._rows[lead_id]["version"])) + 1
+
+    async def change(self, lead_id: UUID, change: Change) -> WriteResult:
+        """Change a locked lead, to its next version.
 
         Its end is `duplicate` when another lead has a key that this one was to get. Raises the
         driver's error when another transaction takes a key meanwhile.
         """
-        row = self._rows[lead_id]
-        edited = set(row["edited_fields"])
-        new = {
-            name: value
-            for name, value in change.values.items()
-            if row[name] != value and (change.by_person or name not in edited)
-        }
+        row = dict(self._rows[lead_id])
+        new = change.new_values(row)
         if not new:
-            return _updated(row)
-        if change.by_person:
-            edited.update(new)
+            return _updated(self._rows[lead_id])
+        changed = tuple(sorted(new))
         if "email" in new:
             new["email_key"] = email_key(new["email"])
         conflict = await self._conflict(lead_id, new)
@@ -101,14 +119,15 @@ class LockedLeads:
             _CHANGE,
             lead_id,
             orjson.dumps(new).decode(),
-            sorted(edited),
-            row["version"] + 1 if again is None else again.version,
-            None if again is None else again.applied_at,
+            change.edited_fields(row, changed),
+            self.next_version(lead_id),
         )
         self._rows[lead_id] = written
+        stale = {"summaryStale": True} if written["summary_stale"] else {}
         return replace(
-            _updated(written, version=written["version"]),
+            _updated(written, version=written["version"], **stale),
             change="updated",
+            changed=changed,
             applied_at=written["updated_at"],
         )
 
@@ -122,6 +141,13 @@ class LockedLeads:
         return WriteResult.refusal(
             OutcomeStatus.DUPLICATE, field=row["field"], leadId=str(row["id"])
         )
+
+
+async def _lock(
+    connection: Connection, lead_ids: Collection[UUID], external_ids: Collection[UUID]
+) -> dict[UUID, asyncpg.Record]:
+    rows = await connection.fetch(_LOCK, list(lead_ids), list(external_ids))
+    return {row["id"]: row for row in rows}
 
 
 def _updated(row: asyncpg.Record, **detail: Any) -> WriteResult:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.syncer.storage.archived.replayed import answer_replayed
 from services.syncer.storage.event_order import (
     Update,
     change_again,
@@ -27,19 +28,30 @@ class LeadUpdateRepository:
     async def _update(self, updates: Sequence[Update]) -> list[WriteResult]:
         results: list[WriteResult] = []
         async with self._database.transaction() as connection:
-            leads = await LockedLeads.lock(connection, {update.lead_id for update in updates})
+            replayed = [update.event for update in updates if update.replayed]
+            archived = await answer_replayed(connection, replayed) if replayed else {}
+            new = [update for update in updates if update.event.id not in archived]
+            leads = await LockedLeads.lock(connection, {update.lead_id for update in new})
             # Only now: another process may have had the lead, and this very event.
-            inbox = await Inbox.open(connection, {update.event.id for update in updates})
+            inbox = await Inbox.open(connection, {update.event.id for update in new})
             for update in updates:
-                earlier = inbox.earlier(update.event)
-                if earlier is None:
-                    result = await _change(connection, leads, update)
-                    inbox.add(update.event, result)
-                else:
-                    result = await change_again(connection, leads, update, earlier)
+                result = archived.get(update.event.id)
+                if result is None:
+                    result = await _apply(connection, leads, inbox, update)
                 results.append(result)
             await inbox.write()
         return results
+
+
+async def _apply(
+    connection: Connection, leads: LockedLeads, inbox: Inbox, update: Update
+) -> WriteResult:
+    earlier = inbox.earlier(update.event)
+    if earlier is not None:
+        return change_again(leads, update, earlier)
+    result = await _change(connection, leads, update)
+    inbox.add(update.event, result)
+    return result
 
 
 async def _change(connection: Connection, leads: LockedLeads, update: Update) -> WriteResult:

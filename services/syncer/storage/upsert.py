@@ -7,9 +7,11 @@ from uuid import UUID
 
 import asyncpg
 
+from services.syncer.storage.archived.replayed import answer_replayed
 from services.syncer.storage.creation import Creation, create_leads
 from services.syncer.storage.event_order import Update, change_again, misplaced
-from services.syncer.storage.locked_leads import Change, LockedLeads
+from services.syncer.storage.lead_row import Change
+from services.syncer.storage.locked_leads import LockedLeads
 from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import Inbox, WriteResult
 from shared.storage.lead_document import LeadDocument
@@ -57,7 +59,11 @@ class LeadUpsertRepository:
         unique = {upsert.event_id: upsert for upsert in upserts}
         results: dict[UUID, WriteResult] = {}
         async with self._database.transaction() as connection:
-            for round_ in _rounds(unique.values()):
+            replayed = [one.creation.event for one in unique.values() if one.creation.replayed]
+            if replayed:
+                results |= await answer_replayed(connection, replayed)
+            new = [one for one in unique.values() if one.event_id not in results]
+            for round_ in _rounds(new):
                 results |= await _apply(connection, round_)
         return [results[upsert.event_id] for upsert in upserts]
 
@@ -83,7 +89,7 @@ async def _apply(connection: Connection, upserts: Sequence[Upsert]) -> dict[UUID
         lead = leads.with_external_id(upsert.external_id)
         if earlier is not None and _changed_before(earlier):
             update = upsert.update_of(UUID(inbox.subject(upsert.event_id)))
-            results[upsert.event_id] = await change_again(connection, leads, update, earlier)
+            results[upsert.event_id] = change_again(leads, update, earlier)
         elif earlier is None and (forwarded := _misplaced(upsert, lead)) is not None:
             results[upsert.event_id] = forwarded
         elif earlier is None and lead is not None:

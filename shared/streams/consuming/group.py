@@ -208,6 +208,13 @@ async def finished_before(client: Redis, stream: str, *, group: str | None = Non
     return min(unfinished, default=(0, 0))
 
 
+async def last_entry(client: Redis, stream: str) -> EntryId | None:
+    """Return the id of the newest entry that a stream holds; None when there is none."""
+    with translated_errors():
+        newest = entries_of(await client.xrevrange(stream, count=1))
+    return entry_id(newest[0].id) if newest else None
+
+
 async def last_id(client: Redis, stream: str) -> EntryId:
     """Return the newest entry's id, also when that entry is gone."""
     with translated_errors():

@@ -30,6 +30,17 @@ ERROR_LENGTH = 2_000
 DEAD_LETTERS = "stream:dead-letters"
 MOST_NOTICES = 1_000
 
+# How a replayed event ends that cannot be applied.
+_REFUSALS = frozenset(
+    {
+        OutcomeStatus.DUPLICATE,
+        OutcomeStatus.ERASED,
+        OutcomeStatus.FAILED,
+        OutcomeStatus.NOT_FOUND,
+        OutcomeStatus.VERSION_MISMATCH,
+    }
+)
+
 
 class DeadLetterStore(Protocol):
     """Where dead letters are kept; one per group and event.
@@ -91,7 +102,9 @@ class Settlement:
                 if event is not None:
                     _report(pipeline, [(event, _dead(reason))])
                 elif (replay_id := letter.fields.get("replayid")) is not None:
-                    add_result(pipeline, replay_id, ReplayResult.DEAD)
+                    number = letter.fields.get("replaynumber", "")
+                    place = int(number) if number.isdecimal() else None
+                    add_result(pipeline, replay_id, place, ReplayResult.DEAD)
                 pipeline.xack(self._stream, self._group, entry.id)
                 await pipeline.execute()
 
@@ -124,7 +137,7 @@ def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
     for event, outcome in ended:
         is_over = outcome.status is not OutcomeStatus.FORWARDED
         if event.replay_id is not None and is_over:
-            add_result(pipeline, event.replay_id, _replay_result(outcome))
+            add_result(pipeline, event.replay_id, event.replay_number, _replay_result(outcome))
     if replies := [
         Reply(event.reply_to, event.id, outcome)
         for event, outcome in ended
@@ -140,6 +153,9 @@ def _is_over(event: Event) -> bool:
 def _replay_result(outcome: Outcome) -> ReplayResult:
     if outcome.status == OutcomeStatus.DEAD:
         return ReplayResult.DEAD
+    is_other = outcome.status is OutcomeStatus.KEY_REUSED
+    if is_other or (outcome.status in _REFUSALS and not outcome.repeated):
+        return ReplayResult.REFUSED
     return ReplayResult.ALREADY_APPLIED if outcome.repeated else ReplayResult.APPLIED
 
 

@@ -1,24 +1,25 @@
 """Replays as Redis keeps them: the order, how far it has come, and how its events ended.
 
-The position moves in the same transaction that adds the entries. So a replay that was cut
-short goes on exactly where it stopped, and one whose entries were lost with Redis has lost
-its position too.
+The position moves when the entries up to it are added. A replay that was cut short in between adds
+them again, under the same numbers: they are applied once, and counted once.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import cast
 
-import redis
 from pydantic import TypeAdapter
 from redis.asyncio import Redis
-from redis.typing import EncodableT, FieldT
 
 from shared.domain.errors import PermanentError
 from shared.events.replay import EventFields, ReplayOrder, ReplayPage
+from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
 from shared.streams.codec import for_group
+from shared.streams.ordering.layout import Divisions
+from shared.streams.publisher import Addressed, add_entries
 from shared.streams.replays.tally import REMEMBERED, ReplayResult, read_tally
 
 INDEX = "replays"
@@ -59,8 +60,9 @@ class ReplayProgress:
 class ReplayJobs:
     """Orders by replay id, the latest hundred of them, and where each replay is."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, divisions: Divisions | None = None) -> None:
         self._redis = client
+        self._divisions = divisions or Divisions(client)
 
     async def save(self, order: ReplayOrder) -> None:
         """Keep a new order."""
@@ -108,35 +110,60 @@ class ReplayJobs:
 
     async def add_page(
         self, order: ReplayOrder, page: ReplayPage, *, after: str | None
-    ) -> Sequence[str]:
-        """Add a page's events and move the position there from `after`: both or neither.
+    ) -> Sequence[tuple[str, str]]:
+        """Add a page's events, then move the position there from `after`.
 
-        Returns the entry ids. Raises `PermanentError` with code `replay-moved` when the
-        position is another one by now.
+        Returns where each entry is: its stream and its id. Raises `PermanentError` with code
+        `replay-moved` when the position is another one by now.
         """
-        key = _key(order.id)
-        try:
-            with translated_errors():
-                async with self._redis.pipeline(transaction=True) as pipeline:
-                    await pipeline.watch(key)
-                    position = cast("bytes | None", await pipeline.hget(key, "position"))
-                    if (None if position is None else position.decode()) != after:
-                        raise _moved(order.id)
-                    pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py's has no types
-                    for fields in page.events:
-                        pipeline.xadd(order.stream, _addressed(order, fields))
-                    pipeline.hset(key, "position", page.position)
-                    pipeline.hincrby(key, "added", len(page.events))
-                    pipeline.hincrby(key, "examined", page.examined)
-                    pipeline.expire(key, REMEMBERED)
-                    replies = await pipeline.execute()
-        except redis.WatchError as error:
-            raise _moved(order.id) from error
-        return [entry_id.decode() for entry_id in replies[: len(page.events)]]
+        progress = await self.progress(order.id)
+        if progress.position != after:
+            raise _moved(order.id)
+        entries = [
+            _to_entry(order, fields, number)
+            for number, fields in enumerate(page.events, start=progress.added)
+        ]
+        added = await add_entries(self._redis, entries, self._divisions)
+        with translated_errors():
+            is_moved = await move_position(
+                self._redis,
+                replay=_key(order.id),
+                after=after or "",
+                position=page.position,
+                added=len(page.events),
+                examined=page.examined,
+                remembered=REMEMBERED,
+            )
+        if not is_moved:
+            raise _moved(order.id)
+        return added
 
 
-def _addressed(order: ReplayOrder, fields: EventFields) -> dict[FieldT, EncodableT]:
-    return for_group(fields, group=order.group, replay_id=order.id, with_model=order.with_model)
+@lua_script("""
+if (redis.call('HGET', replay, 'position') or '') ~= after then return 0 end
+redis.call('HSET', replay, 'position', position)
+redis.call('HINCRBY', replay, 'added', added)
+redis.call('HINCRBY', replay, 'examined', examined)
+redis.call('PEXPIRE', replay, remembered)
+return 1
+""")
+def move_position(
+    *, replay: Key, after: str, position: str, added: int, examined: int, remembered: timedelta
+) -> bool:
+    """Move a replay's position and add to its counts; false when it is not at `after`."""
+    raise NotImplementedError
+
+
+def _to_entry(order: ReplayOrder, fields: EventFields, number: int) -> Addressed:
+    entry = for_group(
+        fields,
+        group=order.group,
+        replay_id=order.id,
+        number=number,
+        with_model=order.with_model,
+    )
+    key = fields.get(b"partitionkey", fields.get(b"subject", b""))
+    return order.stream, key.decode(), entry
 
 
 def _moved(replay_id: str) -> PermanentError:

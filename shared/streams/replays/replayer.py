@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -15,8 +15,9 @@ from shared.domain.errors import UnavailableError
 from shared.events.replay import ReplayOrder, ReplayPage, ReplaySource
 from shared.redis_connections import translated_errors
 from shared.streams.codec import EntryId, entry_id
-from shared.streams.consuming.group import finished_before, last_id
+from shared.streams.consuming.group import finished_before, last_entry
 from shared.streams.consuming.retry import RetryQueue
+from shared.streams.ordering.layout import Divisions
 from shared.streams.replays.jobs import ReplayJobs, ReplayProgress, ReplayState
 
 log = structlog.get_logger(__name__)
@@ -46,15 +47,17 @@ class Replayer:
         stop: asyncio.Event,
         watch: Watcher = lambda _progress: None,
         in_flight: int = IN_FLIGHT,
+        divisions: Divisions | None = None,
     ) -> None:
         self._redis = redis
-        self._jobs = ReplayJobs(redis)
+        self._divisions = divisions or Divisions(redis)
+        self._jobs = ReplayJobs(redis, self._divisions)
         self._order = order
         self._source = source
         self._stop = stop
         self._watch = watch
         self._in_flight = in_flight
-        self._entries = ReplayedEntries(redis, stream=order.stream)
+        self._entries = ReplayedEntries(redis)
         self._pace = Pace(order.rate)
 
     async def run(self) -> ReplayProgress:
@@ -103,7 +106,7 @@ class Replayer:
     async def _settled(self, *, at_most: int) -> bool:
         """Wait until no more than so many events are outstanding; False when stopped."""
         heard_at, settled = time.monotonic(), -1
-        silent_at: EntryId | None = None
+        silent_at: Mapping[str, EntryId] | None = None
         while not self._stop.is_set():
             progress = await self._jobs.progress(self._order.id)
             self._watch(progress)
@@ -112,22 +115,31 @@ class Replayer:
             if progress.settled != settled:
                 heard_at, settled, silent_at = time.monotonic(), progress.settled, None
             elif time.monotonic() - heard_at > SILENCE.total_seconds():
-                silent_at = silent_at or await last_id(self._redis, self._order.stream)
+                silent_at = silent_at or await self._last_entries()
                 if await self._is_past(silent_at):
                     return True
                 heard_at = time.monotonic()
             await asyncio.sleep(POLL.total_seconds())
         return False
 
-    async def _is_past(self, entry: EntryId) -> bool:
-        """Return whether the group is done with this entry, all before it, and all retries.
+    async def _last_entries(self) -> Mapping[str, EntryId]:
+        """Return the last entry of each stream that holds the order's events, if it has any."""
+        streams = await self._divisions.streams_of(self._order.stream)
+        found = [(stream, await last_entry(self._redis, stream)) for stream in streams]
+        return {stream: entry for stream, entry in found if entry is not None}
+
+    async def _is_past(self, entries: Mapping[str, EntryId]) -> bool:
+        """Return whether the group is done with these entries, all before them, and all retries.
 
         If so, what it never reported on it has passed over.
         """
         order = self._order
         if await RetryQueue(self._redis, stream=order.stream, group=order.group).waiting():
             return False
-        return await finished_before(self._redis, order.stream, group=order.group) > entry
+        for stream, entry in entries.items():
+            if await finished_before(self._redis, stream, group=order.group) <= entry:
+                return False
+        return True
 
 
 class Pace:
@@ -155,22 +167,27 @@ class ReplayedEntries:
     ahead of a group would leave Redis unable to tell its lag.
     """
 
-    def __init__(self, redis: Redis, *, stream: str) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._stream = stream
-        self._batches: deque[Sequence[str]] = deque()
+        self._batches: defaultdict[str, deque[Sequence[str]]] = defaultdict(deque)
 
-    def remember(self, entry_ids: Sequence[str]) -> None:
-        """Note a batch of entries, in the order of their ids."""
-        if entry_ids:
-            self._batches.append(entry_ids)
+    def remember(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Note a batch of entries, streams and ids, in the order in which they were added."""
+        by_stream: defaultdict[str, list[str]] = defaultdict(list)
+        for stream, added in entries:
+            by_stream[stream].append(added)
+        for stream, ids in by_stream.items():
+            self._batches[stream].append(ids)
 
     async def remove_finished(self) -> None:
         """Remove the batches that all groups have finished."""
-        if not self._batches:
-            return
-        boundary = await finished_before(self._redis, self._stream)
-        while self._batches and entry_id(self._batches[0][-1]) < boundary:
+        for stream, batches in self._batches.items():
+            if batches:
+                await self._remove_before(await finished_before(self._redis, stream), stream)
+
+    async def _remove_before(self, boundary: EntryId, stream: str) -> None:
+        batches = self._batches[stream]
+        while batches and entry_id(batches[0][-1]) < boundary:
             with translated_errors():
-                await self._redis.xdel(self._stream, *self._batches[0])
-            self._batches.popleft()
+                await self._redis.xdel(stream, *batches[0])
+            batches.popleft()

@@ -1,6 +1,6 @@
 """Whatever happens to leads, in any order, they are what a plain model of them says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -172,10 +172,21 @@ class History:
     async def rebuild(self) -> None:
         """Lose all leads and replay all events: nothing may differ afterwards."""
         before = await leads_table(self._database)
-        await lose_leads(self._database)
-        for event in self.events:
-            await self._handlers.one(replace(event, replay_id="rebuild", attempt=3))
+        await self._replay_all(self.events)
         assert await leads_table(self._database) == before
+        await self._replay_all(self.events[::-1])
+        assert await leads_table(self._database) == before
+        # As before the columns that an event had set were kept, and with them partition keys.
+        async with self._database.connection() as connection:
+            await connection.execute("UPDATE leads.event SET changed = NULL")
+        await self._replay_all(self.events)
+        keyless = [row | {"partition_key": None} for row in before]
+        assert await leads_table(self._database) == keyless
+
+    async def _replay_all(self, events: Sequence[Event]) -> None:
+        await lose_leads(self._database)
+        for event in events:
+            await self._handlers.one(replace(event, replay_id="rebuild", attempt=3))
 
     async def _again(self, kind: str, place: int) -> None:
         if not self.events:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 import orjson
@@ -11,11 +10,11 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from shared.cache.lead_cache import LeadCache
-from shared.domain.errors import TransientError, UnavailableError
+from shared.domain.errors import UnavailableError
 from shared.events import catalog
-from shared.events.envelope import Event, new_id
+from shared.events.envelope import new_id
 from shared.events.outcome import OutcomeStatus
-from shared.settings import CacheSettings, StreamsSettings
+from shared.settings import CacheSettings
 from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from tests.integration.syncer.conftest import (
@@ -26,10 +25,8 @@ from tests.integration.syncer.conftest import (
     body,
     created,
     leads_table,
-    lose_leads,
 )
-from tests.support.builders import lead_created, lead_fields, lead_updated
-from tests.support.summaries import Says, open_summarizer, requested
+from tests.support.builders import lead_created, lead_updated
 
 
 async def test_of_racing_updates_of_one_version_one_wins(
@@ -117,74 +114,3 @@ async def test_what_was_committed_and_not_announced_is_announced_the_next_time(
     assert (fresh.version, fresh.json) == (2, outcome.body)
     *_, announced = entries_of(await redis.xrange(catalog.CHANGES))
     assert orjson.loads(announced.fields[b"data"])["change"] == "updated"
-
-
-async def test_a_replay_makes_the_lead_again_as_it_was(
-    handlers: Handlers, database: Database, redis: Redis, streams_settings: StreamsSettings
-) -> None:
-    made = lead_created(lead_fields(city="London"))
-    lead_id = UUID(made.subject)
-    before_summary = [lead_updated(lead_id, city="Rome"), lead_updated(lead_id, city="Oslo")]
-    after_summary = lead_updated(lead_id, first_name="Grace")
-    await handlers.one(made)
-    await handlers.handle(*before_summary)
-    async with open_summarizer(database, redis, streams_settings, Says()) as summarizer:
-        await summarizer.ask(requested(lead_id))
-    await handlers.one(after_summary)
-    before = await leads_table(database)
-    history = [made, *before_summary, after_summary]
-
-    unneeded = [await handlers.one(replace(event, replay_id="one")) for event in history]
-    assert all(outcome.repeated for outcome in unneeded)
-    assert await leads_table(database) == before
-    await lose_leads(database)
-    needed = [await handlers.one(replace(event, replay_id="two")) for event in history]
-    assert not any(outcome.repeated for outcome in needed)
-    # No replay brings the summary back, but its version stays taken.
-    unsummarised = {"summary": None, "next_action": None, "summary_stale": False}
-    assert await leads_table(database) == [before[0] | unsummarised]
-
-
-async def test_events_from_before_there_were_stamps_are_replayed_with_their_own_times(
-    handlers: Handlers, database: Database
-) -> None:
-    made = lead_created()
-    changed = lead_updated(made.subject, city="Rome")
-    for event in (made, changed):
-        await handlers.one(event)
-    async with database.connection() as connection:
-        await connection.execute("UPDATE leads.event SET applied_at = NULL")
-    await lose_leads(database)
-    for event in (made, changed):
-        await handlers.one(replace(event, replay_id="replay"))
-    [lead] = await leads_table(database)
-    assert (lead["created_at"], lead["updated_at"]) == (made.time, changed.time)
-
-
-async def test_a_replayed_change_waits_for_the_one_before_it(
-    handlers: Handlers, database: Database
-) -> None:
-    made = lead_created()
-    first, second = (lead_updated(made.subject, city=city) for city in ("Rome", "Oslo"))
-    for event in (made, first, second):
-        await handlers.one(event)
-    before = await leads_table(database)
-    await lose_leads(database)
-    replayed = [replace(event, replay_id="replay") for event in (made, first, second)]
-
-    async def too_early(event: Event) -> bool:
-        with pytest.raises(TransientError):
-            await handlers.one(event)
-        return True
-
-    assert await too_early(replayed[1])
-    await handlers.one(replayed[0])
-    assert await too_early(replayed[2])
-    await handlers.one(replayed[1])
-    await handlers.one(replayed[2])
-    assert await leads_table(database) == before
-    # What it waits for may be left out of the replay: then it is left out too.
-    await lose_leads(database)
-    await handlers.one(replayed[0])
-    given_up = await handlers.one(replace(replayed[2], attempt=3))
-    assert given_up.repeated

@@ -1,0 +1,1 @@
+"""Leads as their archived events made them: what replays bring back."""
