@@ -16,6 +16,7 @@ from services.syncer.storage.update import LeadUpdateRepository
 from shared.cache.lead_cache import open_cache
 from shared.events.data import LeadCreated
 from shared.events.envelope import Event
+from shared.events.outcome import OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.partitions import PartitionRepository
@@ -25,6 +26,7 @@ from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import open_publisher
 from tests.support.builders import lead_created, lead_updated
 
+DONE = {OutcomeStatus.CREATED, OutcomeStatus.UPDATED}
 LATEST = 0.05
 LARGEST_BATCH = 20
 
@@ -66,7 +68,8 @@ class Writer:
         batch, events[:] = events[:size], events[size:]
         if batch:
             handler = self.create if batch[0].type == LeadCreated.type else self.update
-            await handler(batch)
+            outcomes = await handler(batch)
+            assert {outcome.status for outcome in outcomes} <= DONE
 
 
 @contextlib.asynccontextmanager

@@ -96,7 +96,8 @@ class Setting:
 
         Returns the readers and how many changes there were.
         """
-        old = [await insert_lead(self.database, city="London") for _ in range(number // 2)]
+        # Their own ids are the keys by which events about them are addressed.
+        old = [await insert_lead(self.database, external_id=None) for _ in range(number // 2)]
         since = await self._now()
         readers = self._readers(api, source, since=since)
         await readers.changes.look_in()
