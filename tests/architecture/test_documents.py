@@ -68,6 +68,7 @@ def _full_event() -> Event:
         expires=now(),
         only_group="x",
         replay_id="x",
+        replay_number=0,
         with_model=True,
     )
 

@@ -94,11 +94,8 @@ class SummaryRequestedHandler:
             end = opened
         self.metrics.count_end(end)
         if event.replay_id is not None and end.outcome.repeated:
-            # Bring back what the request once wrote, where the lead has lost it.
-            restored = await self.results.restore(event.id)
-            if restored is None:
-                return end.outcome
-            end = restored
+            # No news. A lead that was lost gets its summary back with the rest of it.
+            return end.outcome
         await self._announce(event.id, end)
         return end.outcome
 

@@ -34,19 +34,6 @@ _FINISH = load_sql(__file__, "finish.sql")
 _RESOLVE = load_sql(__file__, "resolve.sql")
 _EXPIRE = load_sql(__file__, "expire.sql")
 
-# For a lead that was lost and made again by a replay: its summary as it was written.
-_RESTORE = """
-    UPDATE leads.lead SET
-        summary = event.detail ->> 'summary', next_action = event.detail ->> 'nextAction',
-        version = greatest(lead.version, (event.detail ->> 'version')::bigint),
-        updated_at = greatest(lead.updated_at, (event.detail ->> 'updatedAt')::timestamptz)
-    FROM leads.event
-    WHERE event.id = $1 AND event.outcome = 'summarised' AND event.detail ->> 'version' IS NOT NULL
-      AND lead.id = event.subject::uuid AND lead.summary IS NULL
-    RETURNING lead.id, lead.external_id, lead.version, leads.partition_key(lead) AS partition_key,
-              leads.lead_json(lead) AS json
-"""
-
 _IS_SETTLED = "SELECT outcome <> 'accepted' FROM leads.event WHERE id = $1"
 
 
@@ -75,12 +62,6 @@ class SummaryResults:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_RESOLVE, request_id)
         return [Follower(row["id"], row["reply_to"]) for row in rows]
-
-    async def restore(self, request_id: UUID) -> SummaryEnd | None:
-        """Give a lead that lost it the summary that this request wrote; None when it has one."""
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(_RESTORE, request_id)
-        return None if row is None else summarised(document(row))
 
     async def expire(self, failure: SummaryFailure, *, grace: timedelta) -> list[Follower]:
         """End what is unfinished `grace` after its deadline; returns those that failed by it."""

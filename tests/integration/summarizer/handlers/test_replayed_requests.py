@@ -1,4 +1,4 @@
-"""Replays of requests bring summaries back, and call no model."""
+"""Replays of requests change nothing, and call no model unless they may."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from shared.domain.summary import FailureReason
 from shared.events.outcome import OutcomeStatus
 from shared.storage.pool import Database
 from shared.streams.codec import decode, entries_of
-from tests.integration.summarizer.conftest import OpenSummarizer, reason, rows, stored
+from tests.integration.summarizer.conftest import OpenSummarizer, reason, rows
 from tests.support.summaries import Says, is_down, requested, stored_lead
 
 
@@ -60,29 +60,3 @@ async def test_another_failure_is_one_for_good(
         replayed = await summarizer.ask(replace(event, replay_id="replay-1", with_model=True))
     assert reason(failed) == reason(replayed) == FailureReason.PROVIDER_UNAVAILABLE
     assert provider.calls == 1
-
-
-async def test_replay_gives_a_lead_that_was_lost_its_summary_back_without_a_call(
-    database: Database, summarizer_of: OpenSummarizer
-) -> None:
-    lead_id = await stored_lead(database)
-    event = requested(lead_id)
-    async with summarizer_of(Says()) as summarizer:
-        await summarizer.ask(event)
-    before = await stored(database, lead_id)
-    async with database.connection() as connection:
-        # As after a replay of its creation: the lead as it was before, its summaries gone.
-        await connection.execute("DELETE FROM leads.summary WHERE lead_id = $1", lead_id)
-        await connection.execute(
-            """
-            UPDATE leads.lead SET summary = NULL, next_action = NULL, version = version - 1,
-                   updated_at = created_at
-            WHERE id = $1
-            """,
-            lead_id,
-        )
-    async with summarizer_of(provider := Says()) as summarizer:
-        first = await summarizer.ask(replace(event, replay_id="replay-1"))
-        second = await summarizer.ask(replace(event, replay_id="replay-2"))
-    assert await stored(database, lead_id) == before
-    assert (first.repeated, second.repeated, provider.calls) == (False, True, 0)

@@ -41,6 +41,7 @@ _CREATED = lead_created()
             attempt=4,
             only_group="syncer",
             replay_id="replay-1",
+            replay_number=0,
         ),
         replace(lead_created(), partition_key="another"),
         replace(_CREATED, partition_key=_CREATED.subject),
