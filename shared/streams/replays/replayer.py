@@ -78,8 +78,16 @@ class Replayer:
         if progress.state is ReplayState.ADDING:
             await self._add_all(progress.position)
         if await self._settled(at_most=0):
-            await self._entries.remove_finished()
+            await self._remove_rest()
             await self._jobs.set_state(self._order.id, ReplayState.FINISHED)
+
+    async def _remove_rest(self) -> None:
+        """Remove what is left in the streams: groups may show a little later how far they are."""
+        give_up = time.monotonic() + SILENCE.total_seconds()
+        await self._entries.remove_finished()
+        while self._entries.remain and time.monotonic() < give_up and not self._stop.is_set():
+            await asyncio.sleep(POLL.total_seconds())
+            await self._entries.remove_finished()
 
     async def _add_all(self, position: str | None) -> None:
         async for page in self._source.pages(after=position):
@@ -178,6 +186,11 @@ class ReplayedEntries:
             by_stream[stream].append(added)
         for stream, ids in by_stream.items():
             self._batches[stream].append(ids)
+
+    @property
+    def remain(self) -> bool:
+        """Whether some are not removed yet."""
+        return any(self._batches.values())
 
     async def remove_finished(self) -> None:
         """Remove the batches that all groups have finished."""

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError
-from shared.events.catalog import LEADS, SYNCER
+from shared.events.catalog import SUMMARIES, SUMMARIZER
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage
 from shared.streams.codec import entries_of, read_entries
 from shared.streams.ordering.layout import Divisions
@@ -17,7 +17,7 @@ from shared.streams.replays.replayer import ReplayedEntries
 from shared.streams.replays.stream_source import StreamSource
 from shared.streams.replays.tally import ReplayResult, add_result, read_tally
 
-PARTS = tuple(f"{LEADS}:{{1.{number}}}" for number in range(3))
+PARTS = tuple(f"{SUMMARIES}:{{1.{number}}}" for number in range(3))
 
 
 class InParts(Divisions):
@@ -28,7 +28,7 @@ class InParts(Divisions):
 
 
 def order_of(origin: ReplayOrigin = ReplayOrigin.ARCHIVE, **options: Any) -> ReplayOrder:
-    return ReplayOrder(origin=origin, stream=LEADS, group=SYNCER, **options)
+    return ReplayOrder(origin=origin, stream=SUMMARIES, group=SUMMARIZER, **options)
 
 
 def page_of(*names: bytes, position: str) -> ReplayPage:
@@ -69,7 +69,7 @@ async def test_a_page_that_is_added_again_has_the_same_numbers(redis: Redis) -> 
     await redis.restore(f"replay:{order.id}", 0, before or b"", replace=True)
     await jobs.add_page(order, page_of(b"3", b"4", position="4"), after="2")
     numbers = [
-        int(entry.fields[b"replaynumber"]) for entry in entries_of(await redis.xrange(LEADS))
+        int(entry.fields[b"replaynumber"]) for entry in entries_of(await redis.xrange(SUMMARIES))
     ]
     assert numbers == [0, 1, 2, 3, 2, 3]
     await report(redis, order, *((number, "already-applied") for number in numbers))
@@ -93,7 +93,7 @@ async def test_of_two_that_add_a_page_at_once_one_goes_on(redis: Redis) -> None:
 async def test_a_stream_in_parts_is_read_by_the_ids_of_its_entries(redis: Redis) -> None:
     # Uneven, and with ids that several parts have.
     ids = {
-        LEADS: ["1-0", "2-0"],
+        SUMMARIES: ["1-0", "2-0"],
         PARTS[0]: [f"{3 + number}-0" for number in range(20)],
         PARTS[1]: ["3-0", "3-1", "9-0", "22-0", "30-0"],
     }
@@ -123,14 +123,14 @@ async def test_a_stream_in_parts_is_read_by_the_ids_of_its_entries(redis: Redis)
 async def test_entries_leave_the_streams_whose_groups_are_done_with_them(redis: Redis) -> None:
     entries = ReplayedEntries(redis)
     for stream in PARTS[:2]:
-        await redis.xgroup_create(stream, SYNCER, id="0", mkstream=True)
+        await redis.xgroup_create(stream, SUMMARIZER, id="0", mkstream=True)
         for number in (1, 2):
             await redis.xadd(stream, {"a": "b"}, id=f"{number}-0")
             entries.remember([(stream, f"{number}-0")])
-    read = await redis.xreadgroup(SYNCER, "tests", {PARTS[0]: ">"})
+    read = await redis.xreadgroup(SUMMARIZER, "tests", {PARTS[0]: ">"})
     await entries.remove_finished()
     assert [await redis.xlen(stream) for stream in PARTS[:2]] == [2, 2]
     for entry in read_entries(read):
-        await redis.xack(PARTS[0], SYNCER, entry.id)
+        await redis.xack(PARTS[0], SUMMARIZER, entry.id)
     await entries.remove_finished()
     assert [await redis.xlen(stream) for stream in PARTS[:2]] == [0, 2]
