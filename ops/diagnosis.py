@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from ops.storage.postgres_facts import PostgresFacts
 from shared.domain.errors import TransientError
 from shared.events.catalog import STREAMS, groups_of
+from shared.events.partitions import Division, Partition
 from shared.storage.dead_letters import LetterCount
-from shared.streams.inspection import COUNTED, GroupState, RedisFacts, StreamState
+from shared.streams.inspection import COUNTABLE, GroupState, RedisFacts, StreamState
+from shared.streams.ordering.overview import in_use
 
 SKEW = timedelta(seconds=1)
 MUCH_TO_DO = 10_000
@@ -35,6 +38,22 @@ class Finding:
     severity: Severity
     detail: str
     advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionFacts:
+    """How an ordered stream is divided and shared.
+
+    `published` is what Redis says of the division, `configured` is STREAM_PARTITIONS, and `living`
+    are the members that gave a sign of life.
+    """
+
+    stream: str
+    division: Division | None
+    published: Division | None
+    configured: int | None
+    partitions: Sequence[Partition]
+    living: frozenset[UUID]
 
 
 def unreachable(check: str, error: TransientError, *, setting: str) -> list[Finding]:
@@ -132,6 +151,79 @@ def of_streams(states: Sequence[StreamState]) -> list[Finding]:
     return findings
 
 
+def of_partitions(facts: PartitionFacts) -> list[Finding]:
+    """Judge how an ordered stream is divided and shared."""
+    if facts.division is None:
+        return [
+            Finding(
+                check=f"{facts.stream} partitions",
+                severity=Severity.WARNING,
+                detail="none yet",
+                advice="Start a syncer: it divides the stream, in STREAM_PARTITIONS.",
+            )
+        ]
+    return [
+        _layout(facts, facts.division),
+        _owners(facts, facts.division),
+        _copy(facts, facts.division),
+    ]
+
+
+def _layout(facts: PartitionFacts, division: Division) -> Finding:
+    check = f"{facts.stream} partitions"
+    number = division.last.partitions
+    if not division.is_open:
+        return Finding(
+            check=check,
+            severity=Severity.WARNING,
+            detail=f"being divided into {number}",
+            advice="Nothing is published until the syncers have done what came before: "
+            f"`ops streams partition --to {number}` shows how far they are.",
+        )
+    return _judge(
+        check,
+        f"{number}, and STREAM_PARTITIONS is {facts.configured}"
+        if facts.configured
+        else f"{number}",
+        good=facts.configured in {None, number},
+        advice="Services do not start so. Correct the setting, or run "
+        f"`ops streams partition --to {facts.configured}`.",
+    )
+
+
+def _owners(facts: PartitionFacts, division: Division) -> Finding:
+    check = f"{facts.stream} owners"
+    layout = in_use(division)
+    rows = [row for row in facts.partitions if layout and row.layout == layout.number]
+    unowned = sum(row.owner not in facts.living for row in rows)
+    if unowned:
+        return Finding(
+            check=check,
+            severity=Severity.WARNING,
+            detail=f"{unowned} of {len(rows)} partitions have no living owner",
+            advice="Start a syncer. Where one was killed another follows within STREAM_LEASE.",
+        )
+    idle = len(facts.living) - len(rows)
+    return _judge(
+        check,
+        f"{len(facts.living)} syncers share {len(rows)} partitions",
+        good=idle <= 0 or layout is None,
+        advice=f"{idle} of them have nothing to do: run fewer, or change the number of partitions "
+        f"with `ops streams partition --to {len(facts.living)}`.",
+    )
+
+
+def _copy(facts: PartitionFacts, division: Division) -> Finding:
+    return _judge(
+        f"{facts.stream} layout",
+        "the same in Redis and PostgreSQL"
+        if facts.published == division
+        else "Redis does not say what PostgreSQL does",
+        good=facts.published == division,
+        advice="A syncer mends it within a second: start one. Until then events may be refused.",
+    )
+
+
 def of_dead_letters(counts: Sequence[LetterCount]) -> Finding:
     """Judge the dead letters."""
     number = sum(count.count for count in counts)
@@ -150,8 +242,11 @@ def all_streams() -> tuple[str, ...]:
 
 
 def _group(check: str, group: GroupState) -> Finding:
-    lag = f"over {COUNTED:,}, how many is unknown" if group.lag is None else f"{group.lag:,}"
-    detail = f"{lag} to do, {group.retries:,} to retry, {len(group.consumers)} consumers"
+    lag = f"over {COUNTABLE:,}, how many is unknown" if group.lag is None else f"{group.lag:,}"
+    if group.retries is None:
+        detail = f"{lag} to do; more is known with PostgreSQL"
+    else:
+        detail = f"{lag} to do, {group.retries:,} to retry, {len(group.consumers)} consumers"
     advice = _group_advice(group)
     severity = Severity.OK if advice is None else Severity.WARNING
     return Finding(check=check, severity=severity, detail=detail, advice=advice)
@@ -159,7 +254,7 @@ def _group(check: str, group: GroupState) -> Finding:
 
 def _group_advice(group: GroupState) -> str | None:
     # Redis 7.0 knows a consumer only once it has got something: none is no sign in itself.
-    if not group.consumers and group.lag != 0:
+    if not group.consumers and group.lag != 0 and group.retries is not None:
         return "No consumer: start the service. What waits is kept until it is back."
     if group.oldest_pending is not None and group.oldest_pending > STUCK:
         return (

@@ -13,12 +13,18 @@ from yarl import URL
 from devstack.data_directory import scratch_directory
 from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.valkey import EmbeddedValkey
+from shared.events.catalog import LEADS
+from shared.events.partitions import Division, Layout
 from shared.redis_connections import open_redis
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
+from shared.streams.ordering.layout import Divisions
 from tests.support.fresh_databases import FreshDatabases
 from tests.support.tcp_proxy import TcpProxy
+
+# As a first start would divide it, with fewer partitions to look at.
+LEADS_DIVISION = Division([Layout(LEADS, 1, 3)], is_open=True)
 
 # The tests of such a folder share one running system; some of its files bring their own.
 SHARE_A_SYSTEM = ("tests/contract/", "tests/e2e/")
@@ -103,9 +109,10 @@ async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Emb
 
 @pytest.fixture
 async def redis_url(valkey: EmbeddedValkey) -> str:
-    """Return the address of an empty Valkey."""
+    """Return the address of a Valkey with nothing in it but how `stream:leads` is divided."""
     async with Redis.from_url(valkey.url) as client:
         await client.flushall()
+        await Divisions(client).publish(LEADS_DIVISION)
     return valkey.url
 
 

@@ -3,13 +3,18 @@
 import click
 
 from ops import diagnosis
-from ops.diagnosis import Finding, Severity
+from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.output import as_json, print_json, print_table
-from ops.running import Servers, open_servers, run
+from ops.running import Servers, open_servers, run, settings
 from ops.storage.postgres_facts import postgres_facts
 from shared.domain.errors import TransientError
+from shared.events.catalog import ORDERED
+from shared.settings import StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
+from shared.storage.partitions import PartitionRepository
 from shared.streams.inspection import Inspector, redis_facts
+from shared.streams.ordering.layout import Divisions
+from shared.streams.ordering.overview import living_members
 
 
 @click.command("doctor")
@@ -33,13 +38,14 @@ def command(*, as_json: bool) -> None:
 
 async def _examine() -> list[Finding]:
     async with open_servers() as servers:
-        return [*await _redis(servers), *await _postgres(servers)]
+        return [*await _redis(servers), *await _postgres(servers), *await _partitions(servers)]
 
 
 async def _redis(servers: Servers) -> list[Finding]:
     try:
         facts = await redis_facts(servers.redis)
-        states = await Inspector(servers.redis).sampled(diagnosis.all_streams(), over=None)
+        inspector = Inspector(servers.redis, PartitionRepository(servers.database))
+        states = await inspector.sampled(diagnosis.all_streams(), over=None)
     except TransientError as error:
         return diagnosis.unreachable("redis", error, setting="REDIS_URL or REDIS_HOST")
     return [*diagnosis.of_redis(facts), *diagnosis.of_streams(states)]
@@ -54,3 +60,23 @@ async def _postgres(servers: Servers) -> list[Finding]:
     except TransientError as error:
         return diagnosis.unreachable("postgres", error, setting="SUPABASE_CONNECTION_STRING")
     return [*findings, diagnosis.of_dead_letters(counts)]
+
+
+async def _partitions(servers: Servers) -> list[Finding]:
+    try:
+        facts = [await _partition_facts(servers, stream) for stream in sorted(ORDERED)]
+    except TransientError:
+        return []  # a server is away, or not migrated, which others have found
+    return [finding for one in facts for finding in diagnosis.of_partitions(one)]
+
+
+async def _partition_facts(servers: Servers, stream: str) -> PartitionFacts:
+    store = PartitionRepository(servers.database)
+    return PartitionFacts(
+        stream=stream,
+        division=await store.division(stream),
+        published=await Divisions(servers.redis).published(stream),
+        configured=settings(StreamsSettings).stream_partitions,
+        living=await living_members(store, stream),
+        partitions=(await store.survey(stream)).partitions,
+    )

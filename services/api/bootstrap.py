@@ -109,15 +109,12 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
         open_publisher(
             redis,
-            Divisions(
-                redis,
-                PartitionRepository(operators),
-                partitions=settings.streams.stream_partitions,
-            ),
+            divisions := _divisions(redis, operators, settings.streams),
             max_bytes=settings.streams.stream_max_bytes,
         ) as publisher,
         httpx.AsyncClient(timeout=seconds) as auth,
     ):
+        await divisions.check_settings()
         clients = Clients(
             database=database,
             operators=operators,
@@ -139,6 +136,10 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             clients.runner.running(),
         ):
             yield _join(settings, clients, keys, tokens)
+
+
+def _divisions(redis: Redis, database: Database, settings: StreamsSettings) -> Divisions:
+    return Divisions(redis, PartitionRepository(database), partitions=settings.stream_partitions)
 
 
 def _for_operators(settings: PostgresSettings) -> PostgresSettings:
@@ -255,7 +256,7 @@ def _join_administration(
     http: HttpSettings, clients: Clients, exchange: Exchange, notes: RequestNotes
 ) -> Sequence[object]:
     return (
-        StreamHandlers(Inspector(clients.redis)),
+        StreamHandlers(Inspector(clients.redis, PartitionRepository(clients.database))),
         DeadLetterHandlers(
             DeadLetters(clients.redis, clients.operators), AdminLog(clients.operators)
         ),

@@ -12,7 +12,7 @@ from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
-from shared.streams.consuming.worker import Worker, open_workers
+from shared.streams.workers import AnyWorker, open_workers
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ async def run(
         log.info("summarizer.stopped")
 
 
-def _checks(context: SummarizerContext, workers: Sequence[Worker]) -> dict[str, Check]:
+def _checks(context: SummarizerContext, workers: Sequence[AnyWorker]) -> dict[str, Check]:
     checks: dict[str, Check] = {worker.stream: worker.check for worker in workers}
     checks["postgres"] = context.database.ping
     return checks

@@ -13,7 +13,9 @@ from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
-from shared.streams.consuming.worker import Worker, open_workers
+from shared.storage.partitions import PartitionRepository
+from shared.streams.ordering.worker import Ordering
+from shared.streams.workers import AnyWorker, open_workers
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,9 @@ async def run(context: SyncerContext, settings: SyncerSettings, stop: asyncio.Ev
         settings=settings.consumer,
         name=name,
         stop=stop,
+        ordering=Ordering(
+            store=PartitionRepository(context.database), divisions=context.divisions, name=name
+        ),
     )
     async with opening as workers, serve_health(settings.observability, _checks(context, workers)):
         async with asyncio.TaskGroup() as tasks:
@@ -54,7 +59,7 @@ async def _schedule(context: SyncerContext, settings: SyncerSettings) -> None:
         await run_schedule(settings.sync.sync_cron, context.once)
 
 
-def _checks(context: SyncerContext, workers: Sequence[Worker]) -> dict[str, Check]:
+def _checks(context: SyncerContext, workers: Sequence[AnyWorker]) -> dict[str, Check]:
     checks: dict[str, Check] = {worker.stream: worker.check for worker in workers}
     checks["postgres"] = context.database.ping
     return checks

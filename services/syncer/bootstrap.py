@@ -14,7 +14,7 @@ from services.syncer.handlers.lead_deleted import LeadDeletedHandler
 from services.syncer.handlers.lead_updated import LeadUpdatedHandler
 from services.syncer.handlers.lead_upserted import LeadUpsertedHandler
 from services.syncer.handlers.sync_requested import SyncRequestedHandler
-from services.syncer.settings import SyncerSettings
+from services.syncer.settings import SyncerSettings, SyncSettings
 from services.syncer.sources import ExternalSource
 from services.syncer.sources.randomuser import RandomUserSource
 from services.syncer.storage.creation import LeadCreationRepository
@@ -23,7 +23,7 @@ from services.syncer.storage.erasure import StreamErasure
 from services.syncer.storage.imports import ImportRepository
 from services.syncer.storage.update import LeadUpdateRepository
 from services.syncer.storage.upsert import LeadUpsertRepository
-from shared.cache.lead_cache import LeadCache, open_cache
+from shared.cache.lead_cache import open_cache
 from shared.events import catalog
 from shared.events.data import (
     ImportRequested,
@@ -43,7 +43,7 @@ from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import OncePublisher, Publisher, open_publisher
+from shared.streams.publisher import OncePublisher, open_publisher
 
 # The most events in one transaction: larger ones gain little and make others wait longer.
 BATCH = 200
@@ -57,6 +57,7 @@ class SyncerContext:
     redis: Redis
     subscriptions: tuple[Subscription, ...]
     dead_letters: DeadLetterRepository
+    divisions: Divisions
     once: OncePublisher
 
 
@@ -69,19 +70,17 @@ async def bootstrap(
         open_database(settings.postgres) as database,
         open_redis(settings.streams) as redis,
         open_cache(settings.cache, default_url=settings.streams.url) as cache,
-        open_publisher(redis, divisions := _divisions(redis, database, settings)) as publisher,
+        open_publisher(redis, Divisions(redis, while_closed=True)) as publisher,
         aiohttp.ClientSession() as session,
     ):
         events = EventStore(database)
-        runs = SyncRunRepository(database)
-        once = OncePublisher(redis, divisions)
-        on_sync_requested = SyncRequestedHandler(
-            source or RandomUserSource(session, str(settings.sync.randomuser_url)),
-            once,
-            runs,
-            results=settings.sync.sync_results,
-            timeout=settings.sync.sync_timeout,
+        divisions = Divisions(
+            redis, PartitionRepository(database), partitions=settings.streams.stream_partitions
         )
+        await divisions.check_settings()
+        once = OncePublisher(redis, divisions)
+        chosen = source or RandomUserSource(session, str(settings.sync.randomuser_url))
+        after_commit = AfterCommit(cache, publisher, StreamErasure(database, redis, divisions))
         yield SyncerContext(
             database=database,
             redis=redis,
@@ -89,37 +88,46 @@ async def bootstrap(
                 Subscription(
                     stream=catalog.LEADS,
                     group=catalog.SYNCER,
-                    handlers=_lead_handlers(database, redis, cache, publisher),
+                    handlers=_lead_handlers(database, after_commit),
                     is_settled=events.is_applied,
                     batch=BATCH,
                     also_trims=(catalog.CHANGES,),
                 ),
-                Subscription(
-                    stream=catalog.SYNC,
-                    group=catalog.SYNCER,
-                    handlers={SyncRequested.type: on_sync_requested},
-                    is_settled=runs.has_ended,
-                    deadline=settings.sync.sync_timeout * 3,
+                _syncs(chosen, once, SyncRunRepository(database), settings.sync),
+                _imports(
+                    database,
+                    ImportFiles(redis),
+                    ImportJobs(redis, divisions, max_bytes=settings.streams.stream_max_bytes),
+                    events,
                 ),
-                _imports(database, redis, events, max_bytes=settings.streams.stream_max_bytes),
             ),
             dead_letters=DeadLetterRepository(database),
+            divisions=divisions,
             once=once,
         )
 
 
-def _divisions(redis: Redis, database: Database, settings: SyncerSettings) -> Divisions:
-    return Divisions(
-        redis, PartitionRepository(database), partitions=settings.streams.stream_partitions
+def _syncs(
+    source: ExternalSource, once: OncePublisher, runs: SyncRunRepository, settings: SyncSettings
+) -> Subscription:
+    on_sync_requested = SyncRequestedHandler(
+        source, once, runs, results=settings.sync_results, timeout=settings.sync_timeout
+    )
+    return Subscription(
+        stream=catalog.SYNC,
+        group=catalog.SYNCER,
+        handlers={SyncRequested.type: on_sync_requested},
+        is_settled=runs.has_ended,
+        deadline=settings.sync_timeout * 3,
     )
 
 
 def _imports(
-    database: Database, redis: Redis, events: EventStore, *, max_bytes: int
+    database: Database, files: ImportFiles, jobs: ImportJobs, events: EventStore
 ) -> Subscription:
     on_import_requested = ImportRequestedHandler(
-        ImportFiles(redis),
-        ImportJobs(redis, max_bytes=max_bytes),
+        files,
+        jobs,
         ImportRepository(database),
         events,
         LeadRepository(database),
@@ -133,10 +141,7 @@ def _imports(
     )
 
 
-def _lead_handlers(
-    database: Database, redis: Redis, cache: LeadCache, publisher: Publisher
-) -> Mapping[str, Handler]:
-    after_commit = AfterCommit(cache, publisher, StreamErasure(database, redis))
+def _lead_handlers(database: Database, after_commit: AfterCommit) -> Mapping[str, Handler]:
     return {
         LeadCreated.type: LeadCreatedHandler(LeadCreationRepository(database), after_commit),
         LeadUpdated.type: LeadUpdatedHandler(LeadUpdateRepository(database), after_commit),

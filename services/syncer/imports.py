@@ -13,7 +13,7 @@ import orjson
 
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnfinishedError
-from shared.domain.lead import LeadSource
+from shared.domain.lead import LeadSource, in_turns
 from shared.domain.lead_file import ImportMode, ImportReport
 from shared.events.data import LeadCreated, LeadUpserted, row_event_id, row_lead_id, under_key
 from shared.events.envelope import Event, EventData
@@ -155,11 +155,17 @@ class RowEvents:
         numbers = {row_event_id(self._of.id, row.number): row for row in rows}
         # An import that goes on after a death has published some before.
         ends = await self._ends(list(numbers))
-        missing = [event_id for event_id in numbers if event_id not in ends]
-        if missing:
-            events = await self._made({event_id: numbers[event_id] for event_id in missing})
-            await self._jobs.offer(self._of.id, last_row=rows[-1].number, events=events)
-            ends |= await self._wait(missing)
+        # Of rows with one e-mail address the first wins, in whichever partitions they are.
+        turns = in_turns((id_, cast("LeadFields", row.lead).email) for id_, row in numbers.items())
+        for number, turn in enumerate(turns):
+            missing = [event_id for event_id in turn if event_id not in ends]
+            if missing:
+                events = await self._made({event_id: numbers[event_id] for event_id in missing})
+                window = f"{rows[-1].number}.{number}"
+                await self._jobs.offer(self._of.id, window=window, events=events)
+                ends |= await self._wait(missing)
+            if not ends.keys() >= set(turn):
+                break
         return [ends.get(event_id) for event_id in numbers]
 
     async def _wait(self, event_ids: Sequence[UUID]) -> dict[UUID, RowEnd]:

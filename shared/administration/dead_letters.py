@@ -11,7 +11,8 @@ from shared.storage.dead_letters import (
     LetterSelection,
 )
 from shared.storage.pool import Database
-from shared.streams.consuming.retry import requeue_letters
+from shared.streams.ordering.layout import Divisions
+from shared.streams.publisher import requeue_letters
 
 PAGE = 200
 
@@ -32,17 +33,19 @@ class DeadLetters:
 
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
+        self._divisions = Divisions(redis)
         self.letters = DeadLetterRepository(database)
 
     async def retry(self, selection: LetterSelection) -> RetryReport:
         """Put letters back into their streams, then remove them: never the other way round.
 
-        A letter whose event is parked again in between stays.
+        Those of one key go back in the order in which they were parked. A letter whose event is
+        parked again in between stays.
         """
         retried = hopeless = 0
         async for page in self._pages(selection):
             hopeful = [kept for kept in page if kept.letter.reason != HOPELESS]
-            await requeue_letters(self._redis, [kept.letter for kept in hopeful])
+            await requeue_letters(self._redis, [kept.letter for kept in hopeful], self._divisions)
             await self.letters.remove_letters(hopeful)
             retried += len(hopeful)
             hopeless += len(page) - len(hopeful)
@@ -56,7 +59,7 @@ class DeadLetters:
         return discarded
 
     async def _pages(self, selection: LetterSelection) -> AsyncGenerator[list[KeptLetter]]:
-        before: int | None = None
-        while page := await self.letters.page(selection, limit=PAGE, before=before):
+        after = 0
+        while page := await self.letters.oldest(selection, limit=PAGE, after=after):
             yield page
-            before = page[-1].id
+            after = page[-1].id

@@ -90,13 +90,11 @@ class Replays:
         )
 
     async def _check_group(self, order: ReplayOrder) -> None:
-        # Partitions have owners instead of a group; one of the stream itself may still be there.
-        groups = list(groups_of(order.stream)) if order.stream in ORDERED else []
-        groups += [
-            info["name"].decode()
-            for info in await groups_info(self._redis, order.stream)
-            if info["name"].decode() not in groups
-        ]
+        # The owners of partitions are there before their groups, which only show how far they are.
+        groups = dict.fromkeys(groups_of(order.stream) if order.stream in ORDERED else ())
+        for stream in await self._divisions.streams_of(order.stream):
+            infos = await groups_info(self._redis, stream)
+            groups |= dict.fromkeys(info["name"].decode() for info in infos)
         if order.group not in groups:
             raise PermanentError(
                 f"{order.stream} has no group {order.group!r}, only: "

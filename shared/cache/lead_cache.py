@@ -45,6 +45,9 @@ PAUSE_SECONDS = 1.0
 # outlives the tombstone that refuses it.
 TOMBSTONE = timedelta(minutes=1)
 
+# A process may sleep between reading a lead and writing it here, but no longer than this.
+READ_LATELY = timedelta(seconds=30)
+
 # Leads per script: Redis serves no other client while one runs.
 MOST_PER_PUT = 50
 
@@ -68,6 +71,8 @@ class Document(Protocol):
     def partition_key(self) -> UUID: ...
     @property
     def json(self) -> bytes: ...
+    @property
+    def read_at(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +152,18 @@ class LeadCache:
         return None if pointer is None else await self._pointed_to(pointer, external_id=key)
 
     async def put(self, documents: Sequence[Document]) -> None:
-        """Write leads unless a newer version is there."""
+        """Write leads unless a newer version is there.
+
+        What was read long ago is passed over: since then the lead may have been deleted, and its
+        tombstone be gone.
+        """
+        oldest = time.monotonic() - READ_LATELY.total_seconds()
+        fresh = [document for document in documents if document.read_at > oldest]
+        if len(fresh) < len(documents):
+            log.warning("cache.too_late", leads=len(documents) - len(fresh))
         with translated_errors():
-            for start in range(0, len(documents), MOST_PER_PUT):
-                await self._put_some(documents[start : start + MOST_PER_PUT])
+            for start in range(0, len(fresh), MOST_PER_PUT):
+                await self._put_some(fresh[start : start + MOST_PER_PUT])
 
     async def fill(self, document: Document) -> None:
         """Write what a reader found in PostgreSQL; without Redis, quietly do nothing."""

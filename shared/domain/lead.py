@@ -1,9 +1,14 @@
 """What a lead can be, and the key by which two leads are the same person's."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import TypeVar
 
 import idna
+
+Item = TypeVar("Item")
 
 
 class LeadStatus(StrEnum):
@@ -34,6 +39,23 @@ def email_key(email: str) -> str:
     if local.isascii():
         local = local.lower()
     return f"{local}@{_domain_key(domain)}"
+
+
+def in_turns(leads: Iterable[tuple[Item, str]]) -> list[list[Item]]:
+    """Divide leads, given with their e-mail addresses, so that no turn has one address twice.
+
+    Leads with different keys are written in no order that holds. Where one is to win by its place,
+    the turns are written one after the other.
+    """
+    seen: Counter[str] = Counter()
+    turns: list[list[Item]] = []
+    for lead, email in leads:
+        key = email_key(email)
+        if seen[key] == len(turns):
+            turns.append([])
+        turns[seen[key]].append(lead)
+        seen[key] += 1
+    return turns
 
 
 def _domain_key(domain: str) -> str:

@@ -50,7 +50,7 @@ FLOWS = (
 )
 
 # Streams whose events keep their order by key. Each is divided into partitions: `streams.ordering`.
-ORDERED: frozenset[str] = frozenset()
+ORDERED = frozenset({LEADS})
 
 STREAMS = tuple(dict.fromkeys(flow.stream for flow in FLOWS))
 BY_TYPE = {flow.event.type: flow for flow in FLOWS}

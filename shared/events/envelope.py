@@ -75,8 +75,8 @@ class Event(Generic[Data_co]):
 
     Events with the same `key` take effect in the order in which they were accepted. Those about a
     lead have the lead's, which `partition_key` gives where neither data nor subject do.
-    `accepted` is where in its stream the event first was, for one that was put back:
-    `layout.partition:entry id`.
+    `accepted` is where in its stream the event first was, for one that was put back: layout and
+    entry id, in a form that sorts.
     """
 
     source: str
@@ -106,6 +106,11 @@ class Event(Generic[Data_co]):
     def default_key(self) -> str:
         """The key where no `partition_key` is given: what the data say, or else the subject."""
         return self.data.partition_key or self.subject
+
+    @property
+    def was_put_back(self) -> bool:
+        """Whether it comes from the dead letters: later events may have taken effect since."""
+        return self.only_group is not None and self.replay_id is None
 
     @property
     def type(self) -> str:

@@ -23,6 +23,7 @@ class OutcomeStatus(StrEnum):
     DEAD = "dead"
     JOINED = "joined"
     FORWARDED = "forwarded"
+    OVERTAKEN = "overtaken"
 
 
 @dataclass(frozen=True, slots=True)

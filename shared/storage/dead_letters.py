@@ -27,6 +27,12 @@ _PAGE = """
     WHERE $6::bigint IS NULL OR id < $6
     ORDER BY id DESC LIMIT $7
 """
+_OLDEST = """
+    SELECT id, consumer_group, event_id, stream, entry_id, type, reason, error, attempts,
+           fields::text, dead_at
+    FROM leads.selected_dead_letters($1, $2, $3, $4, $5)
+    WHERE id > $6 ORDER BY id LIMIT $7
+"""
 _COUNTS = """
     SELECT consumer_group, type, reason, count(*), min(dead_at) AS first, max(dead_at) AS last
     FROM leads.selected_dead_letters($1, $2, $3, $4, $5)
@@ -90,7 +96,8 @@ class DeadLetterRepository:
             letter.error,
         )
         fields = {name: _storable(value) for name, value in letter.fields.items()}
-        async with self._database.connection() as connection:
+        # A transaction, so that it is fenced where the event is of a partition.
+        async with self._database.transaction() as connection:
             await connection.execute(
                 _ADD,
                 *(_storable(text) for text in texts),
@@ -104,6 +111,14 @@ class DeadLetterRepository:
         """Return letters, newest number first; the next page's are `before` the last one's."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_PAGE, *_to_parameters(selection), before, limit)
+        return [_to_letter(row) for row in rows]
+
+    async def oldest(
+        self, selection: LetterSelection, *, limit: int, after: int
+    ) -> list[KeptLetter]:
+        """Return letters after a number, in the order in which their events were parked first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_OLDEST, *_to_parameters(selection), after, limit)
         return [_to_letter(row) for row in rows]
 
     async def counts(self, selection: LetterSelection) -> list[LetterCount]:

@@ -31,6 +31,7 @@ class EventRecord:
     time: datetime
     correlation_id: str
     payload_hash: bytes
+    accepted: str | None = None
 
     @classmethod
     def of(cls, event: Event, *, subject: UUID | None = None) -> Self:
@@ -45,6 +46,7 @@ class EventRecord:
             time=event.time,
             correlation_id=event.correlation_id,
             payload_hash=payload_hash(event),
+            accepted=event.accepted,
         )
 
 
@@ -99,18 +101,18 @@ _KNOWN = """
 """
 _RECORD = """
     INSERT INTO leads.event (
-        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, accepted,
         outcome, detail, applied_at, changed
     )
     SELECT id, type, source, subject, dataschema, data::jsonb, time, correlation_id,
-           payload_hash, outcome, detail::jsonb,
+           payload_hash, accepted, outcome, detail::jsonb,
            coalesce(applied_at, leads.stamp()), string_to_array(changed, ' ')
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-        $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[],
-        $12::timestamptz[], $13::text[]
+        $7::timestamptz[], $8::text[], $9::bytea[], $10::text[], $11::text[], $12::text[],
+        $13::timestamptz[], $14::text[]
     ) AS applied (
-        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, accepted,
         outcome, detail, applied_at, changed
     )
 """

@@ -1,7 +1,8 @@
 """The one JSON form of a lead: built by PostgreSQL, passed on as bytes by everything else."""
 
+import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
@@ -29,7 +30,8 @@ class LeadDocument:
     """A lead as clients see it. `json` is UTF-8 bytes; `version` is its ETag.
 
     Events with its `partition_key` take effect in the order in which they were accepted: its
-    externalId when it was made, or else its id.
+    externalId when it was made, or else its id. `read_at` is when, by this process's monotonic
+    clock, PostgreSQL gave it.
     """
 
     id: UUID
@@ -37,6 +39,7 @@ class LeadDocument:
     version: int
     partition_key: UUID
     json: bytes
+    read_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 class LeadRepository:

@@ -126,6 +126,12 @@ def flatten(fields: Mapping[FieldT, EncodableT]) -> bytes:
     return orjson.dumps([part for field in fields.items() for part in field])
 
 
+def unflatten(flat: bytes) -> Fields:
+    """Return the fields that `flatten` was given."""
+    parts = [part.encode() for part in orjson.loads(flat)]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 # The client that asked at first has gone, and earlier attempts do not count.
 _ADDRESSING = frozenset(
     {

@@ -18,12 +18,12 @@ import orjson
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError, UnavailableError
-from shared.events.catalog import LEADS, stream_of
+from shared.events.catalog import LEADS
 from shared.events.envelope import Event, new_id
 from shared.lua import Key, lua_script
 from shared.redis_connections import milliseconds, translated_errors
-from shared.streams.codec import encode
-from shared.streams.publisher import StreamFullError, memory_of
+from shared.streams.ordering.layout import Divisions
+from shared.streams.publisher import StreamFullError, add_events, memory_of
 
 KEPT = timedelta(days=7)
 
@@ -47,9 +47,15 @@ class ImportJobs:
     """
 
     def __init__(
-        self, redis: Redis, *, max_bytes: int | None = None, lost: timedelta = LOST
+        self,
+        redis: Redis,
+        divisions: Divisions | None = None,
+        *,
+        max_bytes: int | None = None,
+        lost: timedelta = LOST,
     ) -> None:
         self._redis = redis
+        self._divisions = divisions or Divisions(redis)
         self._max_bytes = max_bytes
         self._lost = lost
 
@@ -61,23 +67,23 @@ class ImportJobs:
             return None
         return ImportProgress(int(fields[b"position"]), orjson.loads(fields[b"counts"]))
 
-    async def offer(self, import_id: UUID, *, last_row: int, events: Sequence[Event]) -> None:
-        """Publish the events of a window, unless those up to this row have just been.
+    async def offer(self, import_id: UUID, *, window: str, events: Sequence[Event]) -> None:
+        """Publish the events of a window, unless they have just been.
 
         Raises `StreamFullError` when there is no room.
         """
         mark = f"{_key(import_id)}:offered"
         with translated_errors():
-            if await self._redis.get(mark) == str(last_row).encode():
+            if await self._redis.get(mark) == window.encode():
                 return
-        if self._max_bytes and await memory_of(self._redis, LEADS) > self._max_bytes:
-            raise StreamFullError(LEADS)
+        if self._max_bytes:
+            streams = await self._divisions.streams_of(LEADS)
+            if await memory_of(self._redis, *streams) > self._max_bytes:
+                raise StreamFullError(LEADS)
+        # Before the mark: a process that dies in between leaves the events to be added again.
+        await add_events(self._redis, events, self._divisions)
         with translated_errors():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                for event in events:
-                    pipeline.xadd(stream_of(event.data), encode(event))
-                pipeline.set(mark, last_row, px=milliseconds(self._lost))
-                await pipeline.execute()
+            await self._redis.set(mark, window, px=milliseconds(self._lost))
 
     async def advance(
         self, import_id: UUID, progress: ImportProgress, *, after: int, problems: bytes

@@ -1,6 +1,7 @@
 """What the streams, their groups, their consumers and their server are at."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,21 +9,44 @@ from typing import Any
 import redis
 from redis.asyncio import Redis
 
+from shared.domain.errors import TransientError
+from shared.events.catalog import ORDERED, groups_of
 from shared.events.envelope import now
+from shared.events.partitions import Division
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
 from shared.streams.codec import entry_id
 from shared.streams.consuming.group import groups_info
 from shared.streams.consuming.retry import RetryQueue
+from shared.streams.ordering.layout import Divisions
+from shared.streams.ordering.overview import (
+    Overview,
+    PartitionState,
+    Surveyor,
+    in_use,
+    overview,
+    partition_state,
+)
 from shared.streams.publisher import memory_of
 
-# Up to so many are counted one by one: some milliseconds of the server's time.
-COUNTED = 10_000
+# So many are counted at once, which takes some milliseconds of the server's time.
+PAGE = 10_000
+
+# No more than these are counted.
+COUNTABLE = 1_000_000
+
+# How long PostgreSQL may take before a stream is shown without what it alone knows.
+PATIENCE = timedelta(seconds=1)
+
+_BEGINNING = "0-0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerState:
-    """One consumer: how long since it last asked for anything, and what it holds."""
+    """One consumer: how long since it last asked for anything, and what it holds.
+
+    Of one that shares partitions `idle` is how long it gave no sign of life while it was watched.
+    """
 
     name: str
     idle: timedelta
@@ -31,9 +55,10 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupState:
-    """One group. `undelivered` is None when more than `COUNTED` and Redis cannot tell.
+    """One group. `undelivered` is None when more than `COUNTABLE` and Redis cannot tell.
 
-    `oldest_pending` is how long ago the oldest unacknowledged entry was added.
+    `oldest_pending` is how long ago the oldest unacknowledged entry was added. Of an ordered
+    stream `retries` are the entries that are held, None while PostgreSQL is away.
     """
 
     name: str
@@ -41,7 +66,7 @@ class GroupState:
     undelivered: int | None
     pending: int
     oldest_pending: timedelta | None
-    retries: int
+    retries: int | None
     consumers: tuple[ConsumerState, ...]
 
     @property
@@ -52,7 +77,11 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamState:
-    """One stream; ids are None and figures 0 when it is empty or not there."""
+    """One stream; ids are None and figures 0 when it is empty or not there.
+
+    That of an ordered stream is the sum of its `partitions`, old layouts and all, of which those
+    are shown that are in use or not done.
+    """
 
     name: str
     exists: bool
@@ -63,30 +92,64 @@ class StreamState:
     added: int
     per_second: float | None
     groups: tuple[GroupState, ...]
+    partitions: tuple[PartitionState, ...] = ()
 
 
 class Inspector:
-    """Looks without touching."""
+    """Looks without touching. With `store` it also sees who shares the ordered streams."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(
+        self, client: Redis, store: Surveyor | None = None, *, countable: int = COUNTABLE
+    ) -> None:
         self._redis = client
+        self._store = store
+        self._divisions = Divisions(client)
+        self._countable = countable
 
     async def sampled(
         self, streams: tuple[str, ...], *, over: timedelta | None
     ) -> list[StreamState]:
         """Return the streams' states, with their rates as seen over a span when one is given."""
-        before = [await self.look(stream) for stream in streams] if over else []
         if over is None:
             return [await self.look(stream) for stream in streams]
+        before = [await self._added(stream) for stream in streams]
+        seen = [await self._overview(stream) for stream in streams]
         await asyncio.sleep(over.total_seconds())
-        after = [await self.look(stream) for stream in streams]
+        after = [
+            await self._look(stream, seen=members, over=over)
+            for stream, members in zip(streams, seen, strict=True)
+        ]
         return [
-            replace(new, per_second=max(0, new.added - old.added) / over.total_seconds())
-            for old, new in zip(before, after, strict=True)
+            replace(new, per_second=max(0, new.added - added) / over.total_seconds())
+            for added, new in zip(before, after, strict=True)
         ]
 
     async def look(self, stream: str) -> StreamState:
         """Return one stream's state."""
+        return await self._look(stream, seen=None, over=timedelta(0))
+
+    async def _look(self, stream: str, *, seen: Overview | None, over: timedelta) -> StreamState:
+        division = await self._division(stream)
+        if division is None:
+            return await self._look_at(stream)
+        known = await self._overview(stream)
+        parts = [await self._look_at(name) for name in _names(stream, division)]
+        sharing = () if known is None else tuple(_consumers(known, seen or known, over=over))
+        return StreamState(
+            name=stream,
+            exists=any(part.exists for part in parts),
+            length=sum(part.length for part in parts),
+            memory=sum(part.memory for part in parts),
+            first=min((part.first for part in parts if part.first), key=entry_id, default=None),
+            last=max((part.last for part in parts if part.last), key=entry_id, default=None),
+            added=sum(part.added for part in parts),
+            per_second=None,
+            groups=tuple(_joined(parts, known, sharing)),
+            partitions=tuple(_partitions(stream, division, parts, known)),
+        )
+
+    async def _look_at(self, stream: str) -> StreamState:
+        """Return the state of what is one stream in Redis."""
         with translated_errors():
             info = await self._stream_info(stream)
             now = int((await self._redis.time())[0])
@@ -105,6 +168,26 @@ class Inspector:
             per_second=None,
             groups=tuple(groups),
         )
+
+    async def _division(self, stream: str) -> Division | None:
+        return await self._divisions.published(stream) if stream in ORDERED else None
+
+    async def _overview(self, stream: str) -> Overview | None:
+        """Return what PostgreSQL knows of an ordered stream; None while it does not answer."""
+        if self._store is None or stream not in ORDERED:
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                return await overview(self._store, stream)
+        except (TransientError, TimeoutError):
+            return None
+
+    async def _added(self, stream: str) -> int:
+        division = await self._division(stream)
+        names = [stream] if division is None else _names(stream, division)
+        with translated_errors():
+            infos = [await self._stream_info(name) for name in names]
+        return sum(int(info.get("entries-added", 0)) for info in infos)
 
     async def _stream_info(self, stream: str) -> dict[str, Any]:
         try:
@@ -144,16 +227,86 @@ class Inspector:
     async def _undelivered(
         self, stream: str, last_delivered: str, *, claimed: int | None, length: int
     ) -> int | None:
-        """Count what comes after the cursor; only past the bound believe what Redis claims.
+        """Count what comes after the cursor; only past one page believe what Redis claims.
 
         Its lag is null after a deletion ahead of the cursor, and too high after a trim.
         """
-        counted = await count_entries(
-            self._redis, stream=stream, start=f"({last_delivered}", most=COUNTED + 1
+        if last_delivered == _BEGINNING:
+            return length
+        counted, after = 0, last_delivered
+        while counted < self._countable:
+            number, last = await count_entries(
+                self._redis, stream=stream, start=f"({after}", most=PAGE
+            )
+            counted, after = counted + number, last.decode()
+            if number < PAGE:
+                return counted
+            if claimed is not None:
+                return min(int(claimed), length)
+        return None
+
+
+def _names(stream: str, division: Division) -> list[str]:
+    """Return what a stream consists of in Redis, with what it was before it was divided."""
+    return [stream, *(name for layout in division.layouts for name in layout.names)]
+
+
+def _consumers(known: Overview, seen: Overview, *, over: timedelta) -> Iterator[ConsumerState]:
+    for member in sorted(known.members.values(), key=lambda member: member.name):
+        is_silent = seen.members.get(member.token) == member
+        yield ConsumerState(name=member.name, idle=over if is_silent else timedelta(0), pending=0)
+
+
+def _joined(
+    parts: Sequence[StreamState], known: Overview | None, sharing: tuple[ConsumerState, ...]
+) -> Iterator[GroupState]:
+    """Yield the groups that any part has, each as one; a part without it is all to be done."""
+    for name in dict.fromkeys(group.name for part in parts for group in part.groups):
+        lags = [_undelivered(part, name) for part in parts]
+        groups = [group for part in parts for group in part.groups if group.name == name]
+        oldest = [group.oldest_pending for group in groups if group.oldest_pending is not None]
+        retries = None
+        if known is not None:
+            retries = sum(group.retries or 0 for group in groups) + sum(known.held.values())
+        yield GroupState(
+            name=name,
+            last_delivered=max((group.last_delivered for group in groups), key=entry_id),
+            undelivered=None if None in lags else sum(lag or 0 for lag in lags),
+            pending=sum(group.pending for group in groups),
+            oldest_pending=max(oldest, default=None),
+            retries=retries,
+            consumers=(*(one for group in groups for one in group.consumers), *sharing),
         )
-        if counted <= COUNTED:
-            return counted
-        return None if claimed is None else min(int(claimed), length)
+
+
+def _undelivered(part: StreamState, name: str) -> int | None:
+    group = _group_of(part, name)
+    return part.length if group is None else group.undelivered
+
+
+def _group_of(part: StreamState, name: str) -> GroupState | None:
+    return next((group for group in part.groups if group.name == name), None)
+
+
+def _partitions(
+    stream: str, division: Division, parts: Sequence[StreamState], known: Overview | None
+) -> Iterator[PartitionState]:
+    states = {part.name: part for part in parts}
+    [name] = groups_of(stream)  # positions are kept for one
+    current = {division.last, in_use(division)}
+    for layout in division.layouts:
+        for number in range(layout.partitions):
+            part = states[layout.name(number)]
+            group = _group_of(part, name)
+            state = partition_state(
+                known,
+                layout,
+                number,
+                shown=None if group is None else group.last_delivered,
+                lag=_undelivered(part, name),
+            )
+            if layout in current or state.lag != 0 or state.held:
+                yield state
 
 
 def _age(oldest: bytes, now: int) -> timedelta:
@@ -164,9 +317,13 @@ def _id_of(entry: Any) -> str | None:
     return None if entry is None else entry[0].decode()
 
 
-@lua_script("return #redis.call('XRANGE', stream, start, '+', 'COUNT', most)")
-def count_entries(*, stream: Key, start: str, most: int) -> int:
-    """Count entries from an id on, up to so many, without sending them."""
+@lua_script("""
+local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', most)
+local last = entries[#entries]
+return {#entries, last and last[1] or ''}
+""")
+def count_entries(*, stream: Key, start: str, most: int) -> tuple[int, bytes]:
+    """Count entries from an id on, up to so many, without sending them; with the last one's id."""
     raise NotImplementedError
 
 

@@ -15,9 +15,10 @@ from shared.background import background
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import ORDERED, STREAMS, groups_of, stream_of
+from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
 from shared.redis_connections import milliseconds, translated_errors
-from shared.streams.codec import encode
+from shared.streams.codec import encode, for_group
 from shared.streams.ordering.layout import Divisions, is_sealed
 
 log = structlog.get_logger(__name__)
@@ -119,6 +120,22 @@ async def _add(
                 pipeline.xadd(stream, fields)
             ids = await pipeline.execute()
     return [(stream, added.decode()) for stream, added in zip(streams, ids, strict=True)]
+
+
+async def requeue_letters(
+    redis: Redis, letters: Sequence[DeadLetter], divisions: Divisions
+) -> None:
+    """Put parked entries back into their streams, each for its group's first attempt.
+
+    When this fails some may have been added; adding them again is safe.
+    """
+    await add_entries(redis, [_put_back(letter) for letter in letters], divisions)
+
+
+def _put_back(letter: DeadLetter) -> Addressed:
+    fields = {name.encode(): value.encode() for name, value in letter.fields.items()}
+    key = letter.fields.get("partitionkey", letter.event_id)
+    return letter.stream, key, for_group(fields, group=letter.group)
 
 
 # The bound on a stream's memory: past it, producers are refused rather than entries lost.

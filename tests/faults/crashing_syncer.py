@@ -14,12 +14,12 @@ from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import uvloop
-from redis.asyncio import Redis
 
 from services.syncer.after_commit import AfterCommit
-from services.syncer.bootstrap import bootstrap
+from services.syncer.bootstrap import SyncerContext, bootstrap
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.settings import SyncerSettings
 from services.syncer.storage.creation import LeadCreationRepository
@@ -29,16 +29,17 @@ from shared.events import catalog
 from shared.events.data import LeadCreated
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.events.partitions import Claim
 from shared.lifecycle import instance_name
+from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Connection, Database
-from shared.streams.consuming.group import Group
-from shared.streams.consuming.health import OutageWait
-from shared.streams.consuming.settlement import DeadLetterStore, Delivery, Settlement
-from shared.streams.consuming.subscription import Handler
-from shared.streams.consuming.worker import Parts, open_workers
-from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import open_publisher
-from tests.faults.defects import AcknowledgesOnReading
+from shared.streams.consuming.settlement import Delivery
+from shared.streams.consuming.subscription import Handler, Subscription
+from shared.streams.ordering.consumer import PartitionConsumer
+from shared.streams.ordering.worker import Ordering, PartitionSettlement
+from shared.streams.publisher import Publisher, open_publisher
+from shared.streams.workers import open_workers
+from tests.faults.defects import MovesOnReading
 from tests.faults.forking import fork, killed
 
 BATCH = 50
@@ -48,14 +49,14 @@ GIVE_UP = timedelta(seconds=10)
 class Point(StrEnum):
     """Where to die: what an event goes through, in this order."""
 
+    AFTER_READ = "after-read"
+    BEFORE_TRANSACTION = "before-transaction"
     BEFORE_COMMIT = "before-commit"
     AFTER_COMMIT = "after-commit"
-    BEFORE_CACHE = "before-cache"
     AFTER_CACHE = "after-cache"
-    BEFORE_REPLY = "before-reply"
+    AFTER_NOTICE = "after-notice"
     AFTER_REPLY = "after-reply"
-    BEFORE_ACK = "before-ack"
-    AFTER_ACK = "after-ack"
+    AFTER_MOVE = "after-move"
 
 
 class Crash:
@@ -66,19 +67,38 @@ class Crash:
         self._mark = mark
         self._is_armed = False
 
+    def arm(self, *correlation_ids: str) -> None:
+        """Be armed if the marked event is among those that are worked on now."""
+        self._is_armed = self._mark in correlation_ids
+
     def arming(self, handler: Handler) -> Handler:
         """Return the handler, after a look at whether the marked event has come."""
 
         async def handle(events: Sequence[Event]) -> Sequence[Outcome]:
-            self._is_armed = any(event.correlation_id == self._mark for event in events)
+            self.arm(*(event.correlation_id for event in events))
+            self.at(Point.BEFORE_TRANSACTION)
             return await handler(events)
 
         return handle
 
-    def at(self, *points: Point) -> None:
+    def at(self, point: Point) -> None:
         """Die, if this is the place."""
-        if self._is_armed and self._point in points:
+        if self._is_armed and self._point is point:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class CrashingConsumer(PartitionConsumer):
+    """Dies with what it has just read."""
+
+    def __init__(self, *arguments: Any, crash: Crash, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._crash = crash
+
+    async def _read(self) -> None:
+        await super()._read()
+        read = [entry for one in self._partitions.values() for entry in one.waiting]
+        self._crash.arm(*(entry.fields[b"correlationid"].decode() for entry in read))
+        self._crash.at(Point.AFTER_READ)
 
 
 class CrashingDatabase(Database):
@@ -97,87 +117,116 @@ class CrashingDatabase(Database):
 
 
 class CrashingCache(LeadCache):
-    """Dies around the write to the cache."""
+    """Dies after a write to the cache."""
 
     def __init__(self, inner: LeadCache, crash: Crash) -> None:
         self._inner = inner
         self._crash = crash
 
     async def put(self, documents: Sequence[Document]) -> None:
-        self._crash.at(Point.BEFORE_CACHE)
         await self._inner.put(documents)
-        self._crash.at(Point.AFTER_CACHE)
+        if documents:
+            self._crash.at(Point.AFTER_CACHE)
 
 
-class CrashingSettlement(Settlement):
-    """Dies around the reply and around the acknowledgement."""
+class CrashingPublisher(Publisher):
+    """Dies after it has told others what has changed."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        group: Group,
-        *,
-        dead_letters: DeadLetterStore,
-        outages: OutageWait,
-        crash: Crash,
-    ) -> None:
-        super().__init__(redis, group, dead_letters=dead_letters, outages=outages)
+    def __init__(self, inner: Publisher, crash: Crash) -> None:
+        self._inner = inner
         self._crash = crash
-        # It acknowledges for a group that does not exist: replies go out, entries stay pending.
-        no_group = Group(redis, redis, stream=group.stream, group="none", consumer="none")
-        self._replies = Settlement(redis, no_group, dead_letters=dead_letters, outages=outages)
+
+    async def publish_all(self, events: Sequence[Event]) -> None:
+        await self._inner.publish_all(events)
+        if events:
+            self._crash.at(Point.AFTER_NOTICE)
+
+
+class CrashingSettlement(PartitionSettlement):
+    """Dies after the reply."""
+
+    def __init__(self, *arguments: Any, crash: Crash, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._crash = crash
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        self._crash.at(Point.BEFORE_REPLY)
-        await self._replies.settle(run, outcomes)
-        self._crash.at(Point.AFTER_REPLY, Point.BEFORE_ACK)
         await super().settle(run, outcomes)
-        self._crash.at(Point.AFTER_ACK)
+        self._crash.at(Point.AFTER_REPLY)
 
 
-async def syncer(crash: Crash, parts: Parts) -> None:
+class CrashingStore(PartitionRepository):
+    """Dies after the position has moved over what is done."""
+
+    def __init__(self, database: Database, crash: Crash) -> None:
+        super().__init__(database)
+        self._crash = crash
+
+    async def move(self, positions: Sequence[tuple[Claim, str]]) -> None:
+        await super().move(positions)
+        self._crash.at(Point.AFTER_MOVE)
+
+
+async def syncer(crash: Crash, consumer: type[CrashingConsumer]) -> None:
     """Consume until the crash comes, or has not come for too long."""
     settings = SyncerSettings.load()
-    stop = asyncio.Event()
+    name, stop = instance_name(catalog.SYNCER), asyncio.Event()
     async with AsyncExitStack() as stack:
         context = await stack.enter_async_context(bootstrap(settings))
-        cache = await stack.enter_async_context(
-            open_cache(settings.cache, default_url=settings.streams.url)
-        )
-        publisher = await stack.enter_async_context(
-            open_publisher(context.redis, Divisions(context.redis))
-        )
-        leads = LeadCreationRepository(CrashingDatabase(context.database, crash))
-        after_commit = AfterCommit(
-            CrashingCache(cache, crash),
-            publisher,
-            StreamErasure(context.database, context.redis),
-        )
-        handler = LeadCreatedHandler(leads, after_commit)
-        handlers = {LeadCreated.type: crash.arming(handler)}
         [worker] = await stack.enter_async_context(
             open_workers(
                 context.redis,
-                [replace(context.subscriptions[0], handlers=handlers, batch=BATCH)],
+                [await stack.enter_async_context(_subscription(context, settings, crash))],
                 streams=settings.streams,
                 dead_letters=context.dead_letters,
                 settings=settings.consumer,
-                name=instance_name(catalog.SYNCER),
+                name=name,
                 stop=stop,
-                parts=parts,
+                ordering=Ordering(
+                    store=CrashingStore(context.database, crash),
+                    divisions=context.divisions,
+                    name=name,
+                    consumer=partial(consumer, crash=crash),
+                    settlement=partial(CrashingSettlement, crash=crash),
+                ),
             )
         )
         asyncio.get_running_loop().call_later(GIVE_UP.total_seconds(), stop.set)
         await worker.run()
 
 
+@asynccontextmanager
+async def _subscription(
+    context: SyncerContext, settings: SyncerSettings, crash: Crash
+) -> AsyncGenerator[Subscription]:
+    """Yield the product's subscription to leads, with a handler that dies on its way."""
+    async with (
+        open_cache(settings.cache, default_url=settings.streams.url) as cache,
+        open_publisher(context.redis, context.divisions) as publisher,
+    ):
+        after_commit = AfterCommit(
+            CrashingCache(cache, crash),
+            CrashingPublisher(publisher, crash),
+            StreamErasure(context.database, context.redis, context.divisions),
+        )
+        leads = LeadCreationRepository(CrashingDatabase(context.database, crash))
+        handler = crash.arming(LeadCreatedHandler(leads, after_commit))
+        yield replace(context.subscriptions[0], handlers={LeadCreated.type: handler}, batch=BATCH)
+
+
+class MovingConsumer(MovesOnReading, CrashingConsumer):
+    """Dies as the good one does, with a position that says that it is done."""
+
+
+CONSUMERS: dict[str, type[CrashingConsumer]] = {
+    "good": CrashingConsumer,
+    "moves-on-reading": MovingConsumer,
+}
+
+
 def run_once(line: str) -> None:
     """Be the syncer that a line asks for."""
     point, mark, parts = line.split()
-    crash = Crash(Point(point), mark)
-    settlement = partial(CrashingSettlement, crash=crash)
-    group = AcknowledgesOnReading if parts == "acknowledges-on-reading" else Group
-    uvloop.run(syncer(crash, Parts(group=group, settlement=settlement)))
+    uvloop.run(syncer(Crash(Point(point), mark), CONSUMERS[parts]))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
 """The defects that the promises guard against, as parts to use instead of good ones."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from redis.asyncio import Redis
-
-from shared.domain.errors import PermanentError
 from shared.events.data import LeadCreated
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
-from shared.redis_connections import milliseconds
-from shared.settings import ConsumerSettings
-from shared.streams.codec import Entry, entries_of
-from shared.streams.consuming.consumer import Consumer, RWLock
+from shared.events.partitions import Claim, Layout, Partition
+from shared.storage.partitions import PartitionRepository
+from shared.streams.codec import Entry
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.reclaimer import Reclaimer
-from shared.streams.consuming.settlement import Settlement
-from shared.streams.consuming.subscription import Handler, Subscription
+from shared.streams.consuming.subscription import Handler
+from shared.streams.ordering.consumer import PartitionConsumer
+from shared.streams.ordering.ownership import Ownership
+from shared.streams.ordering.processor import Work
 
 
 class AcknowledgesOnReading(Group):
@@ -50,42 +48,50 @@ class ForgetsReplays(ForgetsEvents):
         return await super().__call__([replace(event, replay_id=None) for event in events])
 
 
-class NaiveReclaimer(Reclaimer):
-    """XAUTOCLAIM in batches, and what was delivered too often is dead: the usual way."""
+class MovesOnReading(PartitionConsumer):
+    """Moves its position over what it reads, before anything has come of it."""
 
-    def __init__(
-        self,
-        group: Group,
-        subscription: Subscription,
-        consumer: Consumer,
-        settlement: Settlement,
-        *,
-        lock: RWLock,
-        settings: ConsumerSettings,
-        redis: Redis,
-    ) -> None:
-        super().__init__(group, subscription, consumer, settlement, lock=lock, settings=settings)
-        self._redis = redis
+    async def _read(self) -> None:
+        await super()._read()
+        read = [one for one in self._partitions.values() if one.cursor != one.position]
+        for one in read:
+            one.position = one.cursor
+        await self._save(read)
 
-    async def reclaim(self) -> int:
-        group = self._group
-        reply = await self._redis.xautoclaim(
-            group.stream, group.name, group.consumer, milliseconds(self._lease), count=100
-        )
-        claimed = entries_of(reply[1])
-        good: list[Entry] = []
-        for entry in claimed:
-            [row] = await self._redis.xpending_range(
-                group.stream, group.name, entry.id, entry.id, 1
-            )
-            if int(row["times_delivered"]) > self._max_deliveries:
-                error = PermanentError("delivered too often", code="crash")
-                await self._settlement.park(entry, error, reason="crash")
+
+class CountsCrashesOfAll(PartitionConsumer):
+    """Counts a crash for all that was under way, and parks what was it too often: the usual way."""
+
+    async def _work_on_suspect(self) -> bool:
+        return False
+
+    async def _work_on(self, chunk: Sequence[Work]) -> None:
+        good: list[Work] = []
+        for work in chunk:
+            crashes = await self._count_crash(work)
+            if crashes > self._most_crashes:
+                await self._processor.park_crashing(work, crashes=crashes)
             else:
-                good.append(entry)
-        if good:
-            await self._consumer.take(good)
-        return 0
+                good.append(work)
+        await super()._work_on(good)
+        for work in good:
+            await self._clear_crash(work)
+
+
+class TakesNothingOver(Ownership):
+    """Leaves the partitions of the dead alone."""
+
+    async def _claim(self, layout: Layout, free: Sequence[Partition], share: int) -> None:
+        await super()._claim(layout, [row for row in free if row.owner is None], share)
+
+
+class Unfenced(PartitionRepository):
+    """Lets any process write, also one that owns nothing any more."""
+
+    @contextmanager
+    def fenced(self, positions: Sequence[tuple[Claim, str]]) -> Generator[None]:
+        assert positions
+        yield
 
 
 def _made_anew(event: Event) -> Event:

@@ -1,85 +1,94 @@
-"""Syncers that are started again whenever they die: `python -m ... NUMBER ROLE`.
+"""Syncers in several roles, forked from one process which has imported everything once.
 
-Forked from one process, which ends them all on SIGTERM. Roles:
-
-- `plain`: the product's own.
-- `deadly`: leads of some names kill the process that handles them, or fail.
-- `naive`: deadly, with a reclaimer as it is usually written.
+`python -m ... NUMBER ROLE` starts them again whenever they die; SIGTERM ends them all.
+`python -m ...` forks one for each line on stdin, a JSON object with a `role` and a syncer's
+`environment`, and answers `forked PID`. An empty line ends them all: `ended`.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
+import orjson
 import uvloop
+from redis.asyncio import Redis
 
 from services.syncer.app import main
 from services.syncer.bootstrap import bootstrap
 from services.syncer.settings import SyncerSettings
-from shared.domain.errors import PermanentError, TransientError
-from shared.events.data import LeadCreated
-from shared.events.envelope import Event
-from shared.events.outcome import Outcome
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.logging import configure_logging
-from shared.streams.consuming.reclaimer import Reclaimer
+from shared.storage.partitions import PartitionRepository
+from shared.storage.pool import Database
 from shared.streams.consuming.subscription import Handler
-from shared.streams.consuming.worker import Parts, open_workers
-from tests.faults.defects import NaiveReclaimer
+from shared.streams.ordering.consumer import PartitionConsumer
+from shared.streams.ordering.ownership import Ownership
+from shared.streams.ordering.worker import Ordering
+from shared.streams.workers import open_workers
+from tests.faults.defects import CountsCrashesOfAll, TakesNothingOver, Unfenced
 from tests.faults.forking import fork
+from tests.faults.misfits import Deadly, Faltering, SleepsOnce
 
-KILLER, UNFIT, FAILING = "Killer", "Unfit", "Failing"
-POISON = (KILLER, UNFIT, FAILING)
 # Small, so that many batches have a killer and many mates of it are at stake.
 BATCH = 20
-CONCURRENCY = 4
 
 
-class Deadly:
-    """A handler that does not survive some events."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-
-    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
-        names = {cast("LeadCreated", event.data).lead.first_name for event in events}
-        if KILLER in names:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if UNFIT in names:
-            raise PermanentError("never", code="unfit")
-        if FAILING in names:
-            raise TransientError("not now")
-        return await self._handler(events)
+def _as_it_is(handler: Handler, _redis: Redis) -> Handler:
+    return handler
 
 
-async def consume(*, naive: bool) -> None:
-    """Consume leads until SIGTERM, or until an event is the last."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a syncer, of leads alone, has in the place of the product's parts.
+
+    Without an order its readers share one group, and the stream is not divided.
+    """
+
+    wrap: Callable[[Handler, Redis], Handler] = _as_it_is
+    store: Callable[[Database], PartitionRepository] = PartitionRepository
+    consumer: type[PartitionConsumer] = PartitionConsumer
+    ownership: type[Ownership] = Ownership
+    is_ordered: bool = True
+
+    def play(self) -> None:
+        """Consume until SIGTERM, or until an event is the last."""
+        uvloop.run(_consume(self))
+
+
+async def _consume(role: Role) -> None:
     settings = SyncerSettings.load()
     configure_logging(settings.observability, service="syncer")
+    name = instance_name("syncer")
     async with AsyncExitStack() as stack:
         stop = await stack.enter_async_context(stop_signal())
         context = await stack.enter_async_context(bootstrap(settings))
         subscription = context.subscriptions[0]
-        handlers = {LeadCreated.type: Deadly(subscription.handlers[LeadCreated.type])}
-        deadly = replace(subscription, handlers=handlers, batch=BATCH, concurrency=CONCURRENCY)
+        handlers = {
+            event_type: role.wrap(handler, context.redis)
+            for event_type, handler in subscription.handlers.items()
+        }
+        ordering = Ordering(
+            store=role.store(context.database),
+            divisions=context.divisions,
+            name=name,
+            ownership=role.ownership,
+            consumer=role.consumer,
+        )
         [worker] = await stack.enter_async_context(
             open_workers(
                 context.redis,
-                [deadly],
+                [replace(subscription, handlers=handlers, batch=BATCH)],
                 streams=settings.streams,
                 dead_letters=context.dead_letters,
                 settings=settings.consumer,
-                name=instance_name("syncer"),
+                name=name,
                 stop=stop,
-                parts=Parts(
-                    reclaimer=partial(NaiveReclaimer, redis=context.redis) if naive else Reclaimer
-                ),
+                ordering=ordering if role.is_ordered else None,
             )
         )
         async with asyncio.TaskGroup() as tasks:
@@ -88,8 +97,13 @@ async def consume(*, naive: bool) -> None:
 
 ROLES: dict[str, Callable[[], None]] = {
     "plain": lambda: uvloop.run(main()),
-    "deadly": lambda: uvloop.run(consume(naive=False)),
-    "naive": lambda: uvloop.run(consume(naive=True)),
+    "deadly": Role(wrap=Deadly).play,
+    "naive": Role(wrap=Deadly, consumer=CountsCrashesOfAll).play,
+    "faltering": Role(wrap=Faltering).play,
+    "sharing": Role(wrap=Faltering, is_ordered=False).play,
+    "sleepy": Role(wrap=SleepsOnce).play,
+    "unfenced": Role(wrap=SleepsOnce, store=Unfenced).play,
+    "alone": Role(ownership=TakesNothingOver).play,
 }
 
 
@@ -102,5 +116,31 @@ def keep_running(number: int, run: Callable[[], None]) -> None:
         fork(run)
 
 
+def fork_on_request() -> None:
+    """Fork once for each line on stdin. Children keep their numbers until an empty one."""
+    children: list[int] = []
+    for line in map(str.strip, sys.stdin):
+        if line:
+            request = orjson.loads(line)
+            children.append(fork(partial(_play, request["role"], request["environment"])))
+            answer = f"forked {children[-1]}"
+        else:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            children.clear()
+            answer = "ended"
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def _play(role: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    ROLES[role]()
+
+
 if __name__ == "__main__":
-    keep_running(int(sys.argv[1]), ROLES[sys.argv[2]])
+    if sys.argv[1:]:
+        keep_running(int(sys.argv[1]), ROLES[sys.argv[2]])
+    else:
+        fork_on_request()

@@ -86,7 +86,9 @@ async def open_writers(
         open_cache(CacheSettings(), default_url=streams.url) as cache,
         open_publisher(redis, Divisions(redis, PartitionRepository(database))) as publisher,
     ):
-        after_commit = AfterCommit(cache, publisher, StreamErasure(database, redis))
+        after_commit = AfterCommit(
+            cache, publisher, StreamErasure(database, redis, Divisions(redis))
+        )
         late = CommitsLate(database, postgres, chance)
         yield [
             Writer(

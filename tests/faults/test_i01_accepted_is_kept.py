@@ -94,7 +94,7 @@ async def test_nothing_accepted_is_lost_whatever_is_killed(
     figure(f"{LEADS:,} leads ({later:,} by 202), {len(killed)} kills: 0 lost, 0 doubled")
 
 
-async def test_control_a_syncer_that_acknowledges_too_early_loses_leads(
+async def test_control_a_syncer_that_moves_too_early_loses_leads(
     system: System, chance: random.Random, figure: Figure
 ) -> None:
     await system.stop(*SYNCERS)
@@ -106,10 +106,10 @@ async def test_control_a_syncer_that_acknowledges_too_early_loses_leads(
             assert answer is not None
             assert answer.status == 202
     async with open_fork_server(system.environment) as fork_server:
-        assert await fork_server.dies(Point.BEFORE_COMMIT, mark, "acknowledges-on-reading")
+        assert await fork_server.dies(Point.BEFORE_COMMIT, mark, "moves-on-reading")
     await system.repair()
     with pytest.raises(AssertionError, match="10 accepted leads are lost"):
         await check_all_there(
             system, [lead["email"] for lead in leads], within=timedelta(seconds=1)
         )
-    figure("a syncer that acknowledges on reading: 10 of 10 lost")
+    figure("a syncer that moves its position on reading: 10 of 10 lost")

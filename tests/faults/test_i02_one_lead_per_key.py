@@ -16,7 +16,7 @@ from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.scale import scaled
-from tests.faults.streams import drained
+from tests.faults.streams import leads_drained
 from tests.support.builders import lead_created, lead_fields
 from tests.support.syncer import running_syncer
 
@@ -52,7 +52,7 @@ async def run_race(
     async with AsyncExitStack() as stack:
         for _ in range(REPLICAS):
             await stack.enter_async_context(running_syncer(postgres, streams, CacheSettings()))
-        await drained(redis)
+        await leads_drained(redis, Tables(postgres.dsn))
 
 
 async def check_one_each(tables: Tables) -> None:

@@ -20,8 +20,8 @@ from tests.support.builders import lead_body
 LOST = scaled(20, 200)
 CALLERS = 8
 OFTEN = 0.3
-PUBLICATION = r"XADD\r\n\$\d+\r\nstream:leads\r\n"
-COMMIT = r"COMMIT;"
+PUBLICATION = r"XADD\r\n\$\d+\r\nstream:leads:"
+COMMIT = "COMMIT"
 DSN = "SUPABASE_CONNECTION_STRING"
 
 

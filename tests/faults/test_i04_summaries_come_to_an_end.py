@@ -20,14 +20,15 @@ from shared.events.envelope import Event
 from shared.lifecycle import instance_name
 from shared.settings import CacheSettings, ConsumerSettings, PostgresSettings, StreamsSettings
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.worker import Parts, open_workers
+from shared.streams.consuming.worker import Parts
 from shared.streams.publisher import add_events
+from shared.streams.workers import open_workers
 from tests.faults.clients import Answer, Clients, clients_of
 from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.defects import AcknowledgesOnReading
 from tests.faults.scale import scaled
-from tests.faults.streams import drained
+from tests.faults.streams import leads_drained
 from tests.faults.system import APIS, GROQ, SUMMARIZER, System
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
@@ -194,7 +195,7 @@ async def servers(
     created = [lead_created() for _ in range(FEW)]
     await add_events(redis, created)
     async with running_syncer(postgres_settings, streams_settings, CacheSettings()):
-        await drained(redis)
+        await leads_drained(redis, Tables(postgres_settings.dsn))
     wishes = [SummaryRequested(lead_id=UUID(event.subject)) for event in created]
     await add_events(
         redis, [Event(source="tests", subject=str(wish.lead_id), data=wish) for wish in wishes]

@@ -1,4 +1,4 @@
-"""I5: an event is acknowledged only once its effect is committed, cached and answered."""
+"""I5: the position moves over an event only once it is committed, cached and answered."""
 
 import random
 from collections.abc import AsyncGenerator, Sequence
@@ -16,7 +16,7 @@ from tests.faults.crashing_syncer import Point
 from tests.faults.database import Tables
 from tests.faults.fork_server import ForkServer, open_fork_server
 from tests.faults.scale import scaled
-from tests.faults.streams import drained
+from tests.faults.streams import leads_drained
 from tests.faults.system import inherited
 from tests.support.builders import lead_created
 from tests.support.syncer import running_syncer
@@ -59,8 +59,8 @@ async def kill_at(
 
 
 async def check_effects(tables: Tables, redis: Redis, events: Sequence[Event]) -> None:
-    """Fail unless every event is acknowledged, and has exactly one effect and its replies."""
-    await drained(redis)
+    """Fail unless every event is done, and has exactly one effect and its replies."""
+    await leads_drained(redis, tables)
     leads = [str(row[0]) for row in await tables.rows("SELECT id FROM leads.lead")]
     lost = {event.subject for event in events} - set(leads)
     assert (len(lost), len(leads)) == (0, len(events))
@@ -91,7 +91,7 @@ async def test_kills_at_every_point_lose_and_double_nothing(
     figure(f"{len(Point)} points x {KILLS} kills, {len(events):,} events: 0 lost, 0 doubled")
 
 
-async def test_control_acknowledging_on_reading_loses_events(
+async def test_control_moving_on_reading_loses_events(
     fork_server: ForkServer,
     redis: Redis,
     tables: Tables,
@@ -104,9 +104,9 @@ async def test_control_acknowledging_on_reading_loses_events(
         0,
         fork_server=fork_server,
         redis=redis,
-        parts="acknowledges-on-reading",
+        parts="moves-on-reading",
     )
     async with running_syncer(postgres_settings, streams_settings, CacheSettings(), lease=LEASE):
         with pytest.raises(AssertionError, match=rf"assert \({BATCH}, 0\)"):
             await check_effects(tables, redis, events)
-    figure(f"a group that acknowledges on reading: {BATCH} of {BATCH} lost")
+    figure(f"a position that moves on reading: {BATCH} of {BATCH} lost")

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,6 +42,10 @@ class Version:
     id: UUID
     version: int
     external_id: UUID | None = None
+
+    @property
+    def read_at(self) -> float:
+        return time.monotonic()
 
     @property
     def partition_key(self) -> UUID:

@@ -30,9 +30,10 @@ from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.forks import forks
 from tests.faults.scale import scaled
-from tests.faults.streams import drained
+from tests.faults.streams import drained, leads_drained
 from tests.support.builders import lead_fields
 from tests.support.eventually import eventually
+from tests.support.partitions import lead_entries
 
 TICKS = scaled(12, 500)
 REPLICAS = 3
@@ -47,7 +48,7 @@ async def check_one_effect(tables: Tables, redis: Redis, *, ticks: int) -> None:
     """Fail unless each tick has one run that succeeded, and one set of leads."""
     runs = await tables.rows("SELECT state, count(*) FROM leads.sync_run GROUP BY state")
     assert dict(runs) == {"succeeded": ticks}
-    published = await redis.xlen(catalog.LEADS)
+    published = len(await lead_entries(redis))
     assert published == ticks * RESULTS, f"{published} leads of {ticks * RESULTS} were published"
 
 
@@ -109,9 +110,10 @@ async def test_a_tick_has_one_effect(
                 await tick_everywhere(redis, number)
                 await asyncio.sleep(SLEEP * STOPS / TICKS)
             await eventually(all_slept)
-        for stream in (catalog.SYNC, catalog.LEADS):
-            await drained(redis, stream=stream)
-        await check_one_effect(Tables(postgres_settings.dsn), redis, ticks=TICKS)
+        tables = Tables(postgres_settings.dsn)
+        await drained(redis, stream=catalog.SYNC)
+        await leads_drained(redis, tables)
+        await check_one_effect(tables, redis, ticks=TICKS)
     figure(f"{TICKS} ticks, {REPLICAS} replicas, {STOPS} holders asleep past the lease: 0 doubled")
 
 

@@ -30,7 +30,7 @@ from tests.faults.conftest import Figure
 from tests.faults.database import Tables
 from tests.faults.defects import ForgetsEvents, ForgetsReplays
 from tests.faults.scale import scaled
-from tests.faults.streams import drained
+from tests.faults.streams import drained, leads_drained
 from tests.support.builders import lead_created
 from tests.support.summaries import Says
 from tests.support.summarizer import summarizer_settings
@@ -73,10 +73,10 @@ class History:
         """Create leads and have some summarised, answering to somebody."""
         created = [lead_created(reply_to=REPLIES) for _ in range(leads)]
         async with self.services():
-            await self._publish(created, stream=catalog.LEADS)
-            await self._publish(
-                [_summary_of(event) for event in created[:summaries]], stream=catalog.SUMMARIES
-            )
+            await self._publish(created)
+            await leads_drained(self.redis, self.tables, within=PATIENCE)
+            await self._publish([_summary_of(event) for event in created[:summaries]])
+            await drained(self.redis, stream=catalog.SUMMARIES, within=PATIENCE)
         await self.redis.delete(REPLIES)
 
     async def check_replay(self, origin: ReplayOrigin) -> int:
@@ -99,10 +99,9 @@ class History:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             return await replayer.run()
 
-    async def _publish(self, events: Sequence[Event], *, stream: str) -> None:
+    async def _publish(self, events: Sequence[Event]) -> None:
         for start in range(0, len(events), CHUNK):
             await add_events(self.redis, events[start : start + CHUNK])
-        await drained(self.redis, stream=stream, within=PATIENCE)
 
 
 def _summary_of(created: Event) -> Event:

@@ -19,11 +19,17 @@ async def test_publish(redis: Redis) -> None:
     event = Event(source="tutorial", subject=str(lead_id), data=data)
 
     # The publisher finds the stream in the catalog. Once this returns, Redis has the event.
-    async with open_publisher(redis, Divisions(redis)) as publisher:
+    divisions = Divisions(redis)
+    async with open_publisher(redis, divisions) as publisher:
         entry_id = await publisher.publish(event)
 
-    # In the stream it is one entry, with the attributes of a CloudEvent as fields.
-    [entry] = entries_of(await redis.xrange(catalog.LEADS))
+    # The events of leads keep their order, each lead's by itself. So their stream is divided into
+    # partitions, which are streams of their own, and a lead's events are all in the same one.
+    layout = await divisions.layout(catalog.LEADS)
+    partition = layout.name_for(event.key)
+
+    # There it is one entry, with the attributes of a CloudEvent as fields.
+    [entry] = entries_of(await redis.xrange(partition))
     assert entry.id == entry_id
     assert entry.fields[b"type"] == b"lead-created"
     assert entry.fields[b"subject"] == str(lead_id).encode()

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
 
 async def test_consume(workers: Workers) -> None:
-    event = lead_created()
+    event = summary_requested()
     await add_events(workers.redis, [event])
 
     # A handler gets events of one type and returns an outcome for each.

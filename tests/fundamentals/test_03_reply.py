@@ -11,7 +11,7 @@ from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.workers import Workers
 
 BLOCK = timedelta(milliseconds=100)
@@ -29,7 +29,7 @@ async def test_reply(workers: Workers, streams_settings: StreamsSettings) -> Non
         replies = Replies(reader, instance="tutorial", block=BLOCK)
         async with background(replies.run(), name="replies"):
             # The event carries the address. Expect the reply first, then publish.
-            event = lead_created(reply_to=replies.address)
+            event = summary_requested(reply_to=replies.address)
             with replies.expect(event.id) as reply:
                 await add_events(workers.redis, [event])
                 outcome = await asyncio.wait_for(reply, 5)

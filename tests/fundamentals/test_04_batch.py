@@ -6,13 +6,13 @@ from shared.domain.errors import TransientError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
 
 async def test_batch(workers: Workers) -> None:
-    sent = [lead_created() for _ in range(25)]
+    sent = [summary_requested() for _ in range(25)]
     await add_events(workers.redis, sent)
     batches: list[Sequence[Event]] = []
 
@@ -29,7 +29,7 @@ async def test_batch(workers: Workers) -> None:
 
 
 async def test_a_failed_batch_is_tried_one_by_one(workers: Workers) -> None:
-    sent = [lead_created() for _ in range(3)]
+    sent = [summary_requested() for _ in range(3)]
     await add_events(workers.redis, sent)
     sizes: list[int] = []
 

@@ -6,13 +6,13 @@ from shared.domain.errors import TransientError, UnavailableError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
 
 async def test_retry(workers: Workers) -> None:
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     attempts: list[int] = []
 
     async def handler(events: Sequence[Event]) -> Sequence[Outcome]:
@@ -34,7 +34,7 @@ async def test_retry(workers: Workers) -> None:
 
 
 async def test_an_outage_costs_no_attempt(workers: Workers) -> None:
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     attempts: list[int] = []
 
     async def handler(events: Sequence[Event]) -> Sequence[Outcome]:

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from shared.domain.errors import PermanentError
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.streams.consuming.retry import requeue_letters
-from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from shared.streams.ordering.layout import Divisions
+from shared.streams.publisher import add_events, requeue_letters
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
 
 async def test_dead_letter(workers: Workers) -> None:
-    event = lead_created()
+    event = summary_requested()
     await add_events(workers.redis, [event])
 
     async def refuses(_events: Sequence[Event]) -> Sequence[Outcome]:
@@ -36,7 +36,7 @@ async def test_dead_letter(workers: Workers) -> None:
         handled.extend(events)
         return [Outcome(OutcomeStatus.CREATED) for _ in events]
 
-    await requeue_letters(workers.redis, [letter])
+    await requeue_letters(workers.redis, [letter], Divisions(workers.redis))
     async with workers.running(accepts):
         await eventually(workers.all_done)
 

@@ -11,7 +11,7 @@ from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.consuming.group import Group
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
@@ -19,13 +19,17 @@ LEASE = timedelta(milliseconds=200)
 
 
 async def test_crash(workers: Workers, streams_settings: StreamsSettings) -> None:
-    event = lead_created()
+    event = summary_requested()
     await add_events(workers.redis, [event])
 
     # A worker reads the event and dies: it never acknowledges.
     async with open_redis(streams_settings, block=LEASE) as reader:
         group = Group(
-            workers.redis, reader, stream=catalog.LEADS, group=catalog.SYNCER, consumer="dead"
+            workers.redis,
+            reader,
+            stream=catalog.SUMMARIES,
+            group=catalog.SUMMARIZER,
+            consumer="dead",
         )
         await group.ensure()
         assert len(await group.read(count=10, block=LEASE)) == 1

@@ -13,14 +13,14 @@ from shared.streams.replays.jobs import ReplayJobs
 from shared.streams.replays.replayer import Replayer
 from shared.streams.replays.stream_source import StreamSource
 from shared.streams.replays.tally import ReplayResult
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
 
 async def test_replay(workers: Workers) -> None:
     redis = workers.redis
-    sent = [lead_created() for _ in range(3)]
+    sent = [summary_requested() for _ in range(3)]
     await add_events(redis, sent)
     handled: list[Event] = []
 
@@ -36,9 +36,12 @@ async def test_replay(workers: Workers) -> None:
 
         # An acknowledged entry stays in the stream until it is too old. A replay reads what
         # was there when it began, and adds it again for one group.
-        last = "{}-{}".format(*await last_id(redis, catalog.LEADS))
+        last = "{}-{}".format(*await last_id(redis, catalog.SUMMARIES))
         order = ReplayOrder(
-            origin=ReplayOrigin.STREAM, stream=catalog.LEADS, group=catalog.SYNCER, last=last
+            origin=ReplayOrigin.STREAM,
+            stream=catalog.SUMMARIES,
+            group=catalog.SUMMARIZER,
+            last=last,
         )
         await ReplayJobs(redis).save(order)
         replayer = Replayer(redis, order, StreamSource(redis, order), stop=asyncio.Event())

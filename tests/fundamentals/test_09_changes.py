@@ -14,7 +14,7 @@ from shared.streams.change_feed import BEGINNING, ChangeFeed
 from shared.streams.codec import decode
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import add_events, open_publisher
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
@@ -42,17 +42,17 @@ async def test_changes(workers: Workers, streams_settings: StreamsSettings) -> N
         # No group consumes this stream: a process reads it once for all its followers.
         feed = ChangeFeed(workers.redis, reader, block=BLOCK)
         async with background(feed.run(), name="changes"), workers.running(handler):
-            created = lead_created()
-            await add_events(workers.redis, [created])
+            first = summary_requested()
+            await add_events(workers.redis, [first])
             await eventually(workers.all_done)
 
             # Who comes late catches up from the last entry it saw, here from the beginning.
             history = [entry async for entry in feed.history(after=BEGINNING)]
-            assert [decode(entry.fields).subject for entry in history] == [created.subject]
+            assert [decode(entry.fields).subject for entry in history] == [first.subject]
 
             # From then on it hears what comes.
             with feed.following() as follower:
-                another = lead_created()
+                another = summary_requested()
                 await add_events(workers.redis, [another])
                 news = await follower.read(within=timedelta(seconds=5))
                 assert news is not None

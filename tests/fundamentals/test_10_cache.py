@@ -1,5 +1,6 @@
 """10. The cache never goes back to an older version."""
 
+import time
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,6 +17,10 @@ class Lead:
     version: int
     json: bytes
     external_id: UUID | None = None
+
+    @property
+    def read_at(self) -> float:
+        return time.monotonic()
 
     @property
     def partition_key(self) -> UUID:

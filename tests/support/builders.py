@@ -4,12 +4,21 @@ import itertools
 from typing import Any
 from uuid import UUID
 
-from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
+from shared.events import catalog
+from shared.events.data import (
+    LeadCreated,
+    LeadDeleted,
+    LeadUpdated,
+    LeadUpserted,
+    SummaryRequested,
+)
+from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event, new_id
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
+from shared.streams.codec import encode
 
 _numbers = itertools.count(1)
-_ENVELOPE = ("time", "attempt", "reply_to", "replay_id")
+_ENVELOPE = ("accepted", "time", "attempt", "reply_to", "replay_id", "partition_key")
 
 
 def lead_fields(**changes: Any) -> LeadFields:
@@ -92,7 +101,34 @@ def lead_deleted(
     )
 
 
+def summary_requested(*, event_id: UUID | None = None, **envelope: Any) -> Event:
+    """Return a summary-requested event, of a lead that no other event is about."""
+    lead_id = new_id()
+    return Event(
+        id=event_id or new_id(),
+        source="tests",
+        subject=str(lead_id),
+        data=SummaryRequested(lead_id=lead_id),
+        **envelope,
+    )
+
+
 def lead_body(**changes: Any) -> dict[str, Any]:
     """Return a lead as a client sends it; a change to None leaves the field out."""
     lead = lead_fields().model_dump(mode="json", exclude_none=True) | changes
     return {name: value for name, value in lead.items() if value is not None}
+
+
+def letter_of(event: Event) -> DeadLetter:
+    """Return the dead letter of an event that the syncer gave up."""
+    return DeadLetter(
+        group=catalog.SYNCER,
+        event_id=str(new_id()),
+        stream=catalog.LEADS,
+        entry_id="1-1",
+        type=event.type,
+        reason="attempts",
+        error="",
+        attempts=5,
+        fields={str(name): str(value) for name, value in encode(event).items()},
+    )

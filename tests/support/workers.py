@@ -9,13 +9,14 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from shared.events import catalog
-from shared.events.data import LeadCreated
+from shared.events.data import SummaryRequested
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.consuming.subscription import Handler, Subscription
-from shared.streams.consuming.worker import PARTS, Parts, Worker, open_workers
+from shared.streams.consuming.worker import PARTS, Parts
+from shared.streams.workers import AnyWorker, open_workers
 
 DONE = Outcome(OutcomeStatus.CREATED)
 
@@ -31,7 +32,7 @@ class KeepsLetters:
 
 
 class Workers:
-    """Runs workers of the `syncer` group on `stream:leads`."""
+    """Runs workers of the `summarizer` group on `stream:summaries`."""
 
     def __init__(self, redis: Redis, streams: StreamsSettings) -> None:
         self.redis = redis
@@ -43,23 +44,23 @@ class Workers:
         self,
         handler: Handler,
         *,
-        name: str = "syncer:test:1",
+        name: str = "summarizer:test:1",
         batch: int = 10,
         concurrency: int = 1,
         settled: Callable[[UUID], Awaitable[bool]] | None = None,
         lease: timedelta = timedelta(milliseconds=400),
         max_attempts: int = 3,
         parts: Parts = PARTS,
-    ) -> AsyncGenerator[Worker]:
+    ) -> AsyncGenerator[AnyWorker]:
         """Run a worker for the length of the block; then it finishes what it has begun."""
 
         async def never(_event_id: UUID) -> bool:
             return False
 
         subscription = Subscription(
-            stream=catalog.LEADS,
-            group=catalog.SYNCER,
-            handlers={LeadCreated.type: handler},
+            stream=catalog.SUMMARIES,
+            group=catalog.SUMMARIZER,
+            handlers={SummaryRequested.type: handler},
             is_settled=settled or never,
             batch=batch,
             concurrency=concurrency,
@@ -90,11 +91,11 @@ class Workers:
 
     async def pending(self) -> int:
         """Return how many entries are delivered and not acknowledged."""
-        return int((await self.redis.xpending(catalog.LEADS, catalog.SYNCER))["pending"])
+        return int((await self.redis.xpending(catalog.SUMMARIES, catalog.SUMMARIZER))["pending"])
 
     async def all_done(self) -> bool:
         """Return whether the group has read and acknowledged everything."""
-        groups = await self.redis.xinfo_groups(catalog.LEADS)
+        groups = await self.redis.xinfo_groups(catalog.SUMMARIES)
         return [(group["lag"], group["pending"]) for group in groups] == [(0, 0)]
 
 

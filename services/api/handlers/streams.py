@@ -21,7 +21,7 @@ def _seconds(value: timedelta | None) -> float | None:
     return None if value is None else round(value.total_seconds(), 3)
 
 
-EXAMPLE_CONSUMER = {"name": "syncer-4711", "idle": 0.35, "pending": 0}
+EXAMPLE_CONSUMER = {"name": "syncer:host-1:7-4711", "idle": 0.0, "pending": 0}
 EXAMPLE_GROUP = {
     "name": "syncer",
     "lastDelivered": "1795512600000-0",
@@ -33,6 +33,16 @@ EXAMPLE_GROUP = {
 }
 
 
+EXAMPLE_PARTITION = {
+    "name": "stream:leads:{1.0}",
+    "owner": "syncer:host-1:7-4711",
+    "epoch": 3,
+    "position": "1795512600000-0",
+    "lag": 0,
+    "held": 0,
+}
+
+
 class Consumer(Representation):
     """One consumer of a group."""
 
@@ -41,7 +51,11 @@ class Consumer(Representation):
     name: str
     idle: Annotated[
         float,
-        Field(ge=0, description="Seconds since it last asked for anything"),
+        Field(
+            ge=0,
+            description="Seconds since it last asked for anything; of those who share partitions, "
+            "how long they gave no sign of life while being watched",
+        ),
         BeforeValidator(_seconds),
     ]
     pending: Annotated[int, Field(description="Entries that it holds")]
@@ -61,12 +75,37 @@ class ConsumerGroup(Representation):
         Field(description="Seconds since the oldest of them was added"),
         BeforeValidator(_seconds),
     ]
-    retries: Annotated[int, Field(description="Events that wait for another attempt")]
+    retries: Annotated[
+        int | None,
+        Field(
+            description="Events that wait for another attempt, or behind one that does. Null: the "
+            "stream keeps them in PostgreSQL, which is away"
+        ),
+    ]
     consumers: list[Consumer]
 
 
+class StreamPartition(Representation):
+    """One partition of a stream that keeps an order; one consumer at a time reads it."""
+
+    model_config = with_example(**EXAMPLE_PARTITION)
+
+    name: Annotated[str, Field(description="Its stream in Redis")]
+    owner: Annotated[str | None, Field(description="The consumer that reads it; null: none")]
+    epoch: Annotated[int | None, Field(description="How often it has changed its owner")]
+    position: Annotated[str | None, Field(description="Everything up to this entry is done")]
+    lag: Annotated[int | None, Field(description="Entries after the position; null: very many")]
+    held: Annotated[
+        int | None, Field(description="Entries before it that wait for another attempt")
+    ]
+
+
 class Stream(Representation):
-    """One stream; ids are null and figures 0 when it is empty or not there."""
+    """One stream; ids are null and figures 0 when it is empty or not there.
+
+    One that keeps an order is the sum of its partitions. Who owns them and what they hold is null
+    while PostgreSQL is away.
+    """
 
     model_config = with_example(
         name="stream:leads",
@@ -78,6 +117,7 @@ class Stream(Representation):
         added=1200,
         perSecond=2.0,
         groups=[EXAMPLE_GROUP],
+        partitions=[EXAMPLE_PARTITION],
     )
 
     name: str
@@ -89,6 +129,10 @@ class Stream(Representation):
     added: Annotated[int, Field(description="Entries ever added")]
     per_second: Annotated[float | None, Field(description="Entries added a second, just now")]
     groups: list[ConsumerGroup]
+    partitions: Annotated[
+        list[StreamPartition],
+        Field(description="Those in use or not done, where the stream has any"),
+    ]
 
 
 class StreamHandlers:

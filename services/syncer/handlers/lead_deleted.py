@@ -31,6 +31,5 @@ def _deletion(event: Event[LeadDeleted]) -> Deletion:
         key=event.key,
         lead_id=data.lead_id,
         expected_version=data.expected_version,
-        attempt=event.attempt,
         replayed=event.replay_id is not None,
     )

@@ -33,7 +33,7 @@ def _update(event: Event[LeadUpdated]) -> Update:
         key=event.key,
         lead_id=data.lead_id,
         change=Change.of(data),
-        attempt=event.attempt,
         replayed=event.replay_id is not None,
+        put_back=event.was_put_back,
         expected_version=data.expected_version,
     )

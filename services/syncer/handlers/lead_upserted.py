@@ -38,5 +38,5 @@ def _upsert(event: Event[LeadUpserted]) -> Upsert:
         key=event.key,
         creation=creation,
         change=Change.of(data),
-        attempt=event.attempt,
+        put_back=event.was_put_back,
     )

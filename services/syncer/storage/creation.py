@@ -58,6 +58,7 @@ class Creation:
             "time": self.event.time,
             "correlation_id": self.event.correlation_id,
             "payload_hash": f"\\x{self.event.payload_hash.hex()}",
+            "accepted": self.event.accepted,
             "replayed": self.replayed,
             "lead": self.lead.row(),
         }

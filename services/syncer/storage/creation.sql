@@ -10,12 +10,12 @@
 WITH request AS MATERIALIZED (
     SELECT * FROM ROWS FROM (json_to_recordset($1::json) AS (
         event_id uuid, event_type text, event_source text, subject text, dataschema text,
-        data jsonb, time timestamptz, correlation_id text, payload_hash bytea, replayed boolean,
-        lead leads.lead
+        data jsonb, time timestamptz, correlation_id text, payload_hash bytea, accepted text,
+        replayed boolean, lead leads.lead
     )) WITH ORDINALITY AS request (
         event_id, event_type, event_source, subject, dataschema,
-        data, time, correlation_id, payload_hash, replayed,
-        lead, position
+        data, time, correlation_id, payload_hash, accepted,
+        replayed, lead, position
     )
 ), offered AS (
     SELECT event_id, time, replayed, position, (lead).* FROM request
@@ -38,11 +38,11 @@ WITH request AS MATERIALIZED (
     SELECT leads.stamp() AS applied_at
 ), event AS (
     INSERT INTO leads.event (
-        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, outcome,
-        applied_at
+        id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, accepted,
+        outcome, applied_at
     )
     SELECT event_id, event_type, event_source, subject, dataschema, data, time, correlation_id,
-           payload_hash, 'created', applied_at
+           payload_hash, accepted, 'created', applied_at
     FROM request CROSS JOIN stamp ORDER BY position
     ON CONFLICT (id) DO NOTHING
     RETURNING id

@@ -10,7 +10,7 @@ import orjson
 
 from services.syncer.storage.archived.replayed import answer_replayed
 from services.syncer.storage.erasure import erase_records
-from services.syncer.storage.event_order import misplaced, wait_for_creation
+from services.syncer.storage.event_order import misplaced, refuse_behind_parked
 from services.syncer.storage.locked_leads import LockedLeads
 from services.syncer.storage.tombstones import delete_leads
 from shared.events.outcome import Outcome, OutcomeStatus
@@ -32,7 +32,6 @@ class Deletion:
     key: str
     lead_id: UUID
     expected_version: int | None
-    attempt: int
     replayed: bool
 
 
@@ -110,9 +109,7 @@ async def _delete(connection: Connection, leads: _Leads, deletion: Deletion) -> 
     lead = leads.find(deletion.lead_id)
     if lead is None:
         if deletion.lead_id not in leads.deleted:
-            await wait_for_creation(
-                connection, deletion.lead_id, attempt=deletion.attempt, replayed=deletion.replayed
-            )
+            await refuse_behind_parked(connection, deletion.lead_id)
         return WriteResult.refusal(OutcomeStatus.NOT_FOUND)
     if (forwarded := misplaced(deletion.key, lead_key=lead.partition_key)) is not None:
         return forwarded

@@ -13,6 +13,7 @@ from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
 from shared.storage.pool import Connection, Database
 from shared.streams.consuming.retry import RetryQueue
+from shared.streams.ordering.layout import Divisions
 
 # The rows, in the transaction that deletes the leads.
 
@@ -91,9 +92,10 @@ class StreamErasure:
     Trying again is always safe.
     """
 
-    def __init__(self, database: Database, redis: Redis) -> None:
+    def __init__(self, database: Database, redis: Redis, divisions: Divisions) -> None:
         self._database = database
         self._redis = redis
+        self._divisions = divisions
 
     async def erase_leads(self, lead_ids: Collection[UUID]) -> None:
         """Remove the entries of the events whose data a deletion of these leads has erased."""
@@ -112,8 +114,9 @@ class StreamErasure:
                 by_stream[BY_TYPE[event.type].stream].append(event)
         for stream, erased in by_stream.items():
             ids = [str(event.id) for event in erased]
-            for window in _windows(erased):
-                await self._erase_within(stream, window, ids)
+            for name in await self._divisions.streams_of(stream):
+                for window in _windows(erased):
+                    await self._erase_within(name, window, ids)
 
     async def _make_due(self, lead_ids: Collection[UUID]) -> None:
         """Have what waits for its retry come now: it ends as the lead has, and goes as well."""

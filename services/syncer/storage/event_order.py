@@ -1,26 +1,28 @@
-"""Events that overtake those they build on, or come once more."""
+"""Events that come once more, in another partition than their lead's, or behind a parked one."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from services.syncer.storage.lead_row import Change
 from services.syncer.storage.locked_leads import LockedLeads
-from services.syncer.storage.tombstones import is_deleted
-from shared.domain.errors import TransientError
-from shared.events.envelope import now
+from shared.domain.errors import PermanentError
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import EventRecord, WriteResult
 from shared.storage.pool import Connection
 
-# How often an event is tried before what it waits for counts as never to come.
-PATIENT_ATTEMPTS = 3
-
-# How old a lead can be before its creation must have been seen.
-YOUNG = timedelta(minutes=1)
-
-_TIME_ORDERED = 7
-_TIME_SHIFT = 80
+# A creation sets all of a lead.
+_SET_LATER = """
+    SELECT coalesce(bool_or(outcome = 'created'), false) AS all_of_it,
+           coalesce(array_agg(DISTINCT name) FILTER (WHERE name IS NOT NULL), '{}') AS columns
+    FROM leads.event LEFT JOIN LATERAL unnest(changed) AS name ON true
+    WHERE subject = $1 AND outcome IN ('created', 'updated') AND accepted > $2
+"""
+_IS_PARKED = """
+    SELECT EXISTS (
+        SELECT FROM leads.dead_letter
+        WHERE fields ->> 'subject' = $1 AND type IN ('lead-created', 'lead-upserted')
+    )
+"""
 
 _GONE = WriteResult(Outcome(OutcomeStatus.NOT_FOUND, repeated=True))
 
@@ -29,16 +31,16 @@ _GONE = WriteResult(Outcome(OutcomeStatus.NOT_FOUND, repeated=True))
 class Update:
     """An event that changes a lead, which is still in `expected_version` if there is one.
 
-    `key`, `attempt` and `replayed` are as in the event's envelope.
+    `key`, `replayed` and `put_back` are as in the event's envelope.
     """
 
     event: EventRecord
     key: str
     lead_id: UUID
     change: Change
-    attempt: int
     replayed: bool
     expected_version: int | None = None
+    put_back: bool = False
 
 
 def change_again(leads: LockedLeads, update: Update, earlier: WriteResult) -> WriteResult:
@@ -62,19 +64,27 @@ def misplaced(key: str, *, lead_key: UUID) -> WriteResult | None:
     return None if key == str(lead_key) else WriteResult.forwarded(lead_key)
 
 
-async def wait_for_creation(
-    connection: Connection, lead_id: UUID, *, attempt: int, replayed: bool
-) -> None:
-    """Raise `TransientError` when the event that makes this lead may still be under way."""
-    if attempt >= PATIENT_ATTEMPTS or not (replayed or _is_young(lead_id)):
-        return
-    if not await is_deleted(connection, lead_id):
-        raise TransientError("The lead is not there yet")
+async def change_in_its_place(
+    connection: Connection, leads: LockedLeads, update: Update
+) -> WriteResult:
+    """Change a lead, without what events that were accepted later have set in the meantime.
+
+    Its end is `overtaken` when they have set all of it.
+    """
+    change = update.change
+    if update.put_back and update.event.accepted is not None:
+        [later] = await connection.fetch(_SET_LATER, str(update.lead_id), update.event.accepted)
+        wanted = () if later["all_of_it"] else change.values.keys() - set(later["columns"])
+        if not wanted:
+            return WriteResult.refusal(OutcomeStatus.OVERTAKEN)
+        change = replace(change, values={name: change.values[name] for name in wanted})
+    return await leads.change(update.lead_id, change)
 
 
-def _is_young(lead_id: UUID) -> bool:
-    # A UUIDv7 begins with its time; other ids do not say their age.
-    if lead_id.version != _TIME_ORDERED:
-        return False
-    made_at = datetime.fromtimestamp((lead_id.int >> _TIME_SHIFT) / 1000, UTC)
-    return abs(now() - made_at) < YOUNG
+async def refuse_behind_parked(connection: Connection, lead_id: UUID) -> None:
+    """Raise `PermanentError` with code `behind-parked` for a lead whose creation is parked.
+
+    What comes after it is parked as well, to be put back behind it.
+    """
+    if await connection.fetchval(_IS_PARKED, str(lead_id)):
+        raise PermanentError("The event that makes the lead is parked", code="behind-parked")

@@ -6,8 +6,9 @@ from services.syncer.storage.archived.replayed import answer_replayed
 from services.syncer.storage.event_order import (
     Update,
     change_again,
+    change_in_its_place,
     misplaced,
-    wait_for_creation,
+    refuse_behind_parked,
 )
 from services.syncer.storage.locked_leads import LockedLeads
 from shared.events.outcome import OutcomeStatus
@@ -57,12 +58,10 @@ async def _apply(
 async def _change(connection: Connection, leads: LockedLeads, update: Update) -> WriteResult:
     lead = leads.document(update.lead_id)
     if lead is None:
-        await wait_for_creation(
-            connection, update.lead_id, attempt=update.attempt, replayed=update.replayed
-        )
+        await refuse_behind_parked(connection, update.lead_id)
         return WriteResult.refusal(OutcomeStatus.NOT_FOUND)
     if (forwarded := misplaced(update.key, lead_key=lead.partition_key)) is not None:
         return forwarded
     if update.expected_version not in {None, lead.version}:
         return WriteResult.refusal(OutcomeStatus.VERSION_MISMATCH, version=lead.version)
-    return await leads.change(update.lead_id, update.change)
+    return await change_in_its_place(connection, leads, update)

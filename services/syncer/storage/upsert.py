@@ -9,7 +9,12 @@ import asyncpg
 
 from services.syncer.storage.archived.replayed import answer_replayed
 from services.syncer.storage.creation import Creation, create_leads
-from services.syncer.storage.event_order import Update, change_again, misplaced
+from services.syncer.storage.event_order import (
+    Update,
+    change_again,
+    change_in_its_place,
+    misplaced,
+)
 from services.syncer.storage.lead_row import Change
 from services.syncer.storage.locked_leads import LockedLeads
 from shared.events.outcome import OutcomeStatus
@@ -26,7 +31,7 @@ class Upsert:
     key: str
     creation: Creation
     change: Change
-    attempt: int
+    put_back: bool = False
 
     @property
     def event_id(self) -> UUID:
@@ -40,8 +45,8 @@ class Upsert:
             key=self.key,
             lead_id=lead_id,
             change=self.change,
-            attempt=self.attempt,
             replayed=self.creation.replayed,
+            put_back=self.put_back,
         )
 
 
@@ -94,7 +99,7 @@ async def _apply(connection: Connection, upserts: Sequence[Upsert]) -> dict[UUID
             results[upsert.event_id] = forwarded
         elif earlier is None and lead is not None:
             update = upsert.update_of(lead.id)
-            result = await leads.change(lead.id, upsert.change)
+            result = await change_in_its_place(connection, leads, update)
             inbox.add(update.event, result)
             results[upsert.event_id] = result
         else:

@@ -1,15 +1,21 @@
 """The chores that one process does for all: trimming streams, removing dead consumers."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
+import structlog
 from redis.asyncio import Redis
 
+from shared.domain.errors import TransientError
 from shared.events.catalog import groups_of
 from shared.lua import Key, lua_script
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.consuming.group import delete_unless_pending, first_unfinished, groups_info
+from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import memory_of
+
+log = structlog.get_logger(__name__)
 
 HOUSEKEEP_EVERY = timedelta(seconds=5)
 
@@ -26,6 +32,7 @@ class Housekeeping:
     def __init__(
         self,
         redis: Redis,
+        divisions: Divisions | None = None,
         *,
         streams: Sequence[str],
         retention: timedelta,
@@ -33,6 +40,7 @@ class Housekeeping:
         name: str,
     ) -> None:
         self._redis = redis
+        self._divisions = divisions or Divisions(redis)
         self._streams = streams
         self._retention = retention
         self._high_water = max_bytes // 2
@@ -53,19 +61,22 @@ class Housekeeping:
     async def trim(self) -> None:
         """Drop entries older than the retention that every group has finished."""
         for stream in self._streams:
-            boundary = await self._boundary(stream)
-            if boundary is not None:
-                with translated_errors():
-                    await self._redis.xtrim(stream, minid=boundary, approximate=True)
+            names = await self._divisions.streams_of(stream)
+            is_large = await memory_of(self._redis, *names) >= self._high_water
+            for name in names:
+                boundary = await self._boundary(stream, name, is_large=is_large)
+                if boundary is not None:
+                    with translated_errors():
+                        await self._redis.xtrim(name, minid=boundary, approximate=True)
 
-    async def _boundary(self, stream: str) -> str | None:
-        groups = await groups_info(self._redis, stream)
+    async def _boundary(self, stream: str, name: str, *, is_large: bool) -> str | None:
+        groups = await groups_info(self._redis, name)
         names = {group["name"].decode() for group in groups}
         if not names.issuperset(groups_of(stream)):
             return None  # a group that has yet to be made has finished nothing
-        unfinished = [await first_unfinished(self._redis, stream, group) for group in groups]
+        unfinished = [await first_unfinished(self._redis, name, group) for group in groups]
         # History makes way before new events are refused: the archive has it too.
-        if not unfinished or await memory_of(self._redis, stream) < self._high_water:
+        if not unfinished or not is_large:
             unfinished.append((await self._now() - milliseconds(self._retention), 0))
         return "{}-{}".format(*min(unfinished))
 
@@ -89,6 +100,18 @@ class Housekeeping:
                     await delete_unless_pending(
                         self._redis, stream=stream, group=group, consumer=consumer["name"].decode()
                     )
+
+
+async def repeat(
+    chore: Callable[[], Awaitable[None]], *, every: timedelta, stop: asyncio.Event
+) -> None:
+    """Do a chore again and again until `stop` is set; an outage is tried again the next time."""
+    while not stop.is_set():
+        await asyncio.sleep(every.total_seconds())
+        try:
+            await chore()
+        except TransientError as error:
+            log.warning("chore.unavailable", chore=chore.__name__, error=str(error))
 
 
 @lua_script("""

@@ -92,16 +92,7 @@ class Processor:
             await self._settlement.settle(run, outcomes)
 
     async def _handle(self, events: Sequence[Event]) -> Sequence[Outcome]:
-        handler = self._subscription.handlers[events[0].type]
-
-        async def call() -> Sequence[Outcome]:
-            try:
-                async with asyncio.timeout(self._subscription.deadline.total_seconds()):
-                    return await handler(events)
-            except TimeoutError as error:
-                raise TransientError("the handler ran past its deadline") from error
-
-        return await self._outages.call(call)
+        return await handle(self._subscription, events, outages=self._outages)
 
     async def _reject(self, entry: Entry, error: Exception) -> None:
         """Decide by the error: go on later, retry, or park."""
@@ -135,3 +126,19 @@ class Processor:
             exc_info=None if expected else error,
         )
         await self._retries.schedule(entry, attempt=attempt, delay=delay)
+
+
+async def handle(
+    subscription: Subscription, events: Sequence[Event], *, outages: OutageWait
+) -> Sequence[Outcome]:
+    """Call the handler of these events, of one type, within its deadline; waits out outages."""
+    handler = subscription.handlers[events[0].type]
+
+    async def call() -> Sequence[Outcome]:
+        try:
+            async with asyncio.timeout(subscription.deadline.total_seconds()):
+                return await handler(events)
+        except TimeoutError as error:
+            raise TransientError("the handler ran past its deadline") from error
+
+    return await outages.call(call)

@@ -9,10 +9,9 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
-from shared.events.dead_letter import DeadLetter
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
-from shared.streams.codec import Entry, flatten, for_group
+from shared.streams.codec import Entry, flatten
 
 FIRST_DELAY = timedelta(seconds=1)
 LONGEST_DELAY = timedelta(minutes=5)
@@ -66,6 +65,16 @@ class RetryQueue:
         with translated_errors():
             return int(await self._redis.zcard(self.key))
 
+    async def members(self) -> list[bytes]:
+        """Return what waits for its time, first what is due first, as `flatten` has it."""
+        with translated_errors():
+            return cast("list[bytes]", await self._redis.zrange(self.key, 0, -1))
+
+    async def remove(self, members: Sequence[bytes]) -> None:
+        """Forget what waited: it is elsewhere by now."""
+        with translated_errors():
+            await self._redis.zrem(self.key, *members)
+
 
 # Due times are the server's, so that consumers with different clocks agree.
 @lua_script("""
@@ -100,16 +109,3 @@ def delay_before(attempt: int) -> timedelta:
     """Return how long to wait before this attempt (2 is the first retry), with jitter."""
     ceiling = min(LONGEST_DELAY, FIRST_DELAY * 4.0 ** (attempt - 2))
     return ceiling * random.uniform(0.5, 1)  # noqa: S311 (jitter, not a secret)
-
-
-async def requeue_letters(redis: Redis, letters: Sequence[DeadLetter]) -> None:
-    """Put parked entries back into their streams, each for its group's first attempt.
-
-    When this fails some may have been added; adding them again is safe.
-    """
-    with translated_errors():
-        async with redis.pipeline(transaction=False) as pipeline:
-            for letter in letters:
-                fields = {name.encode(): value.encode() for name, value in letter.fields.items()}
-                pipeline.xadd(letter.stream, for_group(fields, group=letter.group))
-            await pipeline.execute()

@@ -17,7 +17,6 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability.logging import describe_error
 from shared.redis_connections import translated_errors
 from shared.streams.codec import Entry, decode
-from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
@@ -60,11 +59,20 @@ class Delivery:
     event: Event
 
 
+class Addressee(Protocol):
+    """A stream and the name of a group in it."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
 class Settlement:
     """Sends replies, counts replays, keeps dead letters, and acknowledges last."""
 
     def __init__(
-        self, redis: Redis, group: Group, *, dead_letters: DeadLetterStore, outages: OutageWait
+        self, redis: Redis, group: Addressee, *, dead_letters: DeadLetterStore, outages: OutageWait
     ) -> None:
         self._redis = redis
         self._stream = group.stream
@@ -78,7 +86,7 @@ class Settlement:
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 _report(pipeline, ended)
-                pipeline.xack(self._stream, self._group, *(one.entry.id for one in run))
+                self._acknowledge(pipeline, *(one.entry.id for one in run))
                 await pipeline.execute()
 
     async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
@@ -105,13 +113,16 @@ class Settlement:
                     number = letter.fields.get("replaynumber", "")
                     place = int(number) if number.isdecimal() else None
                     add_result(pipeline, replay_id, place, ReplayResult.DEAD)
-                pipeline.xack(self._stream, self._group, entry.id)
+                self._acknowledge(pipeline, entry.id)
                 await pipeline.execute()
 
     async def acknowledge(self, entry_id: str) -> None:
         """Take an entry off the pending list."""
         with translated_errors():
             await self._redis.xack(self._stream, self._group, entry_id)
+
+    def _acknowledge(self, pipeline: Pipeline, *entry_ids: str) -> None:
+        pipeline.xack(self._stream, self._group, *entry_ids)
 
     def _letter(self, entry: Entry, error: BaseException, *, reason: str) -> DeadLetter:
         # Whatever the bytes are, an operator must be able to see them.

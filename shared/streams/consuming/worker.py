@@ -4,8 +4,7 @@ What a worker does with an entry is read in three files: here, `consumer`, `proc
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,12 +13,11 @@ from redis.asyncio import Redis
 
 from shared.background import Backoff, end
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import open_redis
-from shared.settings import ConsumerSettings, StreamsSettings
+from shared.settings import ConsumerSettings
 from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress
-from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping
+from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping, repeat
 from shared.streams.consuming.processor import Processor
 from shared.streams.consuming.reclaimer import Reclaimer
 from shared.streams.consuming.retry import RetryQueue
@@ -41,54 +39,6 @@ class Parts:
 
 
 PARTS = Parts()
-
-
-@contextlib.asynccontextmanager
-async def open_workers(
-    writer: Redis,
-    subscriptions: Sequence[Subscription],
-    *,
-    streams: StreamsSettings,
-    dead_letters: DeadLetterStore,
-    settings: ConsumerSettings,
-    name: str,
-    stop: asyncio.Event,
-    parts: Parts = PARTS,
-) -> AsyncGenerator[list["Worker"]]:
-    """Yield a worker for each subscription, each with a connection of its own for reading.
-
-    They end soon after `stop` is set. `name` is the consumer's, new with every start.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        workers: list[Worker] = []
-        lock = RWLock()
-        for subscription in subscriptions:
-            reader = await stack.enter_async_context(
-                open_redis(streams, block=settings.stream_block)
-            )
-            group = parts.group(
-                writer, reader, stream=subscription.stream, group=subscription.group, consumer=name
-            )
-            housekeeping = Housekeeping(
-                writer,
-                streams=[subscription.stream, *subscription.also_trims],
-                retention=settings.stream_retention,
-                max_bytes=streams.stream_max_bytes,
-                name=name,
-            )
-            worker = Worker(
-                writer,
-                group,
-                subscription,
-                dead_letters=dead_letters,
-                housekeeping=housekeeping,
-                lock=RWLock() if subscription.waits_for_others else lock,
-                settings=settings,
-                stop=stop,
-                parts=parts,
-            )
-            workers.append(worker)
-        yield workers
 
 
 class Worker:
@@ -155,7 +105,9 @@ class Worker:
         """Consume until stopped, then drain: what does not end in time is handed back."""
         async with asyncio.TaskGroup() as tasks:
             chores = [
-                tasks.create_task(self._repeat(chore, every=span), name=f"chore {chore.__name__}")
+                tasks.create_task(
+                    repeat(chore, every=span, stop=self._stop), name=f"chore {chore.__name__}"
+                )
                 for chore, span in self._chores()
             ]
             consuming = tasks.create_task(self._consume(), name=f"consume {self._group.stream}")
@@ -197,14 +149,6 @@ class Worker:
     async def _move_due(self) -> None:
         while await self._retries.move_due():
             pass
-
-    async def _repeat(self, chore: Callable[[], Awaitable[None]], *, every: timedelta) -> None:
-        while not self._stop.is_set():
-            await asyncio.sleep(every.total_seconds())
-            try:
-                await chore()
-            except UnavailableError as error:
-                log.warning("chore.unavailable", chore=chore.__name__, error=str(error))
 
     async def _leave(self) -> None:
         try:

@@ -8,17 +8,22 @@ PostgreSQL keeps the layouts, and Redis a copy, so that publishing needs Redis a
 be old: then the streams that it names are sealed, and adding to them fails.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol, cast
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 
-from shared.domain.errors import UnavailableError
+from shared.domain.errors import TransientError, UnavailableError
 from shared.events.catalog import ORDERED
 from shared.events.partitions import DEFAULT_PARTITIONS, Division, Layout
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
+from shared.settings import SettingsError
+
+log = structlog.get_logger(__name__)
 
 # The greatest id there is: a stream that has it takes no more entries.
 _LAST_ID = "18446744073709551615-18446744073709551615"
@@ -32,6 +37,17 @@ class ClosedError(UnavailableError):
         super().__init__(f"{stream} is being divided anew, and takes events again soon")
 
 
+class PartitionsError(UnavailableError, SettingsError):
+    """The process is configured for another number of partitions than the stream has."""
+
+    def __init__(self, stream: str, *, configured: int, actual: int) -> None:
+        super().__init__(
+            f"STREAM_PARTITIONS: is {configured}, but {stream} has {actual} partitions. Set it to "
+            f"{actual}, or leave it empty; to change the stream itself run "
+            f"`ops streams partition --to {configured}`"
+        )
+
+
 class DivisionStore(Protocol):
     """Keeps the divisions for good.
 
@@ -42,20 +58,32 @@ class DivisionStore(Protocol):
         """Return how a stream is divided; None when it never was."""
         ...
 
-    async def divide(self, stream: str, *, partitions: int, is_open: bool) -> Division:
-        """Divide a stream for the first time, unless it is; returns how it is."""
+    async def divide(
+        self, stream: str, *, partitions: int, is_open: bool, number: int = 1
+    ) -> Division:
+        """Add a layout unless there is one of this number; returns how the stream is divided."""
         ...
 
 
 class Divisions:
-    """How the ordered streams are divided, as this process last heard."""
+    """How the ordered streams are divided, as this process last heard.
+
+    `while_closed` is for what comes out of the layout before: it goes into the next one, which is
+    read once the one before it is done.
+    """
 
     def __init__(
-        self, redis: Redis, store: DivisionStore | None = None, *, partitions: int | None = None
+        self,
+        redis: Redis,
+        store: DivisionStore | None = None,
+        *,
+        partitions: int | None = None,
+        while_closed: bool = False,
     ) -> None:
         self._redis = redis
         self._store = store
-        self._partitions = partitions or DEFAULT_PARTITIONS
+        self._partitions = partitions
+        self._while_closed = while_closed
         self._known: dict[str, Division] = {}
 
     async def layout(self, stream: str) -> Layout:
@@ -63,7 +91,7 @@ class Divisions:
         division = self._known.get(stream) or await self.refresh(stream)
         if not division.is_open:
             division = await self.refresh(stream)
-        if not division.is_open:
+        if not division.is_open and not self._while_closed:
             raise ClosedError(stream)
         return division.last
 
@@ -76,24 +104,35 @@ class Divisions:
 
     async def refresh(self, stream: str) -> Division:
         """Ask anew, Redis first; divides a stream that never was."""
-        with translated_errors():
-            copy = await self._redis.get(_key(stream))
+        copy = await self.published(stream)
         if copy is not None:
-            self._known[stream] = _parse(stream, cast("bytes", copy))
-            return self._known[stream]
+            self._learn(copy)
+            return copy
         if self._store is None:
             raise UnavailableError(f"{stream} has no partitions yet: start a syncer")
         division = await self._store.division(stream)
         if division is None:
             with translated_errors():
                 is_new = not await self._redis.exists(stream)
-            division = await self._store.divide(stream, partitions=self._partitions, is_open=is_new)
+            division = await self._store.divide(
+                stream, partitions=self._partitions or DEFAULT_PARTITIONS, is_open=is_new
+            )
         await self.publish(division)
         return division
 
+    async def published(self, stream: str) -> Division | None:
+        """Return how Redis says that a stream is divided; None when it does not say."""
+        with translated_errors():
+            copy = await self._redis.get(_key(stream))
+        return None if copy is None else _parse(stream, cast("bytes", copy))
+
+    def known(self, stream: str) -> Division | None:
+        """Return how a stream is divided as far as this process knows."""
+        return self._known.get(stream)
+
     async def publish(self, division: Division) -> None:
         """Tell all processes how a stream is divided now."""
-        stream = division.last.stream
+        self._learn(division)
         value = orjson.dumps(
             {
                 "partitions": [layout.partitions for layout in division.layouts],
@@ -101,8 +140,36 @@ class Divisions:
             }
         )
         with translated_errors():
-            await self._redis.set(_key(stream), value)
+            await self._redis.set(_key(division.last.stream), value)
+
+    async def check_settings(self) -> None:
+        """Raise `PartitionsError` if this process is configured for another number of partitions.
+
+        While PostgreSQL is away a process begins all the same, and learns of it later.
+        """
+        if self._store is None or self._partitions is None:
+            return
+        for stream in ORDERED:
+            division = None
+            with contextlib.suppress(TransientError):
+                division = await self._store.division(stream)
+            if division is not None:
+                self._check(division)
+
+    def _learn(self, division: Division) -> None:
+        stream = division.last.stream
+        if stream not in self._known:
+            self._check(division)
         self._known[stream] = division
+
+    def _check(self, division: Division) -> None:
+        # While the number is being changed, processes with the old one have work to finish.
+        accepted = division.layouts[-1:] if division.is_open else division.layouts[-2:]
+        numbers = [layout.partitions for layout in accepted]
+        if self._partitions is not None and self._partitions not in numbers:
+            stream = division.last.stream
+            log.error("partitions.misconfigured", stream=stream, configured=self._partitions)
+            raise PartitionsError(stream, configured=self._partitions, actual=numbers[-1])
 
 
 def _key(stream: str) -> str:
@@ -134,6 +201,15 @@ redis.call('XSETID', stream, last_id)
 def seal_stream(*, stream: Key, last_id: str) -> None:
     """Set the id after which a stream's next entry would come."""
     raise NotImplementedError
+
+
+async def is_closed_for_good(client: Redis, stream: str) -> bool:
+    """Return whether a stream is sealed already."""
+    with translated_errors():
+        if not await client.exists(stream):
+            return False
+        info = await client.xinfo_stream(stream)
+    return cast("bytes", info["last-generated-id"]).decode() == _LAST_ID
 
 
 def is_sealed(error: Exception) -> bool:

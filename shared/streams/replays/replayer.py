@@ -17,6 +17,7 @@ from shared.redis_connections import translated_errors
 from shared.streams.codec import EntryId, entry_id
 from shared.streams.consuming.group import finished_before, last_entry
 from shared.streams.consuming.retry import RetryQueue
+from shared.streams.ordering.bookkeeping import count_held
 from shared.streams.ordering.layout import Divisions
 from shared.streams.replays.jobs import ReplayJobs, ReplayProgress, ReplayState
 
@@ -142,7 +143,10 @@ class Replayer:
         If so, what it never reported on it has passed over.
         """
         order = self._order
+        streams = await self._divisions.streams_of(order.stream)
         if await RetryQueue(self._redis, stream=order.stream, group=order.group).waiting():
+            return False
+        if await count_held(self._redis, streams):
             return False
         for stream, entry in entries.items():
             if await finished_before(self._redis, stream, group=order.group) <= entry:

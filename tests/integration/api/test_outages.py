@@ -16,13 +16,13 @@ from redis.asyncio import Redis
 from devstack.free_ports import free_port
 from services.api.settings import ApiSettings
 from shared.cache.lead_cache import open_cache
-from shared.events.catalog import LEADS
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
-from shared.streams.codec import decode, entries_of
+from shared.streams.codec import decode
 from tests.support.api import running_api
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
+from tests.support.partitions import lead_entries
 from tests.support.silent_server import SilentServer
 from tests.support.stored_leads import store_lead
 
@@ -121,7 +121,7 @@ async def test_without_postgresql_upserts_are_accepted_and_other_writes_want_the
         with kept_promise():
             path = f"/leads/{lead['id']}"
             assert (await api.patch(path, json={}, headers=headers)).status_code == 202
-    events = [decode(entry.fields) for entry in entries_of(await redis.xrange(LEADS))]
+    events = [decode(entry.fields) for entry in await lead_entries(redis)]
     known = lead["externalId"]
     assert [event.key for event in events] == [unknown, known, unknown, known]
 

@@ -16,10 +16,11 @@ from shared.storage.dead_letters import (
 )
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
-from shared.streams.codec import decode, encode, entries_of
+from shared.streams.codec import decode, encode
 from tests.integration.ops.conftest import Ops, StartSyncer
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.partitions import lead_entries, lead_streams
 
 
 def parked(event: Event, *, reason: str = "attempts", group: str = catalog.SYNCER) -> DeadLetter:
@@ -67,7 +68,7 @@ async def test_a_retry_is_a_first_attempt_for_its_group_alone_and_answers_nobody
     event = lead_created(reply_to="reply:gone", attempt=5, replay_id="earlier")
     await letters.add_letter(parked(event))
     await ops("dead-letters", "retry", "--reason", "attempts", "--yes")
-    [entry] = entries_of(await redis.xrange(catalog.LEADS))
+    [entry] = await lead_entries(redis)
     again = decode(entry.fields)
     assert (again.id, again.data, again.time) == (event.id, event.data, event.time)
     assert (again.attempt, again.only_group) == (1, "syncer")
@@ -83,7 +84,7 @@ async def test_many_are_handled_by_reason(
     assert {count["reason"]: count["count"] for count in counts} == {"attempts": 5, "crash": 3}
     retried = await ops("dead-letters", "retry", "--reason", "attempts", "--yes", "--json")
     assert retried.json["retried"] == 5
-    assert await redis.xlen(catalog.LEADS) == 5
+    assert len(await lead_entries(redis)) == 5
     discarded = await ops("dead-letters", "discard", "--reason", "crash", "--yes", "--json")
     assert discarded.json == {"discarded": 3}
     assert (await ops("dead-letters", "list", "--json")).json == []
@@ -105,7 +106,8 @@ async def test_a_letter_stays_when_its_event_cannot_be_added(
     letters: DeadLetterRepository, database: Database, redis: Redis
 ) -> None:
     await letters.add_letter(parked(lead_created()))
-    await redis.set(catalog.LEADS, b"not a stream")
+    for stream in await lead_streams(redis):
+        await redis.set(stream, b"not a stream")
     with pytest.raises(Exception, match="WRONGTYPE"):
         await DeadLetters(redis, database).retry(LetterSelection())
     assert len(await letters.page(LetterSelection(), limit=10)) == 1
@@ -117,7 +119,7 @@ async def test_what_was_no_event_is_not_retried(
     await letters.add_letter(parked(lead_created(), reason="undecodable"))
     ended = await ops("dead-letters", "retry", "--reason", "undecodable", "--yes", "--json")
     assert ended.json == {"retried": 0, "hopeless": 1}
-    assert not await redis.exists(catalog.LEADS)
+    assert not await lead_entries(redis)
 
 
 async def test_bulk_work_wants_conditions_and_a_yes_and_is_recorded(

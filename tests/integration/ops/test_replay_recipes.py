@@ -7,7 +7,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from shared.events.catalog import LEADS, SUMMARIES, SUMMARIZER
+from shared.events.catalog import SUMMARIES, SUMMARIZER
 from shared.events.data import LeadCreated, SummaryRequested
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
@@ -15,10 +15,11 @@ from shared.settings import ConsumerSettings, PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.consuming.subscription import Subscription
-from shared.streams.consuming.worker import open_workers
 from shared.streams.publisher import add_events
+from shared.streams.workers import open_workers
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer, rows
 from tests.support.eventually import eventually
+from tests.support.partitions import lead_streams
 from tests.support.summaries import Says
 from tests.support.summarizer import running_summarizer, summarizer_settings
 
@@ -58,26 +59,32 @@ async def test_a_new_column_is_filled_from_stored_events_in_a_group_of_its_own(
         before = await rows(database, "SELECT * FROM leads.lead ORDER BY id")
         async with database.connection() as connection:
             await connection.execute("ALTER TABLE leads.lead ADD email_domain text")
-        await redis.xgroup_create(LEADS, BACKFILL, id="$")
-        subscription = Subscription(
-            stream=LEADS,
-            group=BACKFILL,
-            handlers={LeadCreated.type: FillsEmailDomains(database)},
-            is_settled=lambda _event_id: _no(),
-            batch=10,
-        )
+        partitions = await lead_streams(redis)
+        for partition in partitions:
+            await redis.xgroup_create(partition, BACKFILL, id="$", mkstream=True)
+        subscriptions = [
+            Subscription(
+                stream=partition,
+                group=BACKFILL,
+                handlers={LeadCreated.type: FillsEmailDomains(database)},
+                is_settled=lambda _event_id: _no(),
+                batch=10,
+            )
+            for partition in partitions
+        ]
         stop = asyncio.Event()
         opening = open_workers(
             redis,
-            [subscription],
+            subscriptions,
             streams=streams_settings,
             dead_letters=DeadLetterRepository(database),
             settings=ConsumerSettings(stream_block=timedelta(milliseconds=100)),
             name="backfill:test:1",
             stop=stop,
         )
-        async with opening as [worker], asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run(), name="backfill")
+        async with opening as workers, asyncio.TaskGroup() as tasks:
+            for worker in workers:
+                tasks.create_task(worker.run(), name="backfill")
             try:
                 ended = await ops("replay", "--from", "archive", "--group", BACKFILL, "--json")
             finally:

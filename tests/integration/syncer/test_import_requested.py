@@ -15,14 +15,13 @@ from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.catalog import LEADS
 from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
-from shared.streams.codec import decode, entries_of
+from shared.streams.codec import decode
 from shared.streams.imports import LOST, ImportFiles, ImportJobs, file_key
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import Handlers, StartSyncer, created, rows
@@ -30,6 +29,7 @@ from tests.support.builders import lead_updated
 from tests.support.eventually import eventually
 from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
 from tests.support.lead_table import refuse_defects
+from tests.support.partitions import lead_entries, lead_streams
 
 DETAIL = "SELECT outcome, detail::text FROM leads.event WHERE id = $1"
 LEADS_STORED = "SELECT FROM leads.lead"
@@ -185,8 +185,8 @@ async def test_a_row_changes_a_lead_under_the_leads_key(
     event = requested(content, mode=ImportMode.UPSERT)
     await keep(redis, event, content)
     assert await deliver(handler_of(redis, database), event) is None
-    events = [decode(entry.fields) for entry in entries_of(await redis.xrange(LEADS))]
-    assert [one.key for one in events] == [first, new]
+    events = [decode(entry.fields) for entry in await lead_entries(redis)]
+    assert {one.key for one in events} == {first, new}
 
 
 async def test_a_row_whose_event_was_parked_is_refused_and_reported(
@@ -216,9 +216,10 @@ async def test_row_events_that_were_lost_with_redis_are_published_again(
     part, lost = timedelta(milliseconds=50), timedelta(seconds=1)
     handler = handler_of(redis, database, part=part, lost=lost)
     assert await deliver(handler, event) is None
-    published = cast("list[tuple[bytes, Any]]", await redis.xrange(LEADS))
+    published = await lead_entries(redis)
     assert len(published) == 40 - mixed_report(40)["invalid"]
-    await redis.xdel(LEADS, *(entry_id for entry_id, _ in published[::2]))
+    for stream in await lead_streams(redis):
+        await redis.xdel(stream, *(entry.id for entry in published[::2]))
     async with start_syncer():
         outcome = await eventually(lambda: deliver(handler, event))
     assert orjson.loads(outcome.body)["progress"] == mixed_report(40)

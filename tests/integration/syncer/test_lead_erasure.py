@@ -1,23 +1,18 @@
 """lead-deleted events erase people: nothing is kept of them anywhere."""
 
-from datetime import timedelta
 from uuid import UUID
 
 import orjson
 from redis.asyncio import Redis
 
-from shared.events import catalog
-from shared.events.dead_letter import DeadLetter
-from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
-from shared.streams.codec import Entry, encode, entries_of
-from shared.streams.consuming.retry import RetryQueue
 from tests.integration.syncer.conftest import Asker, StartSyncer, rows
-from tests.support.builders import lead_created, lead_deleted, lead_updated
+from tests.support.builders import lead_created, lead_deleted, lead_updated, letter_of
 from tests.support.eventually import eventually
+from tests.support.partitions import all_leads_done, lead_entries
 from tests.support.summaries import Says, open_summarizer, requested
 from tests.support.traces import CANARY, kept_in_postgres, kept_in_redis, someone
 
@@ -41,7 +36,7 @@ async def test_nothing_is_kept_of_a_person(
             database, redis, streams_settings, Says(_about_canary())
         ) as summarizer:
             await summarizer.ask(requested(lead_id))
-        await DeadLetterRepository(database).add_letter(_letter(made))
+        await DeadLetterRepository(database).add_letter(letter_of(made))
         assert await kept_in_postgres(database) == ["lead", "event", "summary", "dead_letter"]
         assert await kept_in_redis(redis) != []
 
@@ -74,36 +69,10 @@ async def test_the_streams_keep_what_is_about_others(
     async with start_syncer():
         await asker.ask([*others[:15], made, *others[15:]])
         await asker.ask([lead_deleted(made.subject)])
-        kept = entries_of(await redis.xrange(catalog.LEADS))
+        kept = await lead_entries(redis)
     assert {entry.event_id for entry in kept} >= {str(event.id) for event in others}
     assert str(made.id) not in {entry.event_id for entry in kept}
-    # A deletion ahead of the group would have left Redis unable to count its lag.
-    [group] = await redis.xinfo_groups(catalog.LEADS)
-    assert group["lag"] == 0
-
-
-async def test_what_waits_for_a_retry_ends_and_goes(
-    start_syncer: StartSyncer, asker: Asker, redis: Redis
-) -> None:
-    made = lead_created(someone())
-    queue = RetryQueue(redis, stream=catalog.LEADS, group=catalog.SYNCER)
-    async with start_syncer():
-        await asker.ask([made])
-        [waiting, other] = [
-            lead_updated(made.subject, city=f"{CANARY}-city"),
-            lead_updated(new_id(), city="Rome"),
-        ]
-        for event in (waiting, other):
-            fields = {
-                str(name).encode(): str(value).encode() for name, value in encode(event).items()
-            }
-            await queue.schedule(Entry("0-1", fields), attempt=2, delay=timedelta(minutes=5))
-        await asker.ask([lead_deleted(made.subject)])
-
-        async def gone() -> bool:
-            return await kept_in_redis(redis) == [] and await queue.waiting() == 1
-
-        await eventually(gone)
+    assert await all_leads_done(redis)
 
 
 async def _forgotten(redis: Redis) -> bool:
@@ -113,17 +82,3 @@ async def _forgotten(redis: Redis) -> bool:
 
 def _about_canary() -> str:
     return orjson.dumps({"summary": f"About {CANARY}", "next_action": f"Call {CANARY}"}).decode()
-
-
-def _letter(event: Event) -> DeadLetter:
-    return DeadLetter(
-        group=catalog.SYNCER,
-        event_id=str(new_id()),
-        stream=catalog.LEADS,
-        entry_id="1-1",
-        type=event.type,
-        reason="attempts",
-        error="",
-        attempts=5,
-        fields={str(name): str(value) for name, value in encode(event).items()},
-    )

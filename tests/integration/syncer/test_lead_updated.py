@@ -10,15 +10,18 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.cache.lead_cache import LeadCache
-from shared.domain.errors import TransientError
+from shared.domain.errors import PermanentError
 from shared.events import catalog
 from shared.events.envelope import new_id, now
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.events.partitions import Claim
 from shared.settings import StreamsSettings
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.codec import entries_of
+from shared.streams.ordering.partition import accepted_at
 from tests.integration.syncer.conftest import Handlers, body, created, rows
-from tests.support.builders import lead_created, lead_updated
+from tests.support.builders import lead_created, lead_updated, lead_upserted, letter_of
 from tests.support.summaries import Says, open_summarizer, requested
 
 APPLIED = "SELECT applied_at FROM leads.event WHERE id = $1"
@@ -95,15 +98,48 @@ async def test_a_lead_that_is_not_there_is_not_found(
     assert kept == {"data": "{}", "outcome": "not-found"}
 
 
-async def test_a_lead_that_may_still_come_is_waited_for_but_not_for_ever(
+async def test_what_comes_after_a_parked_creation_is_parked_behind_it(
+    handlers: Handlers, database: Database
+) -> None:
+    made = lead_created()
+    await DeadLetterRepository(database).add_letter(letter_of(made))
+    with pytest.raises(PermanentError) as refused:
+        await handlers.one(lead_updated(made.subject, city="Rome"))
+    assert refused.value.code == "behind-parked"
+    assert (await handlers.one(lead_updated(new_id(), city="Rome"))).status is (
+        OutcomeStatus.NOT_FOUND
+    )
+
+
+@pytest.mark.parametrize("is_upsert", [False, True])
+async def test_a_letter_put_back_sets_only_what_nothing_later_has_set(
+    is_upsert: bool,  # noqa: FBT001 (a parameter)
     handlers: Handlers,
 ) -> None:
-    for attempt in (1, 2):
-        with pytest.raises(TransientError):
-            await handlers.one(lead_updated(new_id(), city="Rome", attempt=attempt))
-    outcome = await handlers.one(lead_updated(new_id(), city="Rome", attempt=3))
+    external_id = uuid4()
+    lead_id = await created(handlers, external_id=external_id)
+    await handlers.one(lead_updated(lead_id, city="Rome", accepted=place(3)))
+    changes: dict[str, Any] = {"city": "Oslo", "state": "Viken"}
+    late, overtaken = (
+        lead_upserted(external_id, email="ada@example.com", **given)
+        if is_upsert
+        else lead_updated(lead_id, **given)
+        for given in (changes, dict[str, Any](city="Oslo"))
+    )
+    put_back = {"only_group": catalog.SYNCER, "accepted": place(2)}
+    lead = body(await handlers.one(replace(late, **put_back)))  # type: ignore[arg-type]
+    assert (lead["city"], lead["state"]) == ("Rome", "Viken")
 
-    assert outcome.status is OutcomeStatus.NOT_FOUND
+    if not is_upsert:  # an upsert has more to say: names and the address
+        outcome = await handlers.one(replace(overtaken, **put_back))  # type: ignore[arg-type]
+        assert outcome.status is OutcomeStatus.OVERTAKEN
+    # As it comes, in its turn, everything counts.
+    lead = body(await handlers.one(lead_updated(lead_id, city="Bern", accepted=place(4))))
+    assert lead["city"] == "Bern"
+
+
+def place(number: int) -> str:
+    return accepted_at(Claim(catalog.LEADS, 1, 0, uuid4()), f"{number}-0")
 
 
 @pytest.mark.parametrize("field", ["email", "externalId"])

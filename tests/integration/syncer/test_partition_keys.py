@@ -7,13 +7,12 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.cache.lead_cache import LeadCache
-from shared.events import catalog
 from shared.events.data import LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database
-from shared.streams.codec import decode, entries_of
+from shared.streams.codec import decode
 from shared.streams.publisher import add_events
 from shared.streams.replays.tally import ReplayResult, read_tally
 from tests.integration.syncer.conftest import (
@@ -33,6 +32,7 @@ from tests.support.builders import (
     lead_upserted,
 )
 from tests.support.eventually import eventually
+from tests.support.partitions import lead_entries
 
 FORWARDED = Outcome(OutcomeStatus.FORWARDED, answered=False)
 
@@ -104,7 +104,7 @@ async def test_an_event_under_another_key_goes_to_its_leads(
     assert await handlers.one(event) == FORWARDED
     assert await leads_table(database) == before
     assert await rows(database, "SELECT FROM leads.event WHERE id = $1", event.id) == []
-    [entry] = entries_of(await redis.xrange(catalog.LEADS))
+    [entry] = await lead_entries(redis)
     sent_on = decode(entry.fields)
     assert sent_on == replace(event, partition_key=str(key))
 
@@ -113,7 +113,7 @@ async def test_an_event_under_another_key_goes_to_its_leads(
     # A copy of it under the wrong key is known by now.
     again = await handlers.one(event)
     assert (again.status, again.repeated) == (ended.status, True)
-    assert await redis.xlen(catalog.LEADS) == 1
+    assert len(await lead_entries(redis)) == 1
 
 
 async def test_an_upsert_of_a_lead_that_is_gone_goes_to_the_key_of_the_new_one(
@@ -122,7 +122,7 @@ async def test_an_upsert_of_a_lead_that_is_gone_goes_to_the_key_of_the_new_one(
     external_id = uuid4()
     event = replace(lead_upserted(external_id, email="ada@example.com"), partition_key=str(uuid4()))
     assert await handlers.one(event) == FORWARDED
-    [entry] = entries_of(await redis.xrange(catalog.LEADS))
+    [entry] = await lead_entries(redis)
     assert decode(entry.fields).key == str(external_id)
     assert (await handlers.one(decode(entry.fields))).status is OutcomeStatus.CREATED
 

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from ops import diagnosis
-from ops.diagnosis import Finding, Severity
+from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.storage.postgres_facts import PostgresFacts
+from shared.events.partitions import Division, Layout, Partition
 from shared.streams.inspection import ConsumerState, GroupState, RedisFacts, StreamState
 
 REDIS = RedisFacts(
@@ -45,6 +47,19 @@ GROUP = GroupState(
     retries=0,
     consumers=(ConsumerState(name="syncer:a:1", idle=timedelta(0), pending=0),),
 )
+
+ONE, OTHER = uuid4(), uuid4()
+DIVISION = Division([Layout("stream:leads", 1, 2)], is_open=True)
+PARTITIONS = PartitionFacts(
+    stream="stream:leads",
+    division=DIVISION,
+    published=DIVISION,
+    configured=None,
+    partitions=[Partition(1, 0, ONE, 1, "0-0"), Partition(1, 1, OTHER, 1, "0-0")],
+    living=frozenset({ONE, OTHER}),
+)
+NEXT = Division([*DIVISION.layouts, Layout("stream:leads", 2, 4)], is_open=False)
+FIRST = Division(DIVISION.layouts, is_open=False)
 
 
 def bad(findings: list[Finding]) -> list[tuple[str, Severity]]:
@@ -110,6 +125,56 @@ def test_a_group_that_is_missing_is_found() -> None:
     assert bad(diagnosis.of_streams([_leads()])) == [("stream:leads syncer", Severity.WARNING)]
     assert bad(diagnosis.of_streams([_leads(GROUP)])) == []
     assert bad(diagnosis.of_streams([_leads(replace(GROUP, consumers=()))])) == []
+
+
+def test_consumers_that_cannot_be_known_are_not_missed() -> None:
+    unknown = replace(GROUP, consumers=(), retries=None, undelivered=5)
+    assert bad(diagnosis.of_streams([_leads(unknown)])) == []
+
+
+@pytest.mark.parametrize("configured", [None, 2])
+def test_partitions_with_living_owners_give_no_advice(configured: int | None) -> None:
+    assert bad(diagnosis.of_partitions(replace(PARTITIONS, configured=configured))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "advice"),
+    [
+        ({"division": None}, "partitions", "Start a syncer"),
+        ({"configured": 3}, "partitions", "`ops streams partition --to 3`"),
+        (
+            {"division": NEXT, "published": NEXT},
+            "partitions",
+            "`ops streams partition --to 4` shows",
+        ),
+        ({"division": FIRST, "published": FIRST}, "partitions", "Nothing is published until"),
+        ({"living": frozenset({ONE})}, "owners", "Start a syncer"),
+        ({"partitions": [Partition(1, 0, None, 0, "0-0")]}, "owners", "Start a syncer"),
+        (
+            {"living": frozenset({ONE, OTHER, uuid4(), uuid4()})},
+            "owners",
+            "`ops streams partition --to 4`",
+        ),
+        ({"published": None}, "layout", "Start"),
+        ({"published": NEXT}, "layout", "start one"),
+    ],
+)
+def test_troubles_of_partitions(change: dict[str, Any], check: str, advice: str) -> None:
+    findings = diagnosis.of_partitions(replace(PARTITIONS, **change))
+    assert bad(findings) == [(f"stream:leads {check}", Severity.WARNING)]
+    [finding] = [one for one in findings if one.advice]
+    assert advice.lower() in str(finding.advice).lower()
+
+
+def test_partitions_of_a_layout_that_is_done_need_no_owner() -> None:
+    opened = Division(NEXT.layouts, is_open=True)
+    rows = [
+        Partition(1, 0, None, 4, "9-9"),
+        Partition(1, 1, None, 4, "9-9"),
+        *(Partition(2, number, ONE, 1, "0-0") for number in range(4)),
+    ]
+    facts = replace(PARTITIONS, division=opened, published=opened, partitions=rows)
+    assert bad(diagnosis.of_partitions(facts)) == []
 
 
 def _leads(*groups: GroupState) -> StreamState:

@@ -8,15 +8,15 @@ import pytest
 from redis.asyncio import Redis
 
 from services.api.storage.requests import MOST_NOTED
-from shared.events import catalog
 from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
 from shared.events.envelope import Event
 from shared.storage.pool import Database
-from shared.streams.codec import decode, entries_of
+from shared.streams.codec import decode
 from tests.integration.api.conftest import create
 from tests.support.api import RunSyncer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
+from tests.support.partitions import lead_entries
 from tests.support.stored_leads import store_lead
 
 ASYNC = {"Prefer": "respond-async"}
@@ -24,7 +24,7 @@ ROME = {"city": "Rome"}
 
 
 async def published(redis: Redis) -> list[Event]:
-    return [decode(entry.fields) for entry in entries_of(await redis.xrange(catalog.LEADS))]
+    return [decode(entry.fields) for entry in await lead_entries(redis)]
 
 
 async def succeeded(api: httpx.AsyncClient, *responses: httpx.Response) -> None:
@@ -106,7 +106,7 @@ async def test_what_was_never_accepted_is_not_found_and_costs_no_write(
         deleted = await api.delete(f"/leads/{external_id}")
         assert (changed.status_code, deleted.status_code) == (404, 404)
         assert changed.json()["code"] == "lead-not-found"
-    assert await redis.xlen(catalog.LEADS) == 0
+    assert len(await lead_entries(redis)) == 0
     assert await redis.keys("leads:*") == []
 
 

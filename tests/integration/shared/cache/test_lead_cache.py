@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -29,6 +30,10 @@ class Lead:
     moved_key: UUID | None = None
 
     @property
+    def read_at(self) -> float:
+        return time.monotonic()
+
+    @property
     def partition_key(self) -> UUID:
         return self.moved_key or self.external_id or self.id
 
@@ -52,7 +57,7 @@ async def test_a_lead_is_found_by_both_ids_and_kept_once(cache: LeadCache, redis
         assert found is not None
         assert (found.version, found.json) == (1, lead.json)
     assert await redis.get(f"{PREFIX}external:{lead.external_id}") == str(lead.id).encode()
-    for key in await redis.keys("*"):
+    for key in await redis.keys(f"{PREFIX}*"):
         assert 250_000 < await redis.pttl(key) < 350_000
 
 

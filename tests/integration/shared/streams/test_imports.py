@@ -3,11 +3,11 @@
 import pytest
 from redis.asyncio import Redis
 
-from shared.events.catalog import LEADS
 from shared.events.envelope import new_id
 from shared.streams.imports import ImportJobs, ImportProgress
 from shared.streams.publisher import StreamFullError
 from tests.support.builders import lead_created
+from tests.support.partitions import lead_entries
 
 
 async def test_a_window_counts_once(redis: Redis) -> None:
@@ -33,15 +33,15 @@ async def test_the_events_of_a_window_are_published_once_while_they_may_be_under
     jobs, import_id = ImportJobs(redis), new_id()
     events = [lead_created(), lead_created()]
     for _ in range(2):
-        await jobs.offer(import_id, last_row=2, events=events)
-    assert await redis.xlen(LEADS) == 2
-    await jobs.offer(import_id, last_row=3, events=[lead_created()])
-    assert await redis.xlen(LEADS) == 3
+        await jobs.offer(import_id, window="2", events=events)
+    assert len(await lead_entries(redis)) == 2
+    await jobs.offer(import_id, window="3", events=[lead_created()])
+    assert len(await lead_entries(redis)) == 3
 
 
 async def test_nothing_is_published_into_a_stream_that_is_full(redis: Redis) -> None:
     jobs = ImportJobs(redis, max_bytes=1)
-    await jobs.offer(new_id(), last_row=1, events=[lead_created()])
+    await jobs.offer(new_id(), window="1", events=[lead_created()])
     with pytest.raises(StreamFullError):
-        await jobs.offer(new_id(), last_row=1, events=[lead_created()])
-    assert await redis.xlen(LEADS) == 1
+        await jobs.offer(new_id(), window="1", events=[lead_created()])
+    assert len(await lead_entries(redis)) == 1

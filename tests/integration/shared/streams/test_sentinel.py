@@ -22,7 +22,7 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
@@ -78,7 +78,9 @@ async def group(tmp_path: Path) -> AsyncGenerator[SentinelGroup]:
 async def test_callers_wait_for_a_connection(group: SentinelGroup) -> None:
     settings = StreamsSettings(redis_url=SecretStr(group.url))
     async with open_redis(settings) as client:
-        added = await asyncio.gather(*(add_events(client, [lead_created()]) for _ in range(300)))
+        added = await asyncio.gather(
+            *(add_events(client, [summary_requested()]) for _ in range(300))
+        )
     assert len(added) == 300
 
 
@@ -91,7 +93,7 @@ async def test_events_go_on_with_another_master(group: SentinelGroup) -> None:
 
     settings = StreamsSettings(redis_url=SecretStr(group.url))
     async with open_redis(settings) as client, Workers(client, settings).running(handler):
-        before, after = lead_created(), lead_created()
+        before, after = summary_requested(), summary_requested()
         await add_events(client, [before])
         await eventually(lambda: _contains(handled, before))
         group.master.kill()

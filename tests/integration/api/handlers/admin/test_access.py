@@ -10,10 +10,13 @@ from redis.asyncio import Redis
 from services.api.settings import ApiSettings
 from shared.events import catalog
 from shared.storage.dead_letters import DeadLetterRepository
+from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.publisher import add_events
+from tests.conftest import LEADS_DIVISION
 from tests.integration.api.handlers.admin.conftest import KEY, keep
 from tests.support.api import OpenApi, running_api
 from tests.support.builders import lead_created
+from tests.support.partitions import lead_entries
 from tests.support.silent_server import SilentServer
 
 
@@ -40,7 +43,9 @@ async def test_streams_are_shown_with_their_groups(
     operator: httpx.AsyncClient, redis: Redis
 ) -> None:
     await add_events(redis, [lead_created() for _ in range(3)])
-    await redis.xgroup_create(catalog.LEADS, catalog.SYNCER, id="0")
+    names = LEADS_DIVISION.last.names
+    for name in names:
+        await show_position(redis, stream=name, group=catalog.SYNCER, position="0-0")
     answer = await operator.get("/admin/streams")
     assert answer.status_code == 200
     shown = {stream["name"]: stream for stream in answer.json()}
@@ -49,6 +54,12 @@ async def test_streams_are_shown_with_their_groups(
     assert (leads["exists"], leads["length"], leads["perSecond"]) == (True, 3, 0.0)
     [group] = leads["groups"]
     assert (group["name"], group["undelivered"], group["pending"]) == ("syncer", 3, 0)
+    assert group["retries"] == 0
+    assert [one["name"] for one in leads["partitions"]] == names
+    assert sum(one["lag"] for one in leads["partitions"]) == 3
+    assert all(
+        stream["partitions"] == [] for name, stream in shown.items() if name != "stream:leads"
+    )
 
 
 async def test_nothing_is_done_that_cannot_be_recorded(
@@ -61,4 +72,4 @@ async def test_nothing_is_done_that_cannot_be_recorded(
         client.headers["X-API-Key"] = KEY
         answer = await client.post("/admin/dead-letters/retry?reason=attempts")
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert await redis.xlen(catalog.LEADS) == 0
+    assert len(await lead_entries(redis)) == 0

@@ -6,12 +6,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.events import catalog
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
-from shared.streams.codec import decode, entries_of
+from shared.streams.codec import decode
 from tests.integration.api.handlers.admin.conftest import actions, keep
 from tests.support.builders import lead_created
+from tests.support.partitions import lead_entries
 
 
 class TestDeadLetters:
@@ -70,7 +70,7 @@ class TestDeadLetters:
         [listed] = (await operator.get("/admin/dead-letters")).json()
         answer = await operator.post(f"/admin/dead-letters/{listed['id']}/retry")
         assert (answer.status_code, answer.json()) == (200, {"retried": 1, "hopeless": 0})
-        [entry] = entries_of(await redis.xrange(catalog.LEADS))
+        [entry] = await lead_entries(redis)
         assert decode(entry.fields).id == event.id
         assert (await operator.get("/admin/dead-letters")).json() == []
         [action] = await actions(database)
@@ -88,7 +88,7 @@ class TestDeadLetters:
         await keep(letters, [lead_created() for _ in range(2)], reason="crash")
         retried = await operator.post("/admin/dead-letters/retry?reason=attempts")
         assert retried.json() == {"retried": 3, "hopeless": 0}
-        assert await redis.xlen(catalog.LEADS) == 3
+        assert len(await lead_entries(redis)) == 3
         discarded = await operator.delete("/admin/dead-letters?reason=crash")
         assert (discarded.status_code, discarded.json()) == (200, {"discarded": 2})
         done = {action.action: action.affected for action in await actions(database)}

@@ -18,6 +18,7 @@ from tests.integration.api.handlers.admin.conftest import KEY, actions
 from tests.support.api import running_api
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
+from tests.support.partitions import lead_entries
 
 
 class TestReplays:
@@ -49,7 +50,7 @@ class TestReplays:
         answer = await operator.post("/admin/replays", json={"origin": "stream"})
         assert answer.status_code == 200
         assert answer.json()["counts"] == {"lead-created": len(applied)}
-        assert await redis.xlen(catalog.LEADS) == len(applied)
+        assert len(await lead_entries(redis)) == len(applied)
         assert (await operator.get("/admin/replays")).json() == []
 
     @pytest.mark.parametrize("origin", ["stream", "archive"])

@@ -7,7 +7,7 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.streams.consuming.health import FEWEST
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import Workers
 
@@ -24,7 +24,7 @@ async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
         applied.update(str(event.id) for event in events)
         return [Outcome(OutcomeStatus.CREATED) for _ in events]
 
-    sent = [lead_created() for _ in range(FEWEST * 3)]
+    sent = [summary_requested() for _ in range(FEWEST * 3)]
     await add_events(workers.redis, sent)
     async with workers.running(handler, batch=5) as worker:
 
@@ -38,7 +38,7 @@ async def test_a_bad_deployment_does_not_drain_the_stream_into_the_dead_letters(
         await eventually(is_unready)
         assert len(workers.letters.letters) < FEWEST
         healthy = True
-        await add_events(workers.redis, [lead_created()])
+        await add_events(workers.redis, [summary_requested()])
 
         async def is_ready() -> bool:
             return not await is_unready() and len(applied) > len(sent) - FEWEST * 2

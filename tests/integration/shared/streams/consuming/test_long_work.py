@@ -9,16 +9,16 @@ from redis.asyncio import Redis
 
 from shared.domain.errors import TransientError, UnfinishedError
 from shared.events import catalog
-from shared.events.data import LeadCreated, SyncRequested
+from shared.events.data import SummaryRequested, SyncRequested
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.subscription import Subscription
-from shared.streams.consuming.worker import open_workers
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from shared.streams.workers import open_workers
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import KeepsLetters, Workers
 
@@ -39,7 +39,7 @@ async def test_unfinished_work_returns_as_a_first_attempt_until_it_is_done(
             raise UnfinishedError("more to do")
         return [DONE]
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     async with workers.running(handler, max_attempts=2):
 
         async def is_done() -> bool:
@@ -57,22 +57,25 @@ async def never(_event_id: UUID) -> bool:
 async def test_what_waits_for_others_does_not_keep_them_from_being_alone(
     redis: Redis, streams_settings: StreamsSettings
 ) -> None:
-    """A run of the sync waits for its leads, one of which gets its last chance, alone."""
-    run, lead = (
-        Event(source="x", subject="sync", data=SyncRequested(requested_by="x")),
-        lead_created(),
-    )
-    await add_events(redis, [lead])
+    """A run of the sync waits for an event, which gets its last chance, alone."""
+    run = Event(source="x", subject="sync", data=SyncRequested(requested_by="x"))
+    await add_events(redis, [summary_requested()])
     async with open_redis(streams_settings, block=SOON) as reader:
         for name in ("dead", "dead too"):
-            dead = Group(redis, reader, stream=catalog.LEADS, group=catalog.SYNCER, consumer=name)
+            dead = Group(
+                redis,
+                reader,
+                stream=catalog.SUMMARIES,
+                group=catalog.SUMMARIZER,
+                consumer=name,
+            )
             await dead.ensure()
             if not await dead.read(count=1, block=SOON):
                 for one in await dead.pending(idle=timedelta(0), count=1):
                     await dead.claim(one.entry_id, idle=timedelta(0))
     applied, is_waiting = asyncio.Event(), asyncio.Event()
 
-    async def on_lead(events: Sequence[Event]) -> list[Outcome]:
+    async def on_summary(events: Sequence[Event]) -> list[Outcome]:
         applied.set()
         return [DONE for _ in events]
 
@@ -86,9 +89,9 @@ async def test_what_waits_for_others_does_not_keep_them_from_being_alone(
         redis,
         [
             Subscription(
-                stream=catalog.LEADS,
-                group=catalog.SYNCER,
-                handlers={LeadCreated.type: on_lead},
+                stream=catalog.SUMMARIES,
+                group=catalog.SUMMARIZER,
+                handlers={SummaryRequested.type: on_summary},
                 is_settled=never,
             ),
             Subscription(

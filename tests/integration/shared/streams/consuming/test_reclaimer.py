@@ -16,7 +16,7 @@ from shared.streams.codec import Entry
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.worker import Parts
 from shared.streams.publisher import add_events
-from tests.support.builders import lead_created
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import DONE, Recorder, Workers
 
@@ -24,7 +24,7 @@ from tests.support.workers import DONE, Recorder, Workers
 async def test_a_dead_consumers_entries_are_taken_over_one_by_one(
     workers: Workers, streams_settings: StreamsSettings
 ) -> None:
-    sent = [lead_created() for _ in range(5)]
+    sent = [summary_requested() for _ in range(5)]
     await _read_and_die(workers, streams_settings, sent)
     handler = Recorder()
     async with workers.running(handler, batch=10):
@@ -36,7 +36,7 @@ async def test_a_dead_consumers_entries_are_taken_over_one_by_one(
 async def test_an_entry_that_kills_its_consumers_is_parked(
     workers: Workers, streams_settings: StreamsSettings
 ) -> None:
-    [killer] = sent = [lead_created()]
+    [killer] = sent = [summary_requested()]
     await _read_and_die(workers, streams_settings, sent, deaths=3)
     handler = Recorder()
     async with workers.running(handler):
@@ -50,7 +50,7 @@ async def test_an_entry_that_kills_its_consumers_is_parked(
 async def test_the_last_attempt_before_parking_is_made_alone(
     workers: Workers, streams_settings: StreamsSettings
 ) -> None:
-    [suspect] = sent = [lead_created()]
+    [suspect] = sent = [summary_requested()]
     await _read_and_die(workers, streams_settings, sent, deaths=2)
     at_work: set[Event] = set()
     company: dict[Event, set[Event]] = {}
@@ -64,7 +64,7 @@ async def test_the_last_attempt_before_parking_is_made_alone(
         at_work.remove(event)
         return [DONE]
 
-    others = [lead_created() for _ in range(60)]
+    others = [summary_requested() for _ in range(60)]
     async with workers.running(slow, batch=1, concurrency=4):
         await add_events(workers.redis, others)
         await eventually(workers.all_done)
@@ -76,7 +76,7 @@ async def test_the_last_attempt_before_parking_is_made_alone(
 async def test_an_applied_entry_whose_consumers_died_is_only_acknowledged(
     workers: Workers, streams_settings: StreamsSettings
 ) -> None:
-    await _read_and_die(workers, streams_settings, [lead_created()], deaths=3)
+    await _read_and_die(workers, streams_settings, [summary_requested()], deaths=3)
 
     async def settled(_event_id: object) -> bool:
         return True
@@ -101,7 +101,7 @@ class AwayForAWhile(Group):
 async def test_an_outage_while_claiming_passes(
     workers: Workers, streams_settings: StreamsSettings
 ) -> None:
-    sent = [lead_created(), lead_created()]
+    sent = [summary_requested(), summary_requested()]
     await _read_and_die(workers, streams_settings, sent)
     handler = Recorder()
     async with workers.running(handler, parts=Parts(group=AwayForAWhile)):
@@ -115,14 +115,16 @@ async def _read_and_die(
     """Deliver events to consumers that never acknowledge them."""
     await add_events(workers.redis, events)
     async with open_redis(streams, block=timedelta(seconds=1)) as reader:
-        group = _group(workers.redis, reader, "syncer:dead:1")
+        group = _group(workers.redis, reader, "summarizer:dead:1")
         await group.ensure()
         entries = await group.read(count=100, block=timedelta(seconds=1))
         for number in range(2, deaths + 1):
-            another = _group(workers.redis, reader, f"syncer:dead:{number}")
+            another = _group(workers.redis, reader, f"summarizer:dead:{number}")
             for entry in entries:
                 assert await another.claim(entry.id, idle=timedelta(0))
 
 
 def _group(redis: Redis, reader: Redis, consumer: str) -> Group:
-    return Group(redis, reader, stream=catalog.LEADS, group=catalog.SYNCER, consumer=consumer)
+    return Group(
+        redis, reader, stream=catalog.SUMMARIES, group=catalog.SUMMARIZER, consumer=consumer
+    )

@@ -14,16 +14,16 @@ from shared.events.outcome import Outcome
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.consuming.subscription import Handler
-from shared.streams.consuming.worker import Worker
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
-from tests.support.builders import lead_created
+from shared.streams.workers import AnyWorker
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import DONE, Recorder, Workers
 
 
 async def test_events_arrive_whole_in_order_and_are_acknowledged(workers: Workers) -> None:
-    sent = [lead_created(correlation_id="request-1") for _ in range(25)]
+    sent = [summary_requested(correlation_id="request-1") for _ in range(25)]
     await add_events(workers.redis, sent)
     handler = Recorder()
     async with workers.running(handler, batch=10):
@@ -38,7 +38,7 @@ async def test_the_reply_reaches_the_asker(
     block = timedelta(milliseconds=100)
     async with open_redis(streams_settings, block=block) as reader:
         replies = Replies(reader, instance="api:test:1", block=block)
-        event = lead_created(reply_to=replies.address)
+        event = summary_requested(reply_to=replies.address)
         async with background(replies.run(), name="replies"), workers.running(Recorder()):
             with replies.expect(event.id) as reply:
                 await add_events(workers.redis, [event])
@@ -46,7 +46,7 @@ async def test_the_reply_reaches_the_asker(
 
 
 async def test_a_replayed_event_gets_no_reply(workers: Workers) -> None:
-    event = lead_created(reply_to="reply:api:test:1", replay_id="replay-1")
+    event = summary_requested(reply_to="reply:api:test:1", replay_id="replay-1")
     await add_events(workers.redis, [event])
     async with workers.running(Recorder()):
         await eventually(workers.all_done)
@@ -54,7 +54,7 @@ async def test_a_replayed_event_gets_no_reply(workers: Workers) -> None:
 
 
 async def test_an_entry_for_another_group_is_passed_over(workers: Workers) -> None:
-    await add_events(workers.redis, [lead_created(only_group="somebody-else")])
+    await add_events(workers.redis, [summary_requested(only_group="somebody-else")])
     handler = Recorder()
     async with workers.running(handler):
         await eventually(workers.all_done)
@@ -70,7 +70,7 @@ async def test_a_transient_failure_is_retried_as_the_next_attempt(workers: Worke
             raise TransientError("not yet")
         return [DONE for _ in events]
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     async with workers.running(fails_once):
         await eventually(lambda: _reached(attempts, [1, 2]))
         await eventually(workers.all_done)
@@ -78,8 +78,8 @@ async def test_a_transient_failure_is_retried_as_the_next_attempt(workers: Worke
 
 
 async def test_a_permanent_failure_is_parked_and_its_batch_mates_are_not(workers: Workers) -> None:
-    poison = lead_created()
-    sent = [lead_created(), poison, lead_created()]
+    poison = summary_requested()
+    sent = [summary_requested(), poison, summary_requested()]
     applied: list[Event] = []
 
     async def refuses(events: Sequence[Event]) -> list[Outcome]:
@@ -93,7 +93,7 @@ async def test_a_permanent_failure_is_parked_and_its_batch_mates_are_not(workers
         await eventually(workers.all_done)
     assert applied == [sent[0], sent[2]]
     [letter] = workers.letters.letters
-    assert (letter.event_id, letter.reason, letter.group) == (str(poison.id), "unfit", "syncer")
+    assert (letter.event_id, letter.reason, letter.group) == (str(poison.id), "unfit", "summarizer")
     assert letter.fields["data"] == poison.data.model_dump_json()
 
 
@@ -101,7 +101,7 @@ async def test_attempts_are_bounded(workers: Workers) -> None:
     async def breaks(_events: Sequence[Event]) -> list[Outcome]:
         raise ZeroDivisionError
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     async with workers.running(breaks, max_attempts=2):
         await eventually(lambda: _any(workers.letters.letters))
         await eventually(workers.all_done)
@@ -121,7 +121,7 @@ async def test_an_outage_is_waited_out_and_uses_up_no_attempt(workers: Workers) 
         assert [event.attempt for event in events] == [1]
         return [DONE for _ in events]
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     async with workers.running(down_for_a_while, max_attempts=2) as worker:
         await eventually(lambda: _trouble(worker))
         await eventually(workers.all_done)
@@ -130,10 +130,12 @@ async def test_an_outage_is_waited_out_and_uses_up_no_attempt(workers: Workers) 
 
 
 async def test_what_is_no_event_is_parked(workers: Workers) -> None:
-    await workers.redis.xadd(catalog.LEADS, {"hello": b"\xff\x00"})
-    await workers.redis.xadd(catalog.LEADS, _fields(type="lead-teleported"))
-    await workers.redis.xadd(catalog.LEADS, _fields(dataschema="urn:leads:lead-created:99"))
-    await workers.redis.xadd(catalog.LEADS, _fields(data="{}"))
+    await workers.redis.xadd(catalog.SUMMARIES, {"hello": b"\xff\x00"})
+    await workers.redis.xadd(catalog.SUMMARIES, _fields(type="summary-teleported"))
+    await workers.redis.xadd(
+        catalog.SUMMARIES, _fields(dataschema="urn:leads:summary-requested:99")
+    )
+    await workers.redis.xadd(catalog.SUMMARIES, _fields(data="{}"))
     async with workers.running(Recorder()):
         await eventually(workers.all_done)
     assert [letter.reason for letter in workers.letters.letters] == [
@@ -155,11 +157,11 @@ async def test_long_work_keeps_its_entry(workers: Workers) -> None:
 
         return handler
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     lease = timedelta(milliseconds=300)
     async with (
-        workers.running(slow("first"), name="syncer:test:1", lease=lease),
-        workers.running(slow("second"), name="syncer:test:2", lease=lease),
+        workers.running(slow("first"), name="summarizer:test:1", lease=lease),
+        workers.running(slow("second"), name="summarizer:test:2", lease=lease),
     ):
         await eventually(workers.all_done)
     assert len(runs) == 1
@@ -168,10 +170,10 @@ async def test_long_work_keeps_its_entry(workers: Workers) -> None:
 async def test_the_group_is_made_anew_when_the_stream_is_lost(workers: Workers) -> None:
     handler = Recorder()
     async with workers.running(handler):
-        await add_events(workers.redis, [lead_created()])
+        await add_events(workers.redis, [summary_requested()])
         await eventually(lambda: _any(handler.events))
         await workers.redis.flushall()
-        again = lead_created()
+        again = summary_requested()
         await add_events(workers.redis, [again])
         await eventually(lambda: _has(handler.events, again))
 
@@ -184,11 +186,11 @@ async def test_stopping_finishes_what_is_in_flight_and_leaves_the_group(workers:
         await asyncio.sleep(0.3)
         return [DONE for _ in events]
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     async with workers.running(slow):
         await asyncio.wait_for(started.wait(), 5)
     assert await workers.pending() == 0
-    assert await workers.redis.xinfo_consumers(catalog.LEADS, catalog.SYNCER) == []
+    assert await workers.redis.xinfo_consumers(catalog.SUMMARIES, catalog.SUMMARIZER) == []
 
 
 async def test_stopping_hands_back_what_cannot_be_finished(workers: Workers) -> None:
@@ -199,14 +201,14 @@ async def test_stopping_hands_back_what_cannot_be_finished(workers: Workers) -> 
         await asyncio.sleep(60)
         return []
 
-    await add_events(workers.redis, [lead_created()])
+    await add_events(workers.redis, [summary_requested()])
     long = timedelta(minutes=10)
-    async with workers.running(stuck, name="syncer:test:1", lease=long):
+    async with workers.running(stuck, name="summarizer:test:1", lease=long):
         await asyncio.wait_for(started.wait(), 5)
     assert await workers.pending() == 1
     # Claimable at once, ten minutes before its lease would have been over.
     [pending] = await workers.redis.xpending_range(
-        catalog.LEADS, catalog.SYNCER, "-", "+", 1, idle=600_000
+        catalog.SUMMARIES, catalog.SUMMARIZER, "-", "+", 1, idle=600_000
     )
     # Nobody died over it, so the delivery does not count as a crash.
     assert pending["times_delivered"] == 0
@@ -216,10 +218,10 @@ def _fields(**changes: str) -> dict[FieldT, EncodableT]:
     fields: dict[FieldT, EncodableT] = {
         "id": "0190b2a4-0000-7000-8000-000000000000",
         "source": "tests",
-        "type": "lead-created",
+        "type": "summary-requested",
         "subject": "lead",
         "time": "2026-01-01T00:00:00+00:00",
-        "dataschema": "urn:leads:lead-created:1",
+        "dataschema": "urn:leads:summary-requested:1",
         "data": "{}",
     }
     return fields | dict(changes)
@@ -229,7 +231,7 @@ async def _reached(seen: list[int], wanted: list[int]) -> bool:
     return seen == wanted
 
 
-async def _trouble(worker: Worker) -> bool:
+async def _trouble(worker: AnyWorker) -> bool:
     try:
         await worker.check()
     except UnavailableError as error:

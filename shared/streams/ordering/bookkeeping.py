@@ -1,0 +1,144 @@
+"""What the reader of partitions leaves in Redis: for whoever looks on, and for its successor.
+
+Nothing of it decides about order: that is PostgreSQL's alone. The consumer group of a partition
+shows how far it has come, to operators and to trimming. What is being worked on is noted before it
+is begun, so that of a process that dies it is known what it may have died of.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import cast
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from shared.lua import Key, lua_script
+from shared.redis_connections import translated_errors
+from shared.streams.codec import EntryId, entry_id
+
+REMEMBERED = timedelta(days=7)
+
+
+class Bookkeeping:
+    """Notes of one reader, and those that others have left."""
+
+    def __init__(self, redis: Redis, *, group: str, owner: UUID) -> None:
+        self._redis = redis
+        self._group = group
+        self._owner = owner
+
+    async def note(
+        self,
+        *,
+        running: Mapping[str, str],
+        positions: Sequence[tuple[str, str]],
+        held: Mapping[str, int],
+    ) -> dict[str, EntryId]:
+        """Note what is about to be worked on, by stream up to which entry, what is done and held.
+
+        Returns for each stream of `positions` which one it showed before.
+        """
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for stream, position in positions:
+                    show_position.queue(
+                        pipeline, stream=stream, group=self._group, position=position
+                    )
+                for stream, id_ in running.items():
+                    pipeline.set(_running(stream), id_, ex=REMEMBERED)
+                for stream, number in held.items():
+                    pipeline.set(held_key(stream), number)
+                shown = (await pipeline.execute())[: len(positions)]
+        return {
+            stream: entry_id(cast("bytes", id_))
+            for (stream, _), id_ in zip(positions, shown, strict=True)
+        }
+
+    async def was_running(self, stream: str) -> EntryId:
+        """Return up to which entry of a stream work was begun, be it done or not.
+
+        Nobody has to clear this: the position passes it. So it outlives whoever took the partition
+        over and gave it up again, or died of something else before it had begun.
+        """
+        with translated_errors():
+            return entry_id(await self._redis.get(_running(stream)) or b"0-0")
+
+    async def count_crash(self, stream: str, id_: str) -> int:
+        """Count an entry as one that this process may die of, once, until its crash is cleared.
+
+        Returns of how many processes that is noted.
+        """
+        with translated_errors():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hset(_crashes(stream), f"{id_}/{self._owner}", 1)
+                pipeline.expire(_crashes(stream), REMEMBERED)
+                await pipeline.execute()
+        return len(await self._crashes_of(stream, id_))
+
+    async def clear_crashes(self, stream: str, id_: str) -> None:
+        """Note that an entry has come to its end, and no process died of it."""
+        if noted := await self._crashes_of(stream, id_):
+            with translated_errors():
+                await self._redis.hdel(_crashes(stream), *noted)
+
+    async def clear_crash(self, stream: str, id_: str) -> None:
+        """Note that this process has not died of an entry, whatever comes of it."""
+        with translated_errors():
+            await self._redis.hdel(_crashes(stream), f"{id_}/{self._owner}")
+
+    async def crashed(self, stream: str) -> set[str]:
+        """Return the entries over which processes died while they worked on nothing else."""
+        return {note.partition("/")[0] for note in await self._notes(stream)}
+
+    async def _crashes_of(self, stream: str, id_: str) -> list[str]:
+        return [note for note in await self._notes(stream) if note.startswith(f"{id_}/")]
+
+    async def _notes(self, stream: str) -> list[str]:
+        with translated_errors():
+            notes = cast("list[bytes]", await self._redis.hkeys(_crashes(stream)))
+        return [note.decode() for note in notes]
+
+
+def held_key(stream: str) -> str:
+    """Return where the number of entries that are held in a partition is noted."""
+    return f"held:{stream}"
+
+
+async def count_held(client: Redis, streams: Sequence[str]) -> int:
+    """Return how many entries of partitions are held, as far as their owners have noted it."""
+    with translated_errors():
+        async with client.pipeline(transaction=False) as pipeline:
+            for stream in streams:
+                pipeline.get(held_key(stream))
+            return sum(int(number or 0) for number in await pipeline.execute())
+
+
+def _running(stream: str) -> str:
+    return f"running:{stream}"
+
+
+def _crashes(stream: str) -> str:
+    return f"crashes:{stream}"
+
+
+@lua_script("""
+local function value_of(info, name)
+  for i = 1, #info, 2 do
+    if info[i] == name then return info[i + 1] end
+  end
+end
+local shown
+local groups = redis.pcall('XINFO', 'GROUPS', stream)
+for _, info in ipairs(groups) do
+  if value_of(info, 'name') == group then shown = value_of(info, 'last-delivered-id') end
+end
+if shown then
+  redis.call('XGROUP', 'SETID', stream, group, position)
+else
+  redis.call('XGROUP', 'CREATE', stream, group, position, 'MKSTREAM')
+end
+return shown or '0-0'
+""")
+def show_position(*, stream: Key, group: str, position: str) -> bytes:
+    """Have a group show a position; makes both anew where they are lost. Returns the one before."""
+    raise NotImplementedError

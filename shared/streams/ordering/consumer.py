@@ -1,0 +1,298 @@
+"""Reads this process's partitions and has what is in them applied, in order within each."""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.background import Backoff, wait_for_event
+from shared.domain.errors import FencedError, UnavailableError
+from shared.redis_connections import milliseconds, translated_errors
+from shared.settings import ConsumerSettings
+from shared.streams.codec import Entry, EntryId, entries_of, entry_id
+from shared.streams.consuming.consumer import TRIAL_EVERY, RWLock
+from shared.streams.consuming.health import LeftPendingError, Progress
+from shared.streams.ordering.bookkeeping import Bookkeeping
+from shared.streams.ordering.ownership import Owned, Ownership
+from shared.streams.ordering.partition import OwnPartition
+from shared.streams.ordering.processor import PartitionProcessor, Work
+
+log = structlog.get_logger(__name__)
+
+# The longest wait for entries: after it partitions are handed over, and new ones are read.
+LONGEST_BLOCK = timedelta(milliseconds=500)
+
+# How often it is looked whether a stream has lost what was read from it.
+CHECK_EVERY = timedelta(seconds=1)
+
+
+class PartitionConsumer:
+    """One process's reader of an ordered stream."""
+
+    def __init__(
+        self,
+        reader: Redis,
+        ownership: Ownership,
+        processor: PartitionProcessor,
+        bookkeeping: Bookkeeping,
+        *,
+        batch: int,
+        lock: RWLock,
+        progress: Progress,
+        settings: ConsumerSettings,
+        stop: asyncio.Event,
+    ) -> None:
+        self._reader = reader
+        self._ownership = ownership
+        self._store = ownership.store
+        self._processor = processor
+        self._bookkeeping = bookkeeping
+        self._batch = batch
+        self._most_held = processor.most_held
+        self._lock = lock
+        self._circuit = processor.circuit
+        self._progress = progress
+        self._block = min(settings.stream_block, LONGEST_BLOCK)
+        # The process that dies with a batch may have died of anything in it; these died alone.
+        self._most_crashes = settings.stream_max_deliveries - 1
+        self._stop = stop
+        self._partitions: dict[Owned, OwnPartition] = {}
+        self._checked_at = 0.0
+        self._at_risk: Work | None = None
+        # Whether Redis was away, and may be another server by now.
+        self._is_unsure = False
+
+    async def run(self) -> None:
+        """Read and apply until stopped."""
+        while not self._stop.is_set():
+            async for _ in Backoff(stop=self._stop):
+                try:
+                    await self._turn()
+                    break
+                except FencedError:
+                    await self._look_again()
+                except LeftPendingError:
+                    return
+                except UnavailableError as error:
+                    self._is_unsure = True
+                    self._progress.hold("reading", str(error))
+                    log.warning(
+                        "stream.unavailable", stream=self._ownership.stream, error=str(error)
+                    )
+
+    async def leave(self) -> None:
+        """Save how far each partition has come, and give all up."""
+        if self._at_risk is not None:  # it stopped in the middle, and did not die
+            await self._bookkeeping.clear_crash(
+                self._at_risk.partition.name, self._at_risk.entry.id
+            )
+        await self._save(list(self._partitions.values()))
+        self._partitions.clear()
+        await self._ownership.leave()
+
+    async def _turn(self) -> None:
+        if self._is_unsure or time.monotonic() - self._checked_at > CHECK_EVERY.total_seconds():
+            await self._check()
+        await self._hand_over()
+        if not self._partitions:
+            self._progress.release("reading")
+            await wait_for_event(self._stop, within=self._block / 5)
+        elif await self._retry_held() or await self._work_on_suspect():
+            return
+        elif chunk := self._next_chunk():
+            await self._work_on(chunk)
+        else:
+            await self._read()
+
+    async def _look_again(self) -> None:
+        """See which partitions are another's: all else goes on with the next turn."""
+        try:
+            await self._ownership.look()
+        except UnavailableError as error:
+            log.warning("partitions.unknown", error=str(error))
+
+    # Whose partitions these are.
+
+    async def _hand_over(self) -> None:
+        owned = self._ownership.owned
+        for lost in self._partitions.keys() - set(owned):
+            del self._partitions[lost]
+        for one in owned:
+            if one not in self._partitions:
+                self._partitions[one] = await self._adopt(one)
+        if self._ownership.excess:
+            given = list(self._partitions)[-self._ownership.excess :]
+            await self._save([self._partitions[one] for one in given])
+            for one in given:
+                del self._partitions[one]
+                await self._ownership.give_up(one)
+
+    async def _adopt(self, owned: Owned) -> OwnPartition:
+        suspect_until = await self._bookkeeping.was_running(owned.name)
+        partition = OwnPartition(owned, suspect_until=suspect_until, most_held=self._most_held)
+        for held in sorted(
+            await self._store.held(owned.claim), key=lambda held: entry_id(held.entry_id)
+        ):
+            attempt = {b"attempt": str(held.attempt).encode()}
+            partition.inherit(Entry(held.entry_id, dict(held.fields) | attempt), held.wait)
+        partition.crashed = await self._bookkeeping.crashed(owned.name)
+        return partition
+
+    async def _save(self, partitions: Sequence[OwnPartition]) -> None:
+        """Have PostgreSQL and Redis know how far partitions have come."""
+        if moved := [one for one in partitions if one.saved != one.position]:
+            await self._store.move([(one.claim, one.position) for one in moved])
+            for one in moved:
+                one.saved = one.position
+        await self._note([], partitions)
+
+    # What is worked on.
+
+    def _next_chunk(self) -> list[Work]:
+        size = 1 if self._circuit.is_open else self._batch
+        streams = [
+            _work_in(partition)
+            for partition in self._partitions.values()
+            if not partition.held.is_full
+        ]
+        merged = heapq.merge(*streams, key=lambda work: entry_id(work.entry.id))
+        return list(itertools.islice(merged, size))
+
+    async def _work_on(self, chunk: Sequence[Work]) -> None:
+        if await self._note(chunk, list(self._partitions.values())):
+            return  # some of it may not be next any more
+        async with self._lock.reader():
+            await self._processor.process(chunk)
+        self._progress.release("reading")
+
+    async def _work_on_suspect(self) -> bool:
+        for partition in self._partitions.values():
+            entry = next(partition.waiting, None)
+            if entry is not None and partition.is_suspect(entry):
+                await self._work_alone(Work(partition, entry))
+                return True
+        return False
+
+    async def _retry_held(self) -> bool:
+        """Try what is due; returns whether there was anything."""
+        due = [
+            Work(partition, entry, is_held=True)
+            for partition in self._partitions.values()
+            for entry in partition.held.due()
+        ]
+        for work in due:
+            if work.entry.id in work.partition.crashed:
+                await self._work_alone(work)
+            else:
+                await self._count_crash(work)
+                async with self._lock.reader():
+                    await self._processor.process([work])
+                await self._clear_crash(work)
+        return bool(due)
+
+    async def _work_alone(self, work: Work) -> None:
+        """Work on an entry of which a process may have died, with nothing else under way."""
+        async with self._lock.writer():
+            crashes = await self._count_crash(work)
+            if crashes > self._most_crashes:
+                await self._processor.park_crashing(work, crashes=crashes)
+            elif not await self._note([], list(self._partitions.values())):
+                await self._processor.process([work])
+        await self._clear_crash(work)
+
+    async def _count_crash(self, work: Work) -> int:
+        self._at_risk = work
+        return await self._bookkeeping.count_crash(work.partition.name, work.entry.id)
+
+    async def _clear_crash(self, work: Work) -> None:
+        work.partition.crashed.discard(work.entry.id)
+        await self._bookkeeping.clear_crashes(work.partition.name, work.entry.id)
+        self._at_risk = None
+
+    # What is read.
+
+    async def _read(self) -> None:
+        if self._circuit.is_open:
+            self._progress.hold("reading", "nearly every event fails")
+            await wait_for_event(self._stop, within=TRIAL_EVERY)
+        wanted = {one.name: one for one in self._partitions.values() if one.has_room}
+        if not wanted:
+            await self._save_behind()
+            await wait_for_event(self._stop, within=self._until_next_due())
+            return
+        with translated_errors():
+            reply = await self._reader.xread(
+                {name: one.cursor for name, one in wanted.items()},
+                count=self._batch,
+                block=max(1, milliseconds(self._until_next_due())),
+            )
+        for name, entries in cast("dict[bytes, Any]", reply or {}).items():
+            wanted[name.decode()].add(entries_of(entries))
+        if not reply:
+            # Only now: whoever adds one entry after the other need not wait for this each time.
+            await self._save_behind()
+        if not self._circuit.is_open:
+            self._progress.release("reading")
+
+    async def _save_behind(self) -> None:
+        if behind := [one for one in self._partitions.values() if one.is_behind]:
+            await self._save(behind)
+
+    def _until_next_due(self) -> timedelta:
+        now = time.monotonic()
+        due = (one.held.next_due for one in self._partitions.values())
+        waits = [self._block.total_seconds(), *(at - now for at in due if at is not None)]
+        return timedelta(seconds=max(0, min(waits)))
+
+    async def _check(self) -> None:
+        """Read again what may have come in other places: a stream can lose what was read."""
+        self._checked_at = time.monotonic()
+        await self._note([], list(self._partitions.values()), always=True)
+        self._is_unsure = False
+
+    async def _note(
+        self, chunk: Sequence[Work], partitions: Sequence[OwnPartition], *, always: bool = False
+    ) -> bool:
+        """Note what is about to begin; returns whether partitions are to be read again first."""
+        running = {one.name: one.suspect_until for one in partitions if one.has_suspects}
+        for work in chunk:
+            name = work.partition.name
+            running[name] = max(running.get(name, (0, 0)), entry_id(work.entry.id))
+        begun = {work.partition for work in chunk}
+        compared = [
+            one for one in partitions if always or one in begun or one.shown != one.position
+        ]
+        shown = await self._bookkeeping.note(
+            running={name: f"{id_[0]}-{id_[1]}" for name, id_ in running.items()},
+            positions=[(one.name, one.position) for one in compared],
+            held={one.name: len(one.held) for one in partitions if one.shown_held != len(one.held)},
+        )
+        for one in partitions:
+            one.shown_held = len(one.held)
+        went_back = [self._goes_back(one, shown[one.name]) for one in compared]
+        return any(went_back)
+
+    def _goes_back(self, partition: OwnPartition, shown: EntryId) -> bool:
+        """Go back to where Redis says that this was, when it may be another one by now.
+
+        A replica that takes over may lack the newest entries, and give smaller ids to the next
+        ones. What it shows came after all entries before, so up to there it lacks none.
+        """
+        has_lost = shown < entry_id(partition.shown or partition.owned.position)
+        partition.shown = partition.position
+        if shown >= entry_id(partition.position) or not (has_lost or self._is_unsure):
+            return False
+        position = f"{shown[0]}-{shown[1]}"
+        log.info("stream.read_again", stream=partition.name, position=position)
+        partition.go_back(position)
+        return True
+
+
+def _work_in(partition: OwnPartition) -> Iterator[Work]:
+    return (Work(partition, entry) for entry in partition.waiting)

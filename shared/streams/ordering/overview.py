@@ -1,0 +1,104 @@
+"""What is known of an ordered stream's partitions and of those who share them, for onlookers."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from shared.events.partitions import Division, Layout, Member, Partition, Survey
+
+# Members show a sign of life every half second at least.
+WATCH = timedelta(seconds=2)
+LOOK_EVERY = timedelta(milliseconds=100)
+
+
+class Surveyor(Protocol):
+    """Knows who owns what.
+
+    A protocol, since `shared.streams` may not import `shared.storage`, which implements it.
+    """
+
+    async def survey(self, stream: str) -> Survey:
+        """Return all members, and the partitions of all layouts of a stream."""
+        ...
+
+    async def count_held(self, stream: str) -> dict[tuple[int, int], int]:
+        """Return how many entries are held, by layout and partition."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionState:
+    """One partition; `name` is its stream, `lag` how many entries come after its position.
+
+    `owner` is a member's name. It, `epoch` and `held` are None also while PostgreSQL is away.
+    """
+
+    name: str
+    owner: str | None
+    epoch: int | None
+    position: str | None
+    lag: int | None
+    held: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What PostgreSQL knows of an ordered stream."""
+
+    members: Mapping[UUID, Member]
+    partitions: Mapping[tuple[int, int], Partition]
+    held: Mapping[tuple[int, int], int]
+
+
+def partition_state(
+    known: Overview | None, layout: Layout, number: int, *, shown: str | None, lag: int | None
+) -> PartitionState:
+    """Return the state of a partition; `shown` is the position that Redis shows."""
+    name = layout.name(number)
+    if known is None:
+        return PartitionState(name=name, owner=None, epoch=None, position=shown, lag=lag, held=None)
+    row = known.partitions.get((layout.number, number))
+    owner = None if row is None or row.owner is None else known.members.get(row.owner)
+    return PartitionState(
+        name=name,
+        owner=None if owner is None else owner.name,
+        epoch=None if row is None else row.epoch,
+        position=shown if row is None else row.position,
+        lag=lag,
+        held=known.held.get((layout.number, number), 0),
+    )
+
+
+async def overview(store: Surveyor, stream: str) -> Overview:
+    """Ask PostgreSQL about a stream. Raises `TransientError`."""
+    survey = await store.survey(stream)
+    return Overview(
+        {member.token: member for member in survey.members},
+        {(row.layout, row.number): row for row in survey.partitions},
+        await store.count_held(stream),
+    )
+
+
+async def living_members(
+    store: Surveyor, stream: str, *, within: timedelta = WATCH
+) -> frozenset[UUID]:
+    """Return the members that show a sign of life; as soon as all have. Raises `TransientError`."""
+    first = {member.token: member.beat for member in (await store.survey(stream)).members}
+    deadline = time.monotonic() + within.total_seconds()
+    while True:
+        await asyncio.sleep(LOOK_EVERY.total_seconds())
+        members = (await store.survey(stream)).members
+        living = frozenset(one.token for one in members if first.get(one.token) != one.beat)
+        if len(living) == len(members) or time.monotonic() > deadline:
+            return living
+
+
+def in_use(division: Division) -> Layout | None:
+    """Return the layout that is worked on; None while it is the undivided stream of before."""
+    if division.is_open:
+        return division.last
+    return division.layouts[-2] if len(division.layouts) > 1 else None

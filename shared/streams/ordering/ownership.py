@@ -1,0 +1,299 @@
+"""Which process reads which partition: fair shares of living members, with a fence in PostgreSQL.
+
+Members count up a beat. Who sees one stand still for a lease, by its own clock, takes that member's
+partitions over; so no two clocks are ever compared. A member that was wrongly taken for dead loses
+its partitions and nothing else: its transactions fail at the fence.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID, uuid4
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.domain.errors import TransientError
+from shared.events.catalog import groups_of
+from shared.events.partitions import (
+    Claim,
+    Division,
+    HeldEntry,
+    Layout,
+    Member,
+    Partition,
+    Survey,
+)
+from shared.redis_connections import translated_errors
+from shared.streams.codec import EntryId, decode, encode, entries_of, entry_id, unflatten
+from shared.streams.consuming.group import finished_before
+from shared.streams.consuming.retry import RetryQueue
+from shared.streams.ordering.layout import Divisions, DivisionStore, is_closed_for_good, seal
+from shared.streams.ordering.processes import has_ended, host_name, process_name
+
+log = structlog.get_logger(__name__)
+
+
+class PartitionStore(DivisionStore, Protocol):
+    """Keeps members, partitions and what is held in them: the authority on who owns what.
+
+    A protocol, since `shared.streams` may not import `shared.storage`; `storage.partitions` says
+    more.
+    """
+
+    async def open_layout(self, layout: Layout) -> None: ...
+    async def beat(self, member: Member) -> None: ...
+    async def survey(self, stream: str) -> Survey: ...
+    async def bury(self, member: Member) -> None: ...
+    async def leave(self, member: Member) -> None: ...
+    async def claim(self, wanted: Claim, seen: Partition) -> str | None: ...
+    async def release(self, claim: Claim) -> None: ...
+    def fenced(self, positions: Sequence[tuple[Claim, str]]) -> AbstractContextManager[None]: ...
+    async def move(self, positions: Sequence[tuple[Claim, str]]) -> None: ...
+    async def held(self, claim: Claim) -> list[HeldEntry]: ...
+    async def hold(self, claim: Claim, entries: Sequence[HeldEntry]) -> None: ...
+    async def let_go(self, claim: Claim, entry_id: str) -> None: ...
+    async def count_held(self, stream: str) -> dict[tuple[int, int], int]: ...
+
+
+class Pulse:
+    """Whose beat has stood still for a lease, by this process's own clock."""
+
+    def __init__(self, lease: timedelta) -> None:
+        self._lease = lease.total_seconds()
+        self._looked_at = -math.inf
+        self._changes: dict[UUID, tuple[int, float]] = {}
+
+    def dead(self, members: Sequence[Member]) -> set[UUID]:
+        """Return the tokens of the dead among members as they are seen now."""
+        now = time.monotonic()
+        if now - self._looked_at > self._lease / 2:
+            self._changes.clear()  # what was not seen says nothing: others may have beaten
+        self._looked_at = now
+        self._changes = {member.token: self._change(member, now) for member in members}
+        return {token for token, (_, since) in self._changes.items() if now - since >= self._lease}
+
+    def _change(self, member: Member, now: float) -> tuple[int, float]:
+        beat, since = self._changes.get(member.token, (member.beat, now))
+        return (beat, since) if beat == member.beat else (member.beat, now)
+
+
+class Owned:
+    """A partition that was claimed, and where its last owner had come."""
+
+    def __init__(self, claim: Claim, layout: Layout, position: str) -> None:
+        self.claim = claim
+        self.name = layout.name(claim.number)
+        self.position = position
+
+
+class Ownership:
+    """This process's share of an ordered stream's partitions.
+
+    `keep` is to be called again and again, more often than four times a lease. It claims what is
+    free; `excess` says how many partitions to give up, which the reader does between two batches.
+    `is_undivided` is whether the stream from before there were partitions is still to be drained.
+    """
+
+    def __init__(
+        self,
+        store: PartitionStore,
+        divisions: Divisions,
+        redis: Redis,
+        *,
+        stream: str,
+        name: str,
+        lease: timedelta,
+    ) -> None:
+        self.stream = stream
+        self.member = Member(uuid4(), name, host_name(), process_name())
+        self.excess = 0
+        self.is_undivided = False
+        self.store = store
+        self._divisions = divisions
+        self._redis = redis
+        self._pulse = Pulse(lease)
+        self._owned: dict[tuple[int, int], Owned] = {}
+        self._has_joined = False
+        self._lock = asyncio.Lock()
+
+    @property
+    def owned(self) -> Sequence[Owned]:
+        """The partitions of this process, as far as it knows."""
+        return list(self._owned.values())
+
+    async def keep(self) -> None:
+        """Show a sign of life, and bring the shares in order. Raises `TransientError`."""
+        if not self._has_joined:
+            await self._division()  # who is configured otherwise must not count as one who shares
+        await self.store.beat(self.member)
+        await self.look()
+
+    async def look(self) -> None:
+        """See who owns what: drop what is another's, claim what is free."""
+        async with self._lock:  # what another call claims meanwhile is not seen here
+            await self._look()
+
+    async def _look(self) -> None:
+        division = await self._division()
+        survey = await self.store.survey(self.stream)
+        layout = await self._in_use(division, survey)
+        mine = {
+            (row.layout, row.number) for row in survey.partitions if row.owner == self.member.token
+        }
+        for key in self._owned.keys() - mine:
+            self._drop(key)
+        for number, partition in mine - self._owned.keys():  # of a call that failed halfway
+            await self.store.release(Claim(self.stream, number, partition, self.member.token))
+        for owned in self.owned:
+            if layout is None or owned.claim.layout != layout.number:
+                await self._give_up(owned)  # of a layout that is done
+        self.is_undivided = layout is None
+        if layout is None:
+            return
+        dead = self._dead(survey.members)
+        living = {member.token for member in survey.members} - dead | {self.member.token}
+        share = self._share(layout, living)
+        rows = [row for row in survey.partitions if row.layout == layout.number]
+        await self._claim(layout, [row for row in rows if row.owner not in living], share)
+        await self._bury(survey.members, dead)
+        self.excess = max(0, len(self._owned) - share)
+
+    def _share(self, layout: Layout, living: Collection[UUID]) -> int:
+        """Return how many partitions are this process's: what is left over goes by the tokens."""
+        each, left_over = divmod(layout.partitions, len(living))
+        return each + (sorted(living).index(self.member.token) < left_over)
+
+    async def give_up(self, owned: Owned) -> None:
+        """Give a partition to whoever wants it; nothing of it may be under way."""
+        async with self._lock:
+            await self._give_up(owned)
+
+    async def _give_up(self, owned: Owned) -> None:
+        self._owned.pop((owned.claim.layout, owned.claim.number), None)
+        self.excess = max(0, self.excess - 1)
+        await self.store.release(owned.claim)
+
+    async def leave(self) -> None:
+        """Give up everything: the others need not wait for the end of a lease."""
+        for owned in self.owned:
+            await self.give_up(owned)
+        await self.store.leave(self.member)
+
+    async def _claim(self, layout: Layout, free: Sequence[Partition], share: int) -> None:
+        for row in free:
+            if len(self._owned) >= share:
+                return
+            if (row.layout, row.number) in self._owned:
+                continue
+            claim = Claim(self.stream, row.layout, row.number, self.member.token)
+            with contextlib.suppress(TransientError):  # its last owner is in a transaction
+                position = await self.store.claim(claim, row)
+                if position is not None:
+                    owned = Owned(claim, layout, position)
+                    self._owned[row.layout, row.number] = owned
+                    log.info("partition.claimed", stream=owned.name, position=position)
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        log.warning("partition.lost", stream=self._owned[key].name)
+        del self._owned[key]
+
+    def _dead(self, members: Sequence[Member]) -> set[UUID]:
+        ended = {
+            member.token
+            for member in members
+            if member.token != self.member.token
+            and has_ended(member.host, member.process, restarted=not self._has_joined)
+        }
+        self._has_joined = True
+        return (self._pulse.dead(members) | ended) - {self.member.token}
+
+    async def _bury(self, members: Sequence[Member], dead: set[UUID]) -> None:
+        for member in members:
+            if member.token in dead:
+                log.warning("member.dead", member=member.name)
+                await self.store.bury(member)
+
+    # Layouts: the one before is drained, then the next one opens.
+
+    async def _division(self) -> Division:
+        division = await self.store.division(self.stream)
+        if division is None:
+            division = await self._divisions.refresh(self.stream)
+            for layout in division.layouts:  # Redis knows more than a database that was emptied
+                await self.store.divide(
+                    self.stream,
+                    number=layout.number,
+                    partitions=layout.partitions,
+                    is_open=division.is_open or layout != division.last,
+                )
+            return division
+        if division != await self._divisions.refresh(self.stream):  # Redis may have lost it
+            await self._divisions.publish(division)
+        return division
+
+    async def _in_use(self, division: Division, survey: Survey) -> Layout | None:
+        """Return the layout to work on; None while it is the undivided stream of before."""
+        if division.is_open:
+            return division.last
+        before = division.layouts[-2] if len(division.layouts) > 1 else None
+        names = [self.stream] if before is None else before.names
+        for name in names:
+            if not await is_closed_for_good(self._redis, name):
+                await seal(self._redis, name)
+        if before is None:
+            is_done = await self._is_undivided_done()
+            if is_done:
+                await self._forward_retries(division.last)
+        else:
+            is_done = await self._is_done(before, survey)
+        if is_done:
+            await self.store.open_layout(division.last)
+            await self._divisions.publish(Division(division.layouts, is_open=True))
+            log.info("layout.opened", stream=self.stream, partitions=division.last.partitions)
+            return division.last
+        return before
+
+    async def _is_done(self, layout: Layout, survey: Survey) -> bool:
+        if any(number == layout.number for number, _ in await self.store.count_held(self.stream)):
+            return False
+        positions = {
+            row.number: entry_id(row.position)
+            for row in survey.partitions
+            if row.layout == layout.number
+        }
+        for number, name in enumerate(layout.names):
+            if await newest_entry(self._redis, name) > positions[number]:
+                return False
+        return True
+
+    async def _is_undivided_done(self) -> bool:
+        """Return whether everything in the stream from before there were partitions is done."""
+        newest = await newest_entry(self._redis, self.stream)
+        return newest == (0, 0) or await finished_before(self._redis, self.stream) > newest
+
+    async def _forward_retries(self, layout: Layout) -> None:
+        """Put what waits for another attempt first into a layout: its stream takes it no more."""
+        for group in groups_of(self.stream):
+            queue = RetryQueue(self._redis, stream=self.stream, group=group)
+            if not (waiting := await queue.members()):
+                continue
+            events = [decode(unflatten(flat)) for flat in waiting]
+            with translated_errors():
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for event in events:
+                        pipeline.xadd(layout.name_for(event.key), encode(event))
+                    await pipeline.execute()
+            await queue.remove(waiting)
+
+
+async def newest_entry(client: Redis, stream: str) -> EntryId:
+    """Return the id of the newest entry that a stream still has; 0-0 when there is none."""
+    with translated_errors():
+        entries = entries_of(await client.xrevrange(stream, count=1))
+    return entry_id(entries[0].id) if entries else (0, 0)

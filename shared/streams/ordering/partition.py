@@ -1,0 +1,182 @@
+"""A partition that this process reads: what has been read, what of it is done, what is held.
+
+Held are keys that failed for now: the first entry waits for its time, the others for the first.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.events.partitions import Claim
+from shared.streams.codec import Entry, EntryId, entry_id
+from shared.streams.ordering.ownership import Owned
+
+# So much may be held back in one partition; beyond it nothing more is read there.
+MOST_ENTRIES = 1_000
+MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An entry and when it may be tried, by this process's monotonic clock."""
+
+    entry: Entry
+    due: float
+
+
+class HeldKeys:
+    """What is held in one partition, by key, in the order of the entries."""
+
+    def __init__(self, *, most_entries: int = MOST_ENTRIES) -> None:
+        self._most_entries = most_entries
+        self._keys: dict[str, deque[Held]] = {}
+        self._entries = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._entries
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be held."""
+        return self._entries >= self._most_entries or self._bytes >= MOST_BYTES
+
+    def add(self, entry: Entry, wait: timedelta) -> None:
+        """Hold an entry behind those of its key."""
+        held = Held(entry, time.monotonic() + wait.total_seconds())
+        self._keys.setdefault(entry.key, deque()).append(held)
+        self._entries += 1
+        self._bytes += _size(entry)
+
+    def postpone(self, entry: Entry, wait: timedelta) -> None:
+        """Have the first entry of a key wait again, as this attempt."""
+        self._keys[entry.key][0] = Held(entry, time.monotonic() + wait.total_seconds())
+
+    def remove_first(self, key: str) -> None:
+        """Remove an entry that has come to its end; the next of its key is due at once."""
+        entries = self._keys[key]
+        self._entries -= 1
+        self._bytes -= _size(entries.popleft().entry)
+        if not entries:
+            del self._keys[key]
+
+    def due(self) -> Iterator[Entry]:
+        """Yield the first entry of each key whose time has come."""
+        now = time.monotonic()
+        for entries in list(self._keys.values()):
+            if entries[0].due <= now:
+                yield entries[0].entry
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next entry may be tried."""
+        return min((entries[0].due for entries in self._keys.values()), default=None)
+
+    def is_waiting(self, id_: str) -> bool:
+        """Return whether this entry is held."""
+        return any(held.entry.id == id_ for entries in self._keys.values() for held in entries)
+
+
+def _size(entry: Entry) -> int:
+    return sum(len(name) + len(value) for name, value in entry.fields.items())
+
+
+class OwnPartition:
+    """The reader's view of a partition; `position` is the entry up to which all is done or held.
+
+    Entries up to `suspect_until` were begun by an owner before, which may have died of them.
+    """
+
+    def __init__(
+        self, owned: Owned, *, suspect_until: EntryId = (0, 0), most_held: int = MOST_ENTRIES
+    ) -> None:
+        self.owned = owned
+        self.claim = owned.claim
+        self.name = owned.name
+        self.position = owned.position
+        self.saved = owned.position
+        self.shown: str | None = None
+        self.shown_held: int | None = None
+        self.cursor = owned.position
+        self.suspect_until = suspect_until
+        self.crashed: set[str] = set()
+        self.held = HeldKeys(most_entries=most_held)
+        self._read: deque[Entry] = deque()
+        self._done: set[str] = set()
+        self._held_before: set[str] = set()
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take what was read after the cursor."""
+        for entry in entries:
+            self._read.append(self._accepted(entry))
+            self.cursor = entry.id
+
+    def _accepted(self, entry: Entry) -> Entry:
+        """Note in an entry where it was accepted, unless it was put back: it then knows."""
+        if b"accepted" in entry.fields:
+            return entry
+        place = accepted_at(self.claim, entry.id).encode()
+        return Entry(entry.id, {**entry.fields, b"accepted": place})
+
+    def go_back(self, position: str) -> None:
+        """Read again what came after a position: the stream is another one than it was."""
+        self._read.clear()
+        self._done.clear()
+        self.position = self.cursor = position
+
+    @property
+    def waiting(self) -> Iterator[Entry]:
+        """What was read and is not done, in order."""
+        return (entry for entry in self._read if entry.id not in self._done)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether others know less than this process of how far it has come."""
+        is_shown = self.shown == self.position and self.shown_held == len(self.held)
+        return self.saved != self.position or not is_shown
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether there may be entries of which the last owner died."""
+        return entry_id(self.position) < self.suspect_until
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be read."""
+        return not self._read and not self.held.is_full
+
+    def is_suspect(self, entry: Entry) -> bool:
+        """Return whether the last owner may have died of this entry."""
+        return entry_id(entry.id) <= self.suspect_until
+
+    def done(self, entry: Entry) -> None:
+        """Note that an entry has come to its end, or is held; moves the position."""
+        self._done.add(entry.id)
+        while self._read and self._read[0].id in self._done:
+            self.position = self._read.popleft().id
+            self._done.remove(self.position)
+
+    def inherit(self, entry: Entry, wait: timedelta) -> None:
+        """Hold what the last owner held, which may not have saved that it was read."""
+        self.held.add(entry, wait)
+        self._held_before.add(entry.id)
+
+    def was_held(self, entry: Entry) -> bool:
+        """Return whether an entry that was read is held already, or was and has come to its end."""
+        return entry.id in self._held_before or self.held.is_waiting(entry.id)
+
+    def hold(self, entry: Entry, wait: timedelta) -> None:
+        """Hold an entry that has just been read, and be done with it here."""
+        self.held.add(entry, wait)
+        self.done(entry)
+
+
+def accepted_at(claim: Claim, id_: str) -> str:
+    """Return where an entry was accepted, as a text that sorts."""
+    time, sequence = entry_id(id_)
+    return f"{claim.layout:04}.{time:015}-{sequence:010}"

@@ -1,0 +1,201 @@
+"""Everything that runs for an ordered stream in one process, from joining to leaving."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.background import Backoff, end, wait_for_event
+from shared.domain.errors import FencedError, TransientError, UnavailableError
+from shared.settings import ConsumerSettings
+from shared.streams.consuming.consumer import RWLock
+from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress
+from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping, repeat
+from shared.streams.consuming.settlement import DeadLetterStore, Settlement
+from shared.streams.consuming.subscription import Subscription
+from shared.streams.consuming.worker import Worker
+from shared.streams.ordering.bookkeeping import Bookkeeping
+from shared.streams.ordering.consumer import PartitionConsumer
+from shared.streams.ordering.layout import Divisions
+from shared.streams.ordering.ownership import Ownership, PartitionStore
+from shared.streams.ordering.partition import MOST_ENTRIES
+from shared.streams.ordering.processor import PartitionProcessor
+
+log = structlog.get_logger(__name__)
+
+LONGEST_TICK = timedelta(milliseconds=500)
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Clients of Redis: blocking reads have one of their own."""
+
+    writer: Redis
+    reader: Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Undivided:
+    """What drains the stream from before it had partitions, and ends once `drained` is set."""
+
+    worker: Worker
+    drained: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressee:
+    """Whose dead letters and replies these are."""
+
+    stream: str
+    name: str
+
+
+class PartitionSettlement(Settlement):
+    """Answers and parks; nothing is acknowledged, as the position says what is done."""
+
+    def _acknowledge(self, pipeline: object, *entry_ids: str) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordering:
+    """What makes a process one of those that share an ordered stream; `name` is the process's.
+
+    With `most_held` entries held back in a partition nothing more is read there. The last ones make
+    the parts in which the fault suite puts defects.
+    """
+
+    store: PartitionStore
+    divisions: Divisions
+    name: str
+    most_held: int = MOST_ENTRIES
+    ownership: Callable[..., Ownership] = Ownership
+    consumer: Callable[..., PartitionConsumer] = PartitionConsumer
+    settlement: Callable[..., Settlement] = PartitionSettlement
+
+
+class PartitionWorker:
+    """A consumer of partitions with what goes on beside it: ownership and trimming."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        subscription: Subscription,
+        ordering: Ordering,
+        *,
+        undivided: Undivided,
+        dead_letters: DeadLetterStore,
+        housekeeping: Housekeeping,
+        lock: RWLock,
+        settings: ConsumerSettings,
+        stop: asyncio.Event,
+    ) -> None:
+        self.stream = subscription.stream
+        self._stop = stop
+        self._undivided = undivided
+        self._settings = settings
+        self._housekeeping = housekeeping
+        self._timeout = subscription.deadline + settings.stream_block * 5
+        self._progress = Progress()
+        self._ownership = ordering.ownership(
+            ordering.store,
+            ordering.divisions,
+            clients.writer,
+            stream=subscription.stream,
+            name=ordering.name,
+            lease=settings.stream_lease,
+        )
+        owner, group = self._ownership.member.token, subscription.group
+        self._consumer = ordering.consumer(
+            clients.reader,
+            self._ownership,
+            self._processor(clients.writer, subscription, ordering, dead_letters),
+            Bookkeeping(clients.writer, group=group, owner=owner),
+            batch=subscription.batch,
+            lock=lock,
+            progress=self._progress,
+            settings=settings,
+            stop=stop,
+        )
+
+    def _processor(
+        self,
+        writer: Redis,
+        subscription: Subscription,
+        ordering: Ordering,
+        dead_letters: DeadLetterStore,
+    ) -> PartitionProcessor:
+        outages = OutageWait(self._progress, self._stop)
+        addressee = _Addressee(subscription.stream, subscription.group)
+        return PartitionProcessor(
+            subscription,
+            ordering.settlement(writer, addressee, dead_letters=dead_letters, outages=outages),
+            ordering.store,
+            max_attempts=self._settings.stream_max_attempts,
+            most_held=ordering.most_held,
+            circuit=ConsumerCircuit(),
+            outages=outages,
+        )
+
+    async def check(self) -> None:
+        """Raise `UnavailableError` when the consumer does not move."""
+        trouble = self._progress.trouble(timeout=self._timeout)
+        if trouble is not None:
+            raise UnavailableError(trouble)
+
+    async def run(self) -> None:
+        """Consume until stopped, then hand over: what does not end in time is done by the next."""
+        tick = min(LONGEST_TICK, self._settings.stream_lease / 4)
+        async with asyncio.TaskGroup() as tasks:
+            await self._join()
+            chores = [
+                tasks.create_task(
+                    repeat(self._ownership.keep, every=tick, stop=self._stop),
+                    name="chore ownership",
+                ),
+                tasks.create_task(
+                    repeat(self._housekeeping.run, every=HOUSEKEEP_EVERY, stop=self._stop),
+                    name="chore housekeeping",
+                ),
+            ]
+            draining = tasks.create_task(self._drain_undivided(), name=f"drain {self.stream}")
+            consuming = tasks.create_task(self._consumer.run(), name=f"consume {self.stream}")
+            await self._stop.wait()
+            await draining
+            deadline = self._settings.shutdown_deadline.total_seconds()
+            await asyncio.wait([consuming], timeout=deadline)
+            for task in (consuming, *chores):
+                await end(task)
+        await self._leave()
+
+    async def _drain_undivided(self) -> None:
+        """Have the group apply what came before there were partitions, and which is sealed now."""
+        if not self._ownership.is_undivided:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._undivided.worker.run(), name=f"undivided {self.stream}")
+            while self._ownership.is_undivided:
+                if await wait_for_event(self._stop, within=LONGEST_TICK):
+                    break
+            self._undivided.drained.set()
+
+    async def _join(self) -> None:
+        async for _ in Backoff(stop=self._stop):
+            try:
+                await self._ownership.keep()
+            except TransientError as error:
+                self._progress.hold("reading", str(error))
+                log.warning("member.not_joined", stream=self.stream, error=str(error))
+            else:
+                self._progress.release("reading")
+                return
+
+    async def _leave(self) -> None:
+        try:
+            await self._consumer.leave()
+        except (TransientError, FencedError) as error:
+            # The lease ends by itself, and with it this process's claims.
+            log.warning("member.not_left", stream=self.stream, error=str(error))
