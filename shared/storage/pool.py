@@ -163,6 +163,8 @@ async def _begun(connection: Connection, begin: str) -> AsyncGenerator[None]:
     try:
         await connection.execute(begin)
         yield
+    except (asyncio.CancelledError, TimeoutError):
+        raise  # `connection` ends it together with the connection
     except BaseException:
         if not connection.is_closed():
             with contextlib.suppress(Exception):  # the first error is the one to tell
