@@ -217,7 +217,8 @@ async def test_row_events_that_were_lost_with_redis_are_published_again(
     handler = handler_of(redis, database, part=part, lost=lost)
     assert await deliver(handler, event) is None
     published = await lead_entries(redis)
-    assert len(published) == 40 - mixed_report(40)["invalid"]
+    # Rows with an address that another one has wait for that one's end.
+    assert len(published) == mixed_report(40)["created"]
     for stream in await lead_streams(redis):
         await redis.xdel(stream, *(entry.id for entry in published[::2]))
     async with start_syncer():
