@@ -16,6 +16,7 @@ from tests.faults.defects import ForgetsEvents
 from tests.faults.scale import scaled
 from tests.faults.system import POSTGRES, SYNCERS, VALKEY, System
 from tests.support.builders import lead_body
+from tests.support.eventually import eventually
 
 LOST = scaled(20, 200)
 CALLERS = 8
@@ -46,6 +47,12 @@ async def check_answers_get_lost(system: System, clients: Clients, chance: rando
     async with asyncio.TaskGroup() as tasks:
         for number in range(CALLERS):
             tasks.create_task(call(), name=f"caller {number}")
+
+    async def all_stored() -> bool:
+        """What was answered 202 is stored a little later."""
+        return bool(await tables.value("SELECT count(*) FROM leads.lead") - before >= len(made))
+
+    await eventually(all_stored)
     rows = await tables.rows("SELECT email, id::text FROM leads.lead")
     leads = dict(rows)
     assert len(rows) - before == len(made), "leads were doubled or lost"
