@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 from shared.events.partitions import Claim
 from shared.streams.codec import Entry, EntryId, entry_id
@@ -32,11 +33,11 @@ class HeldKeys:
     def __init__(self, *, most_entries: int = MOST_ENTRIES) -> None:
         self._most_entries = most_entries
         self._keys: dict[str, deque[Held]] = {}
-        self._entries = 0
+        self._ids: set[str] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
-        return self._entries
+        return len(self._ids)
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -44,13 +45,13 @@ class HeldKeys:
     @property
     def is_full(self) -> bool:
         """Whether no more may be held."""
-        return self._entries >= self._most_entries or self._bytes >= MOST_BYTES
+        return len(self._ids) >= self._most_entries or self._bytes >= MOST_BYTES
 
     def add(self, entry: Entry, wait: timedelta) -> None:
         """Hold an entry behind those of its key."""
         held = Held(entry, time.monotonic() + wait.total_seconds())
         self._keys.setdefault(entry.key, deque()).append(held)
-        self._entries += 1
+        self._ids.add(entry.id)
         self._bytes += _size(entry)
 
     def postpone(self, entry: Entry, wait: timedelta) -> None:
@@ -60,8 +61,9 @@ class HeldKeys:
     def remove_first(self, key: str) -> None:
         """Remove an entry that has come to its end; the next of its key is due at once."""
         entries = self._keys[key]
-        self._entries -= 1
-        self._bytes -= _size(entries.popleft().entry)
+        ended = entries.popleft().entry
+        self._ids.discard(ended.id)
+        self._bytes -= _size(ended)
         if not entries:
             del self._keys[key]
 
@@ -79,7 +81,7 @@ class HeldKeys:
 
     def is_waiting(self, id_: str) -> bool:
         """Return whether this entry is held."""
-        return any(held.entry.id == id_ for entries in self._keys.values() for held in entries)
+        return id_ in self._ids
 
 
 def _size(entry: Entry) -> int:
@@ -113,15 +115,11 @@ class OwnPartition:
     def add(self, entries: Iterable[Entry]) -> None:
         """Take what was read after the cursor."""
         for entry in entries:
-            self._read.append(self._accepted(entry))
+            # Where it was accepted: one that was put back knows.
+            fields = cast("dict[bytes, bytes]", entry.fields)
+            fields.setdefault(b"accepted", accepted_at(self.claim, entry.id).encode())
+            self._read.append(entry)
             self.cursor = entry.id
-
-    def _accepted(self, entry: Entry) -> Entry:
-        """Note in an entry where it was accepted, unless it was put back: it then knows."""
-        if b"accepted" in entry.fields:
-            return entry
-        place = accepted_at(self.claim, entry.id).encode()
-        return Entry(entry.id, {**entry.fields, b"accepted": place})
 
     def go_back(self, position: str) -> None:
         """Read again what came after a position: the stream is another one than it was."""
@@ -178,5 +176,5 @@ class OwnPartition:
 
 def accepted_at(claim: Claim, id_: str) -> str:
     """Return where an entry was accepted, as a text that sorts."""
-    time, sequence = entry_id(id_)
-    return f"{claim.layout:04}.{time:015}-{sequence:010}"
+    time, _, sequence = id_.partition("-")
+    return f"{claim.layout:04}.{time.zfill(15)}-{sequence.zfill(10)}"
