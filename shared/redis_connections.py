@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.domain.errors import UnavailableError
-from shared.settings import StreamsSettings
+from shared.settings import SettingsError, StreamsSettings
 
 # A blocked read answers late by as much as the server was busy; only then is it lost.
 READ_GRACE = timedelta(seconds=1.5)
@@ -118,6 +118,19 @@ async def ping(redis: Redis) -> None:
     """Ask for a sign of life."""
     with translated_errors():
         await redis.ping()
+
+
+async def refuse_cluster(redis: Redis) -> None:
+    """Raise `SettingsError` when the server is a node of a Redis Cluster.
+
+    It would answer every key of another node with MOVED. A server that is away is not asked.
+    """
+    with contextlib.suppress(UnavailableError), translated_errors():
+        if (await redis.info("cluster")).get("cluster_enabled"):
+            raise SettingsError(
+                "REDIS_URL: names a node of a Redis Cluster. Streams need one server, or a "
+                "Sentinel group: redis+sentinel://host:port,host:port/group"
+            )
 
 
 def connection_options(*, connect: timedelta, answer: timedelta | None) -> dict[str, Any]:

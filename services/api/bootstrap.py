@@ -45,7 +45,7 @@ from shared.administration.replays import Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.lifecycle import instance_name
-from shared.redis_connections import open_redis, ping
+from shared.redis_connections import open_redis, ping, refuse_cluster
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.inbox import EventStore
@@ -114,6 +114,7 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
         ) as publisher,
         httpx.AsyncClient(timeout=seconds) as auth,
     ):
+        await refuse_cluster(redis)
         await divisions.check_settings()
         clients = Clients(
             database=database,

@@ -1,14 +1,16 @@
-"""Connections to Redis that die while they are idle fail no command."""
+"""Connections to Redis: those that die while they are idle, and servers that will not do."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
-from shared.redis_connections import open_redis, ping
-from shared.settings import StreamsSettings
+from devstack.servers.valkey import EmbeddedValkey
+from shared.redis_connections import open_redis, ping, refuse_cluster
+from shared.settings import SettingsError, StreamsSettings
 from tests.support.idle_connections import until_dead
 from tests.support.tcp_proxy import TcpProxy
 
@@ -29,3 +31,29 @@ async def test_a_connection_that_died_idle_is_made_anew(
             link.cut()
         await until_dead(client.connection_pool)
         await asyncio.gather(*(ping(client) for _ in range(CALLERS)))
+
+
+class ClusterNode(EmbeddedValkey):
+    """A server that is a node of a cluster."""
+
+    def _write_configuration(self) -> Path:
+        path = super()._write_configuration()
+        with path.open("a") as configuration:
+            configuration.write("cluster-enabled yes\n")
+        return path
+
+
+async def test_a_node_of_a_cluster_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    async with (
+        ClusterNode(tmp_path, appendfsync="no") as node,
+        open_redis(StreamsSettings(redis_url=SecretStr(node.url))) as client,
+    ):
+        with pytest.raises(SettingsError, match="REDIS_URL: names a node of a Redis Cluster"):
+            await refuse_cluster(client)
+
+
+async def test_one_server_will_do_and_one_that_is_away_is_not_asked(redis: Redis) -> None:
+    await refuse_cluster(redis)
+    nowhere = StreamsSettings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
+    async with open_redis(nowhere) as client:
+        await refuse_cluster(client)
