@@ -23,11 +23,14 @@ RESULTS = Path(__file__).with_name("results.json")
 @click.argument("works", nargs=-1, type=click.Choice(list(WORKS)))
 @click.option("--rounds", default=5, show_default=True, help="Rounds, of which the median counts.")
 @click.option("--seconds", default=5, show_default=True, help="The length of a round.")
+@click.option("--backlog", default=50_000, show_default=True, help="Events that wait.")
 @click.option("--rows", default=1_000_000, show_default=True, help="Leads in a large table.")
-def main(*, works: Sequence[str], rounds: int, seconds: int, rows: int) -> None:
+def main(*, works: Sequence[str], rounds: int, seconds: int, rows: int, backlog: int) -> None:
     """Measure WORKS, or all of them. Fails on a wrong answer, never on a slow one."""
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(rounds=rounds, seconds=seconds, rows=rows, scratch=Path(scratch))
+        bench = Bench(
+            rounds=rounds, seconds=seconds, rows=rows, backlog=backlog, scratch=Path(scratch)
+        )
         try:
             measurements = asyncio.run(_measure(bench, works or tuple(WORKS)))
         except NoLoadError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 SCRIPT = Path(__file__).with_name("load.lua")
 GRACE = timedelta(seconds=30)
@@ -44,6 +44,11 @@ class Round:
     p50: float
     p95: float
     p99: float
+
+    @classmethod
+    def of_all(cls, answers: int, *, seconds: float) -> Self:
+        """Return what is known of work that has no answers one by one: its speed."""
+        return cls(answers=answers, per_second=answers / seconds, p50=0, p95=0, p99=0)
 
 
 async def run_load(url: str, load: Load, *, seconds: int, scratch: Path) -> Round:

@@ -59,11 +59,14 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Measures `rounds` rounds of `seconds` each; large tables have `rows` rows."""
+    """Measures `rounds` rounds of `seconds` each; large tables have `rows` rows, and
+    `backlog` events wait where some do.
+    """
 
     rounds: int
     seconds: int
     rows: int
+    backlog: int
     scratch: Path
 
     async def measure(self, *targets: Target) -> list[list[Round]]:

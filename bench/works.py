@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx
 import orjson
 
-from bench.load import Load
+from bench.backlog import worked_off
+from bench.load import Load, Round
 from bench.measurement import Bench, Measurement, Target
 from bench.system import System, running_limit, running_system, stored_leads
 
@@ -117,6 +118,17 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
             yield Measurement(name, "the model alone", rounds, limits, budget=budget)
 
 
+async def backlog(bench: Bench) -> AsyncIterator[Measurement]:
+    """New leads that wait in the stream, worked off by one syncer and by several."""
+    alone: list[Round] = []
+    for syncers in (1, 2, 4, 8):
+        seconds = await worked_off(bench.backlog, syncers=syncers)
+        rounds = [Round.of_all(bench.backlog, seconds=seconds)]
+        alone = alone or rounds
+        name = f"{bench.backlog:,} new leads that wait, {syncers} syncers"
+        yield Measurement(name, "one syncer", rounds, alone)
+
+
 async def _far_page(system: System, *, rows: int) -> str:
     """Return the path of the last page but one, found as a client finds it."""
     path = "/leads?limit=500"
@@ -142,4 +154,5 @@ WORKS: dict[str, Callable[[Bench], AsyncIterator[Measurement]]] = {
     "creates": creates,
     "pages": pages,
     "summaries": summaries,
+    "backlog": backlog,
 }

@@ -47,7 +47,7 @@ CONSUMED = {catalog.SUMMARIES, catalog.SYNC, catalog.IMPORTS}
 CHORES = ("chore ", "sweeper", "stream capacity")
 
 # Idle consumers read their streams at any moment: a flow enters what it entered each time.
-TIMES = 6
+TIMES = 4
 
 BOUNDS = {"create": 47, "cached read": 13, "summary": 49, "tick": 40, "replay": 55, "import": 55}
 

@@ -1,6 +1,7 @@
 """Requests made up from the OpenAPI document, right ones and wrong ones, singly and in sequences.
 
-`FULL=1` sends up to 2,000 for each operation, else a few.
+`FULL=1` sends up to 2,000 for each operation, else a few; `EVERY_VALUE=1` adds the borders of each
+parameter, one by one.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from tests.support.stack import Stack
 
 FULL = os.environ.get("FULL") == "1"
 EXAMPLES = 2_000 if FULL else 3
+EVERY_VALUE = FULL or os.environ.get("EVERY_VALUE") == "1"
+PHASES = "examples,coverage,fuzzing,stateful" if EVERY_VALUE else "examples,fuzzing,stateful"
 DEADLINE = timedelta(hours=2) if FULL else timedelta(seconds=110)  # a busy machine
 LOG_OUT = "logOut"
 
@@ -38,7 +41,7 @@ def all_but(*names: str) -> list[str]:
 
 # A log-out would end the session in which all others are tried.
 SELECTIONS = {
-    "everything": all_but(LOG_OUT, *endless_operations()),
+    "everything": [*all_but(LOG_OUT, *endless_operations()), "--phases", PHASES],
     "log-out": ["--include-operation-id", LOG_OUT, "--phases", "examples,coverage,fuzzing"],
 }
 
