@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ops.running import Servers
+from shared.background import wait_for_event
 from shared.events.partitions import Division, Layout
 from shared.storage.partitions import PartitionRepository
 from shared.streams.inspection import Inspector
@@ -57,8 +58,11 @@ class Redivision:
         await self._divisions.publish(division)
         return division
 
-    async def until_open(self) -> AsyncGenerator[Remaining]:
-        """Yield what remains to be done, again and again, until the new partitions are open."""
+    async def until_open(self, stop: asyncio.Event) -> AsyncGenerator[Remaining]:
+        """Yield what remains to be done, again and again, until the new partitions are open.
+
+        Ends early once `stop` is set.
+        """
         while (division := await self.division()) is None or not division.is_open:
             state = await self._inspector.look(self._stream)
             lags = [group.lag for group in state.groups]
@@ -67,4 +71,5 @@ class Redivision:
                 held=sum(group.retries or 0 for group in state.groups),
                 is_attended=await self.is_attended(),
             )
-            await asyncio.sleep(LOOK_AGAIN.total_seconds())
+            if await wait_for_event(stop, within=LOOK_AGAIN):
+                return

@@ -16,6 +16,7 @@ from ops.output import as_json, console, print_json, size, table
 from ops.progress import progress_bar
 from ops.running import open_servers, operator, run, settings
 from shared.events.catalog import LEADS, STREAMS
+from shared.lifecycle import stop_signal
 from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
@@ -132,13 +133,18 @@ async def _watch_division(redivision: Redivision, number: int, *, quiet: bool) -
         err=True,
     )
     most, was_attended = 0, True
-    with progress_bar("Draining", total=None, quiet=quiet) as bar:
-        async for remaining in redivision.until_open():
-            most = max(most, remaining.all)
-            if was_attended and not remaining.is_attended:
-                click.echo("No syncer runs: start one, or it does not go on.", err=True)
-            was_attended = remaining.is_attended
-            bar.show(most - remaining.all, note=f"{remaining.all:,} to do, {remaining.held:,} held")
+    # Signals are waited for: a cancellation that meets an answer just arriving can get lost.
+    async with stop_signal() as stop:
+        with progress_bar("Draining", total=None, quiet=quiet) as bar:
+            async for remaining in redivision.until_open(stop):
+                most = max(most, remaining.all)
+                if was_attended and not remaining.is_attended:
+                    click.echo("No syncer runs: start one, or it does not go on.", err=True)
+                was_attended = remaining.is_attended
+                note = f"{remaining.all:,} to do, {remaining.held:,} held"
+                bar.show(most - remaining.all, note=note)
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
