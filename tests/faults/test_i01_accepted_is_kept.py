@@ -81,14 +81,15 @@ async def test_nothing_accepted_is_lost_whatever_is_killed(
     system: System, chance: random.Random, figure: Figure
 ) -> None:
     tables = Tables(system.postgres.dsn)
-    before = len(await tables.emails())
     async with clients_of(system, chance) as clients:
         load = Load(clients, LEADS)
         async with killing(system, chance, load) as killed:
             await load.run()
         await system.repair()
         await check_all_there(system, load.statuses, within=RECOVERY)
-    assert len(await tables.emails()) - before == LEADS
+    # Others' leads may still come: the system is shared.
+    stored = [email for email in await tables.emails() if email in load.statuses]
+    assert len(stored) == len(load.statuses) == LEADS
     assert await tables.dead_letters() == []
     later = sum(status == 202 for status in load.statuses.values())
     figure(f"{LEADS:,} leads ({later:,} by 202), {len(killed)} kills: 0 lost, 0 doubled")
