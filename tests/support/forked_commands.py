@@ -41,6 +41,11 @@ class ForkedCommand:
         output, errors = (path.read_text() for path in _output_files(self.scratch))
         return self.process.exitcode, output, errors
 
+    async def has_said(self, text: str) -> bool:
+        """Return whether this is in its standard error by now."""
+        _, errors = _output_files(self.scratch)
+        return errors.exists() and text in errors.read_text()
+
     def send_signal(self, number: int) -> None:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)

@@ -176,11 +176,14 @@ async def test_it_goes_on_when_nobody_looks_on(
 ) -> None:
     command = await ops.start("streams", "partition", "--to", "5", "--force")
     await eventually(lambda: is_closed(redis))
+    await eventually(lambda: command.has_said("divided into 5"))
     await asyncio.sleep(0.5)
     ended = await ops.interrupt(command)
     assert ended.code == 130
     assert "goes on by itself" in ended.stderr
     other = await ops.start("streams", "partition", "--to", "4")
+    # Until it has seen the change that is under way: after that it would begin one of its own.
+    await eventually(lambda: other.has_said("divided into 5"))
     async with syncer():
         code, _, errors = await other.end()
         await create(20)

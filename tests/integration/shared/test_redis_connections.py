@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
+from devstack.free_ports import free_port
 from devstack.servers.valkey import EmbeddedValkey
 from shared.redis_connections import open_redis, ping, refuse_cluster
 from shared.settings import SettingsError, StreamsSettings
@@ -39,7 +40,7 @@ class ClusterNode(EmbeddedValkey):
     def _write_configuration(self) -> Path:
         path = super()._write_configuration()
         with path.open("a") as configuration:
-            configuration.write("cluster-enabled yes\n")
+            configuration.write(f"cluster-enabled yes\ncluster-port {free_port()}\n")
         return path
 
 
