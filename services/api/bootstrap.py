@@ -38,6 +38,7 @@ from services.api.storage.lead_search import LeadSearch
 from services.api.storage.operations import OperationRepository
 from services.api.storage.rate_limits import RateLimits
 from services.api.storage.requests import RequestNotes
+from services.api.storage.settled import settled_before
 from services.api.storage.sign_outs import SignOuts
 from services.api.web.headers import IdempotencyKeys
 from shared.administration.dead_letters import DeadLetters
@@ -53,7 +54,6 @@ from shared.storage.lead_document import LeadRepository
 from shared.storage.lead_export import LeadExport
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database, open_database
-from shared.storage.settled import settled_before
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.imports import ImportFiles, ImportJobs

@@ -33,7 +33,7 @@ LONGEST_TEXT = 100
 MOST_WORDS = 8
 EMAIL_LIKE = "^[^@\\u0000-\\u001f\\u007f-\\u009f]+@[^@\\u0000-\\u001f\\u007f-\\u009f]+$"
 
-# Before when nothing new can come to stand: `shared.storage.settled`.
+# Before when nothing new can come to stand: `services.api.storage.settled`.
 SettledBefore = Callable[[], Awaitable[datetime]]
 
 _accents = re.compile("[\u0300-\u036f]")

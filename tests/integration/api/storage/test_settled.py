@@ -3,8 +3,8 @@
 import asyncio
 from datetime import datetime, timedelta
 
+from services.api.storage.settled import settled_before
 from shared.storage.pool import Connection, Database
-from shared.storage.settled import settled_before
 
 A_LITTLE = timedelta(milliseconds=5)
 
