@@ -147,15 +147,15 @@ def connection_options(*, connect: timedelta, answer: timedelta | None) -> dict[
     }
 
 
-# What is our own defect: a wrong command, argument, type or script. BUSYGROUP and a missing key
-# are answers that the caller handles. Everything else that a server says is an outage.
+# What is our own defect: a wrong command, argument, type or script. BUSYGROUP is an answer that the
+# caller handles. Everything else that a server says is an outage, also that a stream or a group is
+# not there: it went with all data a moment ago, and is made anew by who works on it.
 _DEFECTS = (
     "BUSYGROUP",
     "CROSSSLOT",
     "WRONGTYPE",
     "Error compiling script",
     "Invalid stream ID",
-    "no such key",
     "syntax error",
     "unknown command",
     "unknown subcommand",

@@ -19,6 +19,7 @@ from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import Entry, entries_of, entry_id, read_entries
+from shared.streams.consuming.group import stream_info
 
 log = structlog.get_logger(__name__)
 
@@ -165,10 +166,9 @@ class ChangeFeed:
 
     async def _ends(self) -> tuple[str, str]:
         """Return the id of the last entry ever, and the one after which all are still there."""
-        with translated_errors():
-            if not await self._redis.exists(CHANGES):
-                return NOTHING_YET, NOTHING_YET
-            info = await self._redis.xinfo_stream(CHANGES)
+        info = await stream_info(self._redis, CHANGES)
+        if not info:
+            return NOTHING_YET, NOTHING_YET
         last = info["last-generated-id"].decode()
         if info["entries-added"] == info["length"]:
             return last, NOTHING_YET

@@ -16,7 +16,7 @@ from shared.events.partitions import Division
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
 from shared.streams.codec import entry_id
-from shared.streams.consuming.group import groups_info
+from shared.streams.consuming.group import groups_info, stream_info
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import (
@@ -151,7 +151,7 @@ class Inspector:
     async def _look_at(self, stream: str) -> StreamState:
         """Return the state of what is one stream in Redis."""
         with translated_errors():
-            info = await self._stream_info(stream)
+            info = await stream_info(self._redis, stream)
             now = int((await self._redis.time())[0])
             groups = [
                 await self._group(stream, group, length=int(info.get("length", 0)), now=now)
@@ -185,17 +185,8 @@ class Inspector:
     async def _added(self, stream: str) -> int:
         division = await self._division(stream)
         names = [stream] if division is None else _names(stream, division)
-        with translated_errors():
-            infos = [await self._stream_info(name) for name in names]
+        infos = [await stream_info(self._redis, name) for name in names]
         return sum(int(info.get("entries-added", 0)) for info in infos)
-
-    async def _stream_info(self, stream: str) -> dict[str, Any]:
-        try:
-            return await self._redis.xinfo_stream(stream)
-        except redis.ResponseError as error:
-            if "no such key" in str(error):
-                return {}
-            raise
 
     async def _group(
         self, stream: str, info: dict[str, Any], *, length: int, now: int

@@ -7,7 +7,7 @@ from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.events.replay import ReplayOrder, ReplayOrigin
-from shared.streams.consuming.group import last_id
+from shared.streams.consuming.group import last_entry
 from shared.streams.publisher import add_events
 from shared.streams.replays.jobs import ReplayJobs
 from shared.streams.replays.replayer import Replayer
@@ -36,12 +36,13 @@ async def test_replay(workers: Workers) -> None:
 
         # An acknowledged entry stays in the stream until it is too old. A replay reads what
         # was there when it began, and adds it again for one group.
-        last = "{}-{}".format(*await last_id(redis, catalog.SUMMARIES))
+        newest = await last_entry(redis, catalog.SUMMARIES)
+        assert newest is not None
         order = ReplayOrder(
             origin=ReplayOrigin.STREAM,
             stream=catalog.SUMMARIES,
             group=catalog.SUMMARIZER,
-            last=last,
+            last="{}-{}".format(*newest),
         )
         await ReplayJobs(redis).save(order)
         replayer = Replayer(redis, order, StreamSource(redis, order), stop=asyncio.Event())

@@ -1,6 +1,7 @@
 """A consumer group: what one of its consumers does in it, and how far it has come."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -176,14 +177,26 @@ def _pending(row: dict[str, Any]) -> Pending:
 # How far groups have come. Entries before all of these ids are of no use to any group.
 
 
+async def stream_info(client: Redis, stream: str) -> dict[str, Any]:
+    """Return what Redis says of a stream; nothing when there is no stream."""
+    with translated_errors(), _nothing_without_a_stream():
+        return await client.xinfo_stream(stream)
+    return {}
+
+
 async def groups_info(client: Redis, stream: str) -> list[dict[str, Any]]:
     """Return what Redis says of a stream's groups; none when there is no stream."""
-    with translated_errors():
-        try:
-            return await client.xinfo_groups(stream)
-        except redis.ResponseError as error:
-            if "no such key" in str(error):
-                return []
+    with translated_errors(), _nothing_without_a_stream():
+        return await client.xinfo_groups(stream)
+    return []
+
+
+@contextlib.contextmanager
+def _nothing_without_a_stream() -> Generator[None]:
+    try:
+        yield
+    except redis.ResponseError as error:
+        if "no such key" not in str(error):
             raise
 
 
@@ -213,9 +226,3 @@ async def last_entry(client: Redis, stream: str) -> EntryId | None:
     with translated_errors():
         newest = entries_of(await client.xrevrange(stream, count=1))
     return entry_id(newest[0].id) if newest else None
-
-
-async def last_id(client: Redis, stream: str) -> EntryId:
-    """Return the newest entry's id, also when that entry is gone."""
-    with translated_errors():
-        return entry_id((await client.xinfo_stream(stream))["last-generated-id"])

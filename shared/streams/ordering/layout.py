@@ -22,6 +22,7 @@ from shared.events.partitions import DEFAULT_PARTITIONS, Division, Layout
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
 from shared.settings import SettingsError
+from shared.streams.consuming.group import stream_info
 
 log = structlog.get_logger(__name__)
 
@@ -205,11 +206,8 @@ def seal_stream(*, stream: Key, last_id: str) -> None:
 
 async def is_closed_for_good(client: Redis, stream: str) -> bool:
     """Return whether a stream is sealed already."""
-    with translated_errors():
-        if not await client.exists(stream):
-            return False
-        info = await client.xinfo_stream(stream)
-    return cast("bytes", info["last-generated-id"]).decode() == _LAST_ID
+    info = await stream_info(client, stream)
+    return bool(info) and cast("bytes", info["last-generated-id"]).decode() == _LAST_ID
 
 
 def is_sealed(error: Exception) -> bool:

@@ -67,6 +67,8 @@ async def test_a_write_to_a_connection_that_was_reset_is_an_outage(error: Except
         redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
         redis.ResponseError("MISCONF Errors writing to the AOF file"),
         redis.ResponseError("SOMETHING no one has ever seen"),
+        redis.ResponseError("no such key"),
+        redis.ResponseError("NOGROUP No such key 's' or consumer group 'g'"),
         redis.ResponseError("Command # 1 (XADD s * a b) of pipeline caused error: ('MISCONF x',)"),
     ],
 )

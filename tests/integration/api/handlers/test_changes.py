@@ -185,6 +185,7 @@ async def test_followers_of_a_stream_that_was_lost_come_again(redis: Redis) -> N
             added = await change(redis)
             assert await follower.read(within=timedelta(seconds=PATIENCE)) is None
         assert await feed.resume(follower.since) == (added[-1], False)
+        await eventually(lambda: has_read(feed, added[-1]))
         with feed.following() as follower:
             added = await change(redis)
             entries = await follower.read(within=timedelta(seconds=PATIENCE))
@@ -219,6 +220,11 @@ async def test_a_quiet_stream_gives_signs_of_life(redis: Redis) -> None:
         async with contextlib.aclosing(handlers.messages(None)) as sent:
             assert (await anext(sent)).startswith(b"retry:")
             assert [await anext(sent) for _ in range(3)] == [b": heartbeat\n\n"] * 3
+
+
+async def has_read(feed: ChangeFeed, entry: str) -> bool:
+    with feed.following() as follower:
+        return follower.since == entry
 
 
 async def is_ready(feed: ChangeFeed) -> bool:
