@@ -80,6 +80,11 @@ class Process:
         return self._child.returncode is None
 
     @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._child.returncode
+
+    @property
     def tail(self) -> str:
         """The last lines the process wrote."""
         return "\n".join(self._tail)

@@ -14,6 +14,8 @@ from devstack.process import Command, LineSink, Process, ProcessFailedError
 READY_DEADLINE = timedelta(seconds=30)
 PROBE_DEADLINE = timedelta(seconds=2)
 POLL = timedelta(milliseconds=25)
+# As in `shared.lifecycle`: no further try mends wrong settings.
+EXIT_MISCONFIGURED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,13 @@ class Service:
         self._process = await Process.start(self.name, command, on_line=self._on_line)
 
     async def ready(self) -> bool:
-        """Waits until the service is ready; False when it runs but is not ready in time.
+        """Waits until the service is ready; False when it is not in time.
 
-        Raises ProcessFailedError when it ended instead.
+        Raises ProcessFailedError when its settings are wrong.
         """
         deadline = time.monotonic() + READY_DEADLINE.total_seconds()
         while time.monotonic() < deadline:
-            if not self.is_running:
+            if self._running.exit_code == EXIT_MISCONFIGURED:
                 raise ProcessFailedError(f"{self.name} ended at its start: see its lines above")
             if await answers_ok(self.spec.port, self.spec.ready_path):
                 return True

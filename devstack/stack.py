@@ -144,7 +144,7 @@ async def start_services(
     # In this order, so that the API stops first: its last requests still get their replies.
     await supervisor.start(workers, apis)
     for late in await not_ready([*workers, *apis]):
-        console.say(f"{late} runs but is not ready yet: see its lines above")
+        console.say(f"{late} is not ready yet: see its lines above")
 
 
 def worker_specs(plan: Plan, environment: Mapping[str, str]) -> Iterator[ServiceSpec]:

@@ -10,11 +10,6 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any, Protocol
 
-from devstack import CannotRunError
-from devstack.process import ProcessFailedError
-
-MOST_FAST_FAILURES = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -25,12 +20,13 @@ class Pace:
     """
 
     first_backoff: timedelta = timedelta(seconds=1)
-    longest_backoff: timedelta = timedelta(seconds=10)
+    longest_backoff: timedelta = timedelta(seconds=30)
     steady: timedelta = timedelta(seconds=10)
     stop: timedelta = timedelta(seconds=9.5)
 
     def backoff(self, failures: int) -> timedelta:
-        return min(self.first_backoff * (1 << (failures - 1)), self.longest_backoff)
+        # 2 to the 30th is longer than any pause, and a number that a time span can hold.
+        return min(self.first_backoff * (1 << min(failures - 1, 30)), self.longest_backoff)
 
 
 DEFAULT_PACE = Pace()
@@ -50,12 +46,11 @@ class Component(Protocol):
 Tier = Sequence[Component]
 
 
-class GaveUpError(CannotRunError):
-    """A component fails each time it is started."""
-
-
 class Supervisor:
-    """Starts tiers of components, restarts what ends by itself, stops the last tier first."""
+    """Starts tiers of components, restarts what ends by itself, stops the last tier first.
+
+    It never gives up: what keeps a component from running may pass, and the others run meanwhile.
+    """
 
     def __init__(self, group: asyncio.TaskGroup, *, say: Callable[[str], None], pace: Pace) -> None:
         self._group = group
@@ -93,31 +88,35 @@ class Supervisor:
             code = await component.wait()
             was_steady = time.monotonic() - started > self._pace.steady.total_seconds()
             failures = 1 if was_steady else failures + 1
-            self._say(f"{component.name} ended unexpectedly ({meaning(code)}): starting it again")
-            await self._start_again(component, failures)
+            self._say(
+                f"{component.name} ended unexpectedly ({meaning(code)}): {self._next_try(failures)}"
+            )
+            failures = await self._start_again(component, failures)
 
-    async def _start_again(self, component: Component, failures: int) -> None:
+    async def _start_again(self, component: Component, failures: int) -> int:
+        """Start a component however often that fails; returns how many failures there were."""
         while True:
-            if failures > MOST_FAST_FAILURES:
-                raise GaveUpError(
-                    f"{component.name} failed {failures} times in a row: see its lines above"
-                )
             await asyncio.sleep(self._pace.backoff(failures).total_seconds())
             try:
-                return await component.start()
-            except ProcessFailedError as error:
-                self._say(str(error))
+                await component.start()
+            except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
                 failures += 1
+                self._say(f"{error}\n{component.name}: {self._next_try(failures)}")
+            else:
+                return failures
+
+    def _next_try(self, failures: int) -> str:
+        if failures == 1:
+            return "starting it again"
+        seconds = self._pace.backoff(failures).total_seconds()
+        return f"failed {failures} times in a row, starting it again in {seconds:g} s"
 
 
 @asynccontextmanager
 async def supervising(
     *, say: Callable[[str], None], pace: Pace = DEFAULT_PACE
 ) -> AsyncGenerator[Supervisor]:
-    """Yields a supervisor and stops all it started at the end, however that comes.
-
-    `GaveUpError` comes in an ExceptionGroup.
-    """
+    """Yields a supervisor and stops all it started at the end, however that comes."""
     async with asyncio.TaskGroup() as group:
         supervisor = Supervisor(group, say=say, pace=pace)
         try:

@@ -231,8 +231,26 @@ async def test_failing_migrations_are_quoted(tree: Path) -> None:
         await eventually(nothing_of(stack.data))
 
 
-async def test_a_service_that_cannot_start_ends_the_stack(tree: Path) -> None:
-    (tree / "services" / "api" / "__main__.py").write_text("raise SystemExit('API_KEY: missing')")
+async def test_a_service_that_fails_at_its_start_is_started_again(tree: Path) -> None:
+    program = tree / "services" / "api" / "__main__.py"
+    flag = tree / "has-failed"
+    fails_once = f"""
+import pathlib, sys
+flag = pathlib.Path({str(flag)!r})
+if not flag.exists():
+    flag.touch()
+    sys.exit("nobody foresaw this")
+"""
+    program.write_text(fails_once + program.read_text())
+    async with stack_in(tree, given=ALL_GIVEN) as stack:
+        await stack.says("api ended unexpectedly (exit code 1): starting it again")
+        await stack.says("Ready")
+        assert not [line for line in stack.lines if line.startswith(("syncer ended", "Stopping"))]
+
+
+async def test_wrong_settings_end_the_stack(tree: Path) -> None:
+    refusal = "import sys; print('API_KEY: missing'); sys.exit(2)"
+    (tree / "services" / "api" / "__main__.py").write_text(refusal)
     async with stack_in(tree, given=ALL_GIVEN) as stack:
         assert await stack.process.wait() == 1
         await stack.says("API_KEY: missing")

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from devstack import CannotRunError
 from devstack.process import ProcessFailedError
-from devstack.supervisor import GaveUpError, Pace, Supervisor, supervising
+from devstack.supervisor import DEFAULT_PACE, Pace, Supervisor, supervising
 from tests.support.eventually import eventually
 
 BRISK = Pace(
@@ -28,6 +29,7 @@ class Recorded:
         self.journal = journal
         self.starts = 0
         self.fails_to_start = 0
+        self.start_error: Exception = ProcessFailedError(f"{name} did not start")
         self.is_deaf = False
         self._ended = asyncio.Event()
 
@@ -37,7 +39,7 @@ class Recorded:
         self._ended = asyncio.Event()
         if self.starts > 1 and self.fails_to_start:
             self.fails_to_start -= 1
-            raise ProcessFailedError(f"{self.name} did not start")
+            raise self.start_error
 
     async def wait(self) -> int:
         await self._ended.wait()
@@ -52,6 +54,10 @@ class Recorded:
     async def kill(self) -> None:
         self.journal.append(f"kill {self.name}")
         self._ended.set()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
 
     def crash(self) -> None:
         self._ended.set()
@@ -92,16 +98,46 @@ async def test_a_start_that_fails_is_tried_again() -> None:
         await eventually(started_times(component, 4))
 
 
-async def test_one_that_always_fails_ends_the_stack_with_a_reason() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProcessFailedError("syncer did not start"),
+        CannotRunError("no such program"),
+        OSError("Resource temporarily unavailable"),
+        ValueError("nobody foresaw this"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_one_that_always_fails_is_tried_for_ever(error: Exception) -> None:
     journal: list[str] = []
-    hopeless, healthy = Recorded("syncer", journal), Recorded("api", journal)
-    hopeless.fails_to_start = 1_000
-    with pytest.RaisesGroup(pytest.RaisesExc(GaveUpError, match="syncer failed 6 times")):
-        async with brisk_supervisor() as supervisor:
-            await supervisor.start([hopeless, healthy])
-            hopeless.crash()
-            await asyncio.Event().wait()
-    assert "stop api" in journal
+    said: list[str] = []
+    hopeless, database = Recorded("syncer", journal), Recorded("postgres", journal)
+    hopeless.fails_to_start, hopeless.start_error = 20, error
+    async with brisk_supervisor(said) as supervisor:
+        await supervisor.start([database], [hopeless])
+        hopeless.crash()
+        await eventually(started_times(hopeless, 22))
+        assert "stop postgres" not in journal
+        assert not hopeless.has_ended
+    assert f"{error}\nsyncer: failed 6 times in a row, starting it again in 0.004 s" in said
+
+
+async def test_one_that_starts_and_ends_is_tried_for_ever() -> None:
+    journal: list[str] = []
+    said: list[str] = []
+    fragile, database = Recorded("summarizer", journal), Recorded("postgres", journal)
+    async with brisk_supervisor(said) as supervisor:
+        await supervisor.start([database], [fragile])
+        for starts in range(1, 12):
+            await eventually(started_times(fragile, starts))
+            fragile.crash()
+        assert "stop postgres" not in journal
+    assert any("failed 6 times in a row" in line for line in said)
+
+
+def test_pauses_grow_up_to_half_a_minute() -> None:
+    pauses = [DEFAULT_PACE.backoff(failures).total_seconds() for failures in (1, 2, 3, 6, 7, 10**6)]
+    assert pauses == [1, 2, 4, 30, 30, 30]
 
 
 async def test_a_failed_first_start_stops_the_others() -> None:
