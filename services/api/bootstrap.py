@@ -31,7 +31,7 @@ from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
 from services.api.handlers.syncs import SyncHandlers
 from services.api.lead_lookup import LeadLookup, LeadTargets
-from services.api.server.limits import CallLimits, LoginLimits
+from services.api.server.limits import CallLimits, ClientAddresses, LoginLimits
 from services.api.settings import ApiSettings, HttpSettings
 from services.api.storage.history import LeadHistory
 from services.api.storage.lead_search import LeadSearch
@@ -157,7 +157,8 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
     exchange = Exchange(
         clients.publisher, clients.replies, notes, publish_timeout=settings.http.publish_timeout
     )
-    verifier, accounts = _join_auth(settings, clients, keys, tokens)
+    addresses = ClientAddresses(hops=settings.limits.forwarded_hops)
+    verifier, accounts = _join_auth(settings, clients, keys, tokens, addresses)
     return Api(
         handlers=(
             *_join_leads(settings.http, clients, exchange, notes),
@@ -174,7 +175,7 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
             *_join_administration(settings.http, clients, exchange, notes),
         ),
         verifier=verifier,
-        limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits),
+        limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits, addresses),
         exchange=exchange,
         feed=clients.feed,
     )
@@ -226,7 +227,11 @@ def _join_leads(
 
 
 def _join_auth(
-    settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache
+    settings: ApiSettings,
+    clients: Clients,
+    keys: SigningKeys,
+    tokens: TokenCache,
+    addresses: ClientAddresses,
 ) -> tuple[TokenVerifier, AccountHandlers]:
     auth = settings.auth
     accounts = Accounts(
@@ -246,7 +251,7 @@ def _join_auth(
     handlers = AccountHandlers(
         accounts,
         verifier,
-        LoginLimits(partial(RateLimits, clients.redis), settings.limits),
+        LoginLimits(partial(RateLimits, clients.redis), settings.limits, addresses),
         settings=auth,
         body_timeout=settings.http.body_timeout,
     )

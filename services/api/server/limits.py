@@ -2,10 +2,12 @@
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import structlog
 from aiohttp import hdrs, web
 
 from services.api.server.routing import Call
@@ -19,6 +21,15 @@ POLICY_HEADER = "RateLimit-Policy"
 USAGE_HEADER = "RateLimit"
 # What a provider gives one customer: within it, addresses cost nothing.
 IPV6_CUSTOMER = 64
+# IPv4 addresses as a translator to IPv6 writes them (RFC 6052).
+TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+# Around an address in a list; proxies put some in quotes.
+BLANK = " \t\"'"
+LONGEST_FORM = 60
+
+log = structlog.get_logger(__name__)
+
+_letters, _digits = re.compile(r"[^\W\d_]+"), re.compile(r"\d+")
 
 # Makes what counts against a limit, over the Redis that all processes share.
 Counting: TypeAlias = Callable[[Limit], RateLimits]
@@ -47,20 +58,22 @@ class Quota:
 class CallLimits:
     """Counts the calls of routes that are limited."""
 
-    def __init__(self, users: Quota, addresses: Quota, *, hops: int) -> None:
+    def __init__(self, users: Quota, addresses: Quota, clients: "ClientAddresses") -> None:
         self._users = users
         self._addresses = addresses
-        self._hops = hops
+        self._clients = clients
 
     @classmethod
-    def of(cls, counting: Counting, settings: LimitSettings) -> "CallLimits | None":
+    def of(
+        cls, counting: Counting, settings: LimitSettings, clients: "ClientAddresses"
+    ) -> "CallLimits | None":
         """Return the limits that are set, unless they are switched off."""
         if settings.rate_limit is None:
             return None
         return cls(
             Quota.of(counting, "user", settings.rate_limit),
             Quota.of(counting, "address", settings.rate_limit_address),
-            hops=settings.forwarded_hops,
+            clients,
         )
 
     def spend_leased(self, call: Call, access: Access) -> bool:
@@ -83,7 +96,7 @@ class CallLimits:
     def _caller(self, call: Call, access: Access) -> tuple[Quota, str]:
         if access is Access.USER:
             return self._users, call.user.id
-        return self._addresses, client_address(call.request, hops=self._hops)
+        return self._addresses, self._clients.client_of(call.request)
 
 
 class LoginLimits:
@@ -93,17 +106,19 @@ class LoginLimits:
     one password cannot be tried on many accounts. Whether an account exists makes no difference.
     """
 
-    def __init__(self, counting: Counting, settings: LimitSettings) -> None:
+    def __init__(
+        self, counting: Counting, settings: LimitSettings, clients: "ClientAddresses"
+    ) -> None:
         self._is_on = settings.rate_limit is not None
         self._accounts = Quota.of(counting, "login-account", settings.login_limit)
         self._addresses = Quota.of(counting, "login-address", settings.login_limit_address)
-        self._hops = settings.forwarded_hops
+        self._clients = clients
 
     async def count_attempt(self, call: Call, *, email: str) -> None:
         """Count an attempt; raises `Problem` 429."""
         if not self._is_on:
             return
-        address = client_address(call.request, hops=self._hops)
+        address = self._clients.client_of(call.request)
         for quota, caller in ((self._addresses, address), (self._accounts, _account(email))):
             is_allowed, usage = await quota.limits.spend(caller)
             if not is_allowed:
@@ -115,32 +130,72 @@ class LoginLimits:
             await self._accounts.limits.reset(_account(email))
 
 
-def client_address(request: web.BaseRequest, *, hops: int) -> str:
-    """Return the client's address, or its network where it has a whole one (IPv6).
+class ClientAddresses:
+    """Tells which client a request is from, with `hops` proxies in front of this process.
 
-    `hops` is how many proxies there are in front of this process. Each adds the address it was
-    called from to the right of X-Forwarded-For; what is further left is the client's own invention.
+    Each proxy adds the address it was called from to the right of X-Forwarded-For; what is further
+    left is the client's own invention.
     """
-    peer = request.remote or ""
-    if hops == 0:
-        return _network(peer) or peer
-    forwarded = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
-    # Fewer entries than proxies: it came from between them.
-    nearest = forwarded[-hops] if len(forwarded) >= hops else forwarded[0]
-    return _network(nearest.strip()) or _network(peer) or peer
+
+    def __init__(self, *, hops: int) -> None:
+        self._hops = hops
+        self._warnings = {"http.forwarded_unreadable", "http.not_forwarded"}
+
+    def client_of(self, request: web.BaseRequest) -> str:
+        """Return the client's address, or its network where it has a whole one (IPv6).
+
+        A name that is no address stands for a client of its own: never for the proxy, whose limit
+        all clients would then share.
+        """
+        peer = request.remote or ""
+        if self._hops == 0:
+            return _network(peer) or peer
+        headers = request.headers.getall(hdrs.X_FORWARDED_FOR, None)
+        if headers is None:
+            self._warn("http.not_forwarded", hops=self._hops)
+            return _network(peer) or peer
+        nodes = [node for part in ",".join(headers).split(",") if (node := part.strip(BLANK))]
+        # Fewer than there are proxies: it came from between them.
+        nearest = nodes[-min(self._hops, len(nodes))] if nodes else ""
+        return _network(nearest) or self._unreadable(nearest)
+
+    def _unreadable(self, node: str) -> str:
+        name, _, port = node.lower().rpartition(":")
+        if not name or not port.isdigit():
+            name = node.lower()
+        # Its form, and not what it says of somebody.
+        form = _letters.sub("a", _digits.sub("9", name))[:LONGEST_FORM]
+        self._warn("http.forwarded_unreadable", form=form)
+        return f"unreadable-{hashlib.sha256(name.encode(errors='replace')).hexdigest()}"
+
+    def _warn(self, event: str, **fields: object) -> None:
+        """Log once in the life of the process: it comes with every request."""
+        if event in self._warnings:
+            self._warnings.remove(event)
+            log.warning(event, setting="FORWARDED_HOPS", **fields)
 
 
-def _network(text: str) -> str | None:
-    """Return the address in one spelling, or None for text that is not an address."""
-    try:
-        address = ipaddress.ip_address(text.removeprefix("[").partition("]")[0].partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
+def _network(node: str) -> str | None:
+    """Return the address of `address`, `address:port`, `[address]` or `[address]:port`.
+
+    In one spelling, and without the zone of IPv6; None for what has no address.
+    """
+    address = _address(node) or _address(node.rpartition(":")[0])
+    if address is None or isinstance(address, ipaddress.IPv4Address):
+        return None if address is None else str(address)
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
+    if address in TRANSLATED:
+        return str(ipaddress.IPv4Address(address.packed[-4:]))
     return str(ipaddress.ip_network((address, IPV6_CUSTOMER), strict=False))
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    has_brackets = text.startswith("[") and text.endswith("]")
+    try:
+        return ipaddress.ip_address((text[1:-1] if has_brackets else text).partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _refusal(usage: Usage) -> Problem:

@@ -138,11 +138,44 @@ class TestAddresses:
             assert await self.statuses(api, same) == [415, 429, 415]
             assert await self.statuses(api, ["::ffff:192.0.2.7", "192.0.2.7"]) == [415, 429]
 
-    async def test_nonsense_counts_for_the_proxy_itself(self, serve: Serve) -> None:
+    async def test_an_address_has_many_spellings(self, serve: Serve) -> None:
+        callers = [
+            ["203.0.113.9:50000", "203.0.113.9:50001", '"203.0.113.9:7"', "'203.0.113.9'"],
+            ["203.0.113.10", "203.0.113.10:50000,", "x,, 203.0.113.10:1,,"],
+            ["::ffff:203.0.113.11", "[::ffff:203.0.113.11]:50000", "64:ff9b::203.0.113.11"],
+            [
+                *("[2001:db8::9]:50000", '"[2001:db8::9]:50001"', "[2001:db8::9]", "2001:DB8::9"),
+                *("2001:db8::9%eth0", "[2001:db8::9%25eth0]:443", "2001:db8:0:0:0:0:0:9:50000"),
+            ],
+            ["[2001:db8:0:9::9]:50000"],
+        ]
         async with serve(rate_limit_address=Rate(1, MINUTE), forwarded_hops=1) as api:
-            assert await self.statuses(api, ["nobody", "", "1.2.3", "a" * 500]) == [
-                *(415, 429, 429, 429)
-            ]
+            for spellings in callers:
+                expected = [415] + [429] * (len(spellings) - 1)
+                assert await self.statuses(api, spellings) == expected, spellings
+
+    async def test_a_name_that_is_no_address_is_a_client_of_its_own(
+        self, serve: Serve, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = ["unknown", "UNKNOWN:50000", "_hidden", "_hidden", "1.2.3", "", "a" * 500]
+        async with serve(rate_limit_address=Rate(1, MINUTE), forwarded_hops=1) as api:
+            assert await self.statuses(api, names) == [415, 429, 415, 429, 415, 415, 415]
+            # Neither those with an address nor the proxy itself have lost a call by that.
+            assert await self.statuses(api, ["127.0.0.1", "192.0.2.1"]) == [415, 415]
+        lines = [line for line in capsys.readouterr().out.splitlines() if "forwarded" in line]
+        assert len(lines) == 1
+        assert "http.forwarded_unreadable" in lines[0]
+        assert "FORWARDED_HOPS" in lines[0]
+        assert "unknown" not in lines[0]
+
+    async def test_what_was_not_forwarded_counts_for_its_sender(
+        self, serve: Serve, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with serve(rate_limit_address=Rate(1, MINUTE), forwarded_hops=2) as api:
+            statuses = [(await api.post("/authentication/login")).status_code for _ in range(2)]
+            assert statuses == [415, 429]
+            assert await self.statuses(api, ["127.0.0.1"]) == [429]
+        assert capsys.readouterr().out.count("http.not_forwarded") == 1
 
 
 class TestLogIns:
