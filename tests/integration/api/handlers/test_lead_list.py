@@ -79,6 +79,18 @@ async def test_links_lead_through_the_list_with_all_parameters(
     assert names(await walk(api, f"/leads?{query}")) == expected
 
 
+@pytest.mark.parametrize("sort", ["lastName", "-lastName"])
+async def test_links_lead_through_the_longest_names(
+    sort: str, database: Database, api: httpx.AsyncClient
+) -> None:
+    # One letter that is eighteen when it is folded, for each that a name may have.
+    for number in range(1, 4):
+        await insert_lead(database, last_name="\ufdfa" * 49 + str(number))
+    pages = await walk(api, f"/leads?limit=1&sort={sort}&country=united%20kingdom&q=ada")
+    found = [lead["lastName"][-1] for page in pages for lead in page]
+    assert found == (["3", "2", "1"] if sort.startswith("-") else ["1", "2", "3"])
+
+
 @pytest.mark.usefixtures("leads")
 async def test_a_cursor_is_refused_in_another_list(api: httpx.AsyncClient) -> None:
     response = await api.get("/leads?limit=2&status=new&sort=lastName")

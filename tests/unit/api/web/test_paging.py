@@ -1,6 +1,7 @@
 """Cursors and page sizes."""
 
 import base64
+import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -15,6 +16,8 @@ from services.api.web.paging import DEFAULT_LIMIT, PageQuery, decode_cursor, enc
 from services.api.web.problems import Problem
 from services.api.web.query import parse_query
 
+LEAD = UUID("5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11")
+NAME_MAX_LENGTH = 50
 TIMES = st.datetimes(
     min_value=datetime(1970, 1, 1),  # noqa: DTZ001 (the strategy adds the zone)
     max_value=datetime(9999, 12, 30),  # noqa: DTZ001
@@ -38,6 +41,14 @@ def test_a_cursor_leads_back_to_its_name(name: str, row_id: UUID) -> None:
     assert decode_cursor(cursor, scope="names", by_time=False) == position
 
 
+@pytest.mark.parametrize("letter", ["\ufdfa", "\u3388", "\U0001d7ff", "x"])
+def test_a_cursor_leads_back_to_the_longest_name(letter: str) -> None:
+    """Folded, a name may be many times as long as it was given."""
+    position = Position(unicodedata.normalize("NFKD", letter * NAME_MAX_LENGTH).lower(), LEAD)
+    cursor = encode_cursor(position, scope="names")
+    assert decode_cursor(cursor, scope="names", by_time=False) == position
+
+
 @given(st.text(max_size=80), st.booleans())
 def test_no_text_does_worse_than_be_refused(text: str, by_time: bool) -> None:  # noqa: FBT001 (drawn)
     with suppress(Problem):
@@ -53,7 +64,6 @@ def test_a_cursor_of_another_list_is_refused(key: datetime | str, by_time: bool)
     assert list(raised.value.errors or ()) == ["after"]
 
 
-LEAD = UUID("5f0c2b1e-5c1e-4f0a-8f6d-2f4f3b0f7a11")
 GOOD = encode_cursor(Position(datetime(2026, 1, 1, tzinfo=UTC), LEAD), scope="")
 WITH_NUL = encode_cursor(Position("a\0b", LEAD), scope="")
 
