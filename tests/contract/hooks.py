@@ -70,8 +70,16 @@ def is_put_off(method: str, headers: Mapping[str, str]) -> bool:
 
 
 def is_decided_query(query: Json) -> bool:
-    """Whether a cursor was given to somebody, and a search has something to find."""
-    return "after" not in query and ("q" not in query or accepts(_filter, {"q": query["q"]}))
+    """Whether a cursor was given to somebody, a search has something to find, and so on."""
+    return (
+        "after" not in query
+        and ("q" not in query or accepts(_filter, {"q": query["q"]}))
+        and (
+            "email" not in query
+            or accepts(_filter, {"email": query["email"]})
+            == _formats.conforms(query["email"], "email")
+        )
+    )
 
 
 def is_uri(text: str) -> bool:

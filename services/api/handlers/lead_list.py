@@ -6,17 +6,18 @@ import re
 import unicodedata
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from services.api.handlers.leads import Lead
 from services.api.server.routing import Call
 from services.api.storage.lead_search import LeadSearch, LeadSort
 from services.api.web.endpoint import Answer, Endpoint, Header, Tag
+from services.api.web.headers import preferred_type
 from services.api.web.paging import NEXT_PAGE, PageQuery, list_response
 from services.api.web.problems import Problem
 from services.api.web.query import Flag, Instant, Query, parse_query
@@ -25,13 +26,12 @@ from services.api.web.streaming import streamed
 from shared.domain.lead import LeadStatus, email_key
 from shared.domain.lead_file import FileFormat
 from shared.events.envelope import now
-from shared.events.lead_fields import TEXT, Cleaned
+from shared.events.lead_fields import TEXT, Cleaned, Email
 from shared.lead_files import csv_header, csv_line
 from shared.storage.lead_export import LeadExport, LeadFilters
 
 LONGEST_TEXT = 100
 MOST_WORDS = 8
-EMAIL_LIKE = "^[^@\\u0000-\\u001f\\u007f-\\u009f]+@[^@\\u0000-\\u001f\\u007f-\\u009f]+$"
 
 # Before when nothing new can come to stand: `services.api.storage.settled`.
 SettledBefore = Callable[[], Awaitable[datetime]]
@@ -40,10 +40,9 @@ _accents = re.compile("[\u0300-\u036f]")
 _searchable = re.compile(r"[^\W_]").search
 
 
-def _check_email(value: str) -> str:
-    if "@" not in value.strip("@"):
-        raise PydanticCustomError("email", "Must be an e-mail address")
-    return value
+def _with_plus(value: Any) -> Any:
+    """Return an address in which no plus sign has become a space, as one does in an address bar."""
+    return value.strip().replace(" ", "+") if isinstance(value, str) else value
 
 
 def _check_search(value: str) -> str:
@@ -64,12 +63,7 @@ class LeadFilterQuery(Query):
     """Which leads: those to which everything applies that is given."""
 
     email: Annotated[
-        Annotated[
-            SearchText,
-            Field(json_schema_extra={"pattern": EMAIL_LIKE}),
-            AfterValidator(_check_email),
-        ]
-        | None,
+        Annotated[Email, BeforeValidator(_with_plus)] | None,
         Field(description="The e-mail address, whatever the case of its letters"),
     ] = None
     external_id: Annotated[UUID | None, Field(description="The `externalId`")] = None
@@ -165,7 +159,10 @@ class LeadListQuery(LeadFilterQuery, PageQuery):
 class LeadExportQuery(LeadFilterQuery):
     """Which leads, as what."""
 
-    format: Annotated[FileFormat, Field(description="What to write them as")] = FileFormat.NDJSON
+    format: Annotated[
+        FileFormat | None,
+        Field(description="What to write them as. Left out: what `Accept` prefers, or else NDJSON"),
+    ] = None
 
 
 def words_of(search: str) -> tuple[str, ...]:
@@ -238,6 +235,11 @@ MOST_AT_A_TIME = 2
 # Rows to a chunk: so few that other requests do not wait for one to be written as CSV.
 CHUNK = 250
 
+# The usual one first.
+MEDIA_TYPES = {
+    "application/x-ndjson": FileFormat.NDJSON,
+    "text/csv": FileFormat.CSV,
+}
 CONTENT_TYPES = {
     FileFormat.CSV: "text/csv; charset=utf-8; header=present",
     FileFormat.NDJSON: "application/x-ndjson",
@@ -287,7 +289,7 @@ class LeadExportHandlers:
             Answer(
                 status=200,
                 description="The leads, one to a line",
-                content={"application/x-ndjson": str, "text/csv": str},
+                content=dict.fromkeys(MEDIA_TYPES, str),
                 headers=(FILE_NAME,),
             ),
         ),
@@ -298,10 +300,13 @@ class LeadExportHandlers:
         query = parse_query(LeadExportQuery, call.request.query)
         if query.polled:
             query = query.settled(await self._settled_before())
-        name = f"leads-{now():%Y-%m-%d}.{query.format}"
+        file_format = (
+            query.format or MEDIA_TYPES[preferred_type(call.request.headers, *MEDIA_TYPES)]
+        )
+        name = f"leads-{now():%Y-%m-%d}.{file_format}"
         return await streamed(
-            self._chunks(query.filters(), query.format),
-            content_type=CONTENT_TYPES[query.format],
+            self._chunks(query.filters(), file_format),
+            content_type=CONTENT_TYPES[file_format],
             headers={FILE_NAME.name: f'attachment; filename="{name}"', **NO_STORE},
         )
 

@@ -25,8 +25,8 @@ from services.api.web.headers import (
     IDEMPOTENCY_KEY,
     PREFER,
     IdempotencyKeys,
-    accepts_events,
     event_id_of,
+    preferred_type,
     prefers_async,
 )
 from services.api.web.problems import Problem, problem_body, validation_problem
@@ -128,9 +128,9 @@ class SummaryHandlers:
         summary="Have a lead's summary and next action written",
         explanation="Answered with the lead once a language model has written both. Nothing is "
         "written anew while the lead is what it was when its summary was written.\n\n"
-        "With `Accept: text/event-stream` the answer is a stream of events: `queued`, `running`, "
-        "and in the end `summarised` with the lead, `failed` with the problem, or `accepted` with "
-        "the operation when it takes longer.",
+        "Where `Accept` prefers `text/event-stream` to JSON, the answer is a stream of events: "
+        "`queued`, `running`, and in the end `summarised` with the lead, `failed` with the "
+        "problem, or `accepted` with the operation when it takes longer.",
         parameters=(LEAD_KEY, REGENERATE, IDEMPOTENCY_KEY, PREFER),
         answers=(
             Answer(
@@ -156,7 +156,7 @@ class SummaryHandlers:
         if prefers_async(call.request):
             await self._exchange.publish(event)
             return accepted_response(event.id)
-        if accepts_events(call.request):
+        if preferred_type(call.request.headers, JSON, EVENT_STREAM) == EVENT_STREAM:
             conclude = partial(_conclusion, instance=call.request.rel_url.raw_path)
             return await event_stream(self._progress.messages(event, conclude=conclude))
         outcome = await self._exchange.publish_and_await(event, within=self._timeout)

@@ -1,18 +1,20 @@
 """Headers that several endpoints read or send: Prefer, Accept, Idempotency-Key, ETag."""
 
 import asyncio
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID, uuid5
 
 from aiohttp import hdrs, web
+from multidict import MultiMapping
 from pydantic import Field
 
 from services.api.auth.tokens import User
 from services.api.storage.requests import RequestNotes
 from services.api.web.endpoint import Header, Parameter
 from services.api.web.problems import Problem, validation_problem
-from services.api.web.streaming import EVENT_STREAM
 from shared.events.envelope import new_id
 
 LONGEST_KEY = 255
@@ -40,6 +42,7 @@ IF_NONE_MATCH = Parameter(
 )
 ETAG = Header(name="ETag", description="The lead's version", example='"2"')
 
+_is_weight = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)", re.ASCII).fullmatch
 _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 
@@ -49,10 +52,25 @@ def prefers_async(request: web.BaseRequest) -> bool:
     return any(preference.strip() == "respond-async" for preference in preferences)
 
 
-def accepts_events(request: web.BaseRequest) -> bool:
-    """Whether the client asks for an event stream by name."""
-    ranges = ",".join(request.headers.getall("Accept", ())).lower().split(",")
-    return any(one.partition(";")[0].strip() == EVENT_STREAM for one in ranges)
+def preferred_type(headers: MultiMapping[str], usual: str, *others: str) -> str:
+    """Return the media type that a client likes best by its `Accept` (RFC 9110, 12.5.1).
+
+    Others than the usual one have to be named, and liked better: many clients name all that there
+    are, or anything.
+    """
+    weights: dict[str, float] = {}
+    for one in ",".join(headers.getall(hdrs.ACCEPT, ())).lower().split(","):
+        media_range, *parameters = (part.strip() for part in one.split(";"))
+        weights[media_range] = max(_weight(parameters), weights.get(media_range, 0))
+    ranges = (usual, f"{usual.partition('/')[0]}/*", "*/*")
+    likings = {usual: next((weights[one] for one in ranges if one in weights), 0)}
+    likings |= {other: weights.get(other, 0) for other in others}
+    return max(likings, key=likings.__getitem__)
+
+
+def _weight(parameters: Sequence[str]) -> float:
+    """Return the `q` of a range: 1 unless it says less."""
+    return next((float(match[1]) for one in parameters if (match := _is_weight(one))), 1)
 
 
 class IdempotencyKeys:

@@ -91,6 +91,22 @@ async def test_csv_runs_nothing_in_a_spreadsheet(
     assert lead["lastName"] == "O'Neill, Jr."
 
 
+async def test_accept_says_what_to_write_unless_the_address_does(api: httpx.AsyncClient) -> None:
+    csv_, ndjson = "text/csv", "application/x-ndjson"
+    for accept, query, expected in (
+        (csv_, "", csv_),
+        (f"{csv_};charset=utf-8, */*;q=0.8", "", csv_),
+        ("*/*", "", ndjson),
+        (f"{ndjson};q=0.5, {csv_}", "", csv_),
+        (f"{csv_}, {ndjson}, application/problem+json", "", ndjson),
+        ("application/json", "", ndjson),
+        (ndjson, "?format=csv", csv_),
+        (csv_, "?format=ndjson", ndjson),
+    ):
+        response = await api.get(f"/leads/export{query}", headers={"Accept": accept})
+        assert response.headers["Content-Type"].partition(";")[0] == expected, (accept, query)
+
+
 @pytest.mark.parametrize(("form", "lines"), [("csv", 1), ("ndjson", 0)])
 async def test_of_no_leads_there_is_a_file_too(
     form: str, lines: int, api: httpx.AsyncClient

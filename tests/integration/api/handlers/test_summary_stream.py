@@ -82,7 +82,9 @@ async def test_an_unknown_lead_is_not_found(api: httpx.AsyncClient) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "lead-not-found")
 
 
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/*"])
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "text/*", "text/event-stream, application/json"]
+)
 async def test_without_a_wish_for_a_stream_the_answer_is_json(
     accept: str, database: Database, api: httpx.AsyncClient, summarizer: Responder
 ) -> None:

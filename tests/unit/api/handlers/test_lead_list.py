@@ -30,6 +30,10 @@ def test_nothing_given_is_everything() -> None:
     ("query", "filters"),
     [
         ({"email": " Ada@Example.COM "}, {"email_key": "ada@example.com"}),
+        # Unencoded plus signs.
+        ({"email": "ada crm@example.com"}, {"email_key": "ada+crm@example.com"}),
+        ({"email": "Ada b c@Example.com "}, {"email_key": "ada+b+c@example.com"}),
+        ({"email": "ädä ü@bücher.example"}, {"email_key": "ädä+ü@xn--bcher-kva.example"}),
         ({"externalId": str(UUID(int=7)).upper()}, {"external_id": UUID(int=7)}),
         ({"status": "qualified"}, {"status": "qualified"}),
         ({"source": "randomuser"}, {"source": "randomuser"}),
@@ -62,6 +66,12 @@ def test_each_parameter_is_a_filter(query: dict[str, str], filters: dict[str, An
         *[(name, "a\0b") for name in NAMES if name != "after"],
         ("email", "ada"),
         ("email", "@"),
+        ("email", "ada@"),
+        ("email", "ada@exa mple.com"),
+        ("email", "ada@example.com, bob@example.com"),
+        ("email", "Ada <ada@example.com>"),
+        ("email", "ada@@example.com"),
+        ("email", "%ada@example.com%25@"),
         ("externalId", "7"),
         ("status", "New"),
         ("status", "new,contacted"),
