@@ -1,13 +1,20 @@
-"""Tasks that live as long as a block of code, and loops that wait longer after each failure."""
+"""Tasks that live as long as a block of code, and loops that nothing ends but their owner."""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+import structlog
+
+from shared.observability.logging import error_fields
+
+log = structlog.get_logger(__name__)
+
 CANCEL_AGAIN = timedelta(milliseconds=100)
+LONGEST_PAUSE = timedelta(seconds=2)
 
 
 @contextlib.asynccontextmanager
@@ -59,11 +66,11 @@ class Backoff:
         self,
         *,
         first: timedelta = timedelta(milliseconds=100),
-        longest: timedelta = timedelta(seconds=2),
+        longest: timedelta = LONGEST_PAUSE,
         stop: asyncio.Event | None = None,
         rounds: int | None = None,
     ) -> None:
-        self._ceiling = first
+        self._ceiling = min(first, longest)
         self._longest = longest
         self._stop = stop
         self._rounds_left = rounds
@@ -88,6 +95,31 @@ class Backoff:
             await asyncio.sleep(seconds.total_seconds())
         elif await wait_for_event(self._stop, within=seconds):
             raise StopAsyncIteration
+
+
+async def repeat(
+    step: Callable[[], Awaitable[object]],
+    *,
+    on_failure: str,
+    every: timedelta | None = None,
+    stop: asyncio.Event | None = None,
+    **fields: str,
+) -> None:
+    """Do a step again and again, until `stop` is set or the task is cancelled.
+
+    With `every` there is that pause before each. Whatever a step raises is logged as `on_failure`
+    with `fields`, and the step done again: no answer of a server may end a process.
+    """
+    stop = stop or asyncio.Event()
+    while not stop.is_set():
+        if every is not None and await wait_for_event(stop, within=every):
+            return
+        async for _ in Backoff(longest=every or LONGEST_PAUSE, stop=stop):
+            try:
+                await step()
+                break
+            except Exception as error:  # noqa: BLE001 (see above)
+                log.warning(on_failure, **fields, **error_fields(error))
 
 
 async def wait_for_event(event: asyncio.Event, *, within: timedelta) -> bool:

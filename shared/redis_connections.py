@@ -54,7 +54,11 @@ class LivePool(BlockingConnectionPool):
         writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] (no other way to ask)
         if writer is not None and writer.is_closing():
             await connection.disconnect(nowait=True)
-        await super().ensure_connection(connection)
+        try:
+            await super().ensure_connection(connection)
+        except redis.ResponseError as error:
+            # Whatever a server answers before the first command, it is none of the command's.
+            raise redis.ConnectionError(str(error)) from error
 
 
 class LiveSentinelPool(SentinelConnectionPool, LivePool):
@@ -149,7 +153,8 @@ def connection_options(*, connect: timedelta, answer: timedelta | None) -> dict[
 
 # What is our own defect: a wrong command, argument, type or script. BUSYGROUP is an answer that the
 # caller handles. Everything else that a server says is an outage, also that a stream or a group is
-# not there: it went with all data a moment ago, and is made anew by who works on it.
+# not there: it went with all data a moment ago, and is made anew by who works on it. A command that
+# is not known or not allowed is the operator's, who may rename and forbid commands.
 _DEFECTS = (
     "BUSYGROUP",
     "CROSSSLOT",
@@ -157,8 +162,6 @@ _DEFECTS = (
     "Error compiling script",
     "Invalid stream ID",
     "syntax error",
-    "unknown command",
-    "unknown subcommand",
     "user_script:",
     "value is not",
     "Wrong number of args calling command from script",

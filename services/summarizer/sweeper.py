@@ -1,13 +1,12 @@
 """Ends requests that are past their deadline because the process that worked on them died."""
 
-import asyncio
 from datetime import timedelta
 
 import structlog
 
 from services.summarizer.storage.records import failure_body
 from services.summarizer.storage.results import SummaryResults
-from shared.domain.errors import TransientError
+from shared.background import repeat
 from shared.domain.summary import FailureReason, SummaryFailure
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.streams.replies import LateReplies, Reply
@@ -41,12 +40,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep, forever."""
-        while True:
-            try:
-                await self.sweep()
-            except TransientError as error:
-                log.warning("summaries.not_swept", error=str(error))
-            await asyncio.sleep(self._every.total_seconds())
+        await repeat(self.sweep, every=self._every, on_failure="summaries.not_swept")
 
     async def sweep(self) -> int:
         """End what is late; returns how many requests failed by it."""

@@ -8,9 +8,9 @@ import aiocron
 import structlog
 from cronsim import CronSim
 
-from shared.domain.errors import UnavailableError
 from shared.events.data import SyncRequested
 from shared.events.envelope import Event
+from shared.observability.logging import error_fields
 from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)
@@ -21,9 +21,9 @@ async def run_schedule(cron: str, publisher: OncePublisher) -> None:
     async for tick in ticks(cron):
         try:
             await request_sync(tick, publisher)
-        except UnavailableError as error:
+        except Exception as error:  # noqa: BLE001 (whatever the server says)
             # The next tick is a new chance; what the source offers then is as good.
-            log.warning("tick.missed", tick=tick.isoformat(), error=str(error))
+            log.warning("tick.missed", tick=tick.isoformat(), **error_fields(error))
 
 
 async def ticks(cron: str) -> AsyncGenerator[datetime]:

@@ -7,7 +7,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from shared.domain.errors import UnavailableError
+from shared.observability.logging import describe_error
 from shared.settings import ObservabilitySettings
 
 Check = Callable[[], Awaitable[None]]
@@ -48,8 +48,8 @@ async def report(checks: Mapping[str, Check]) -> tuple[bool, dict[str, str]]:
 async def _trouble(check: Check) -> str:
     try:
         await check()
-    except UnavailableError as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 (whatever a server answers, it is trouble)
+        return describe_error(error)
     return "ok"
 
 

@@ -16,6 +16,9 @@ from shared.settings import ObservabilitySettings
 # Libraries that log each request at INFO, addresses and all.
 NOISY = ("httpx", "httpcore", "groq", "asyncio")
 
+# An error may quote what somebody put into a stream.
+ERROR_LENGTH = 2_000
+
 
 def configure_logging(settings: ObservabilitySettings, *, service: str) -> None:
     """Send structlog's and the standard library's logs to standard output in one format."""
@@ -48,8 +51,14 @@ def describe_error(error: BaseException) -> str:
     What a library's error says may be personal data.
     """
     if isinstance(error, PermanentError | TransientError):
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
     return type(error).__name__
+
+
+def error_fields(error: BaseException) -> dict[str, object]:
+    """Return the fields of a log line about an error: where it was raised, unless it is our own."""
+    is_expected = isinstance(error, PermanentError | TransientError)
+    return {"error": describe_error(error), "exc_info": None if is_expected else error}
 
 
 def frames(error: BaseException | None) -> list[str]:

@@ -1,6 +1,6 @@
 """Dead letters in PostgreSQL: one per consumer group and event."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,8 +8,12 @@ from typing import Any
 import asyncpg
 import orjson
 
-from shared.events.dead_letter import DeadLetter
+from shared.events.dead_letter import DeadLetter, short_key
 from shared.storage.pool import Database
+
+# Events are much smaller.
+MOST_BYTES = 16 << 20
+MOST_ATTEMPTS = 2**31 - 1
 
 _ADD = """
     INSERT INTO leads.dead_letter (
@@ -88,21 +92,20 @@ class DeadLetterRepository:
         """Keep a letter; the same group's earlier one for the event is replaced."""
         texts = (
             letter.group,
-            letter.event_id,
+            short_key(letter.event_id),
             letter.stream,
             letter.entry_id,
             letter.type,
             letter.reason,
             letter.error,
         )
-        fields = {name: _storable(value) for name, value in letter.fields.items()}
         # A transaction, so that it is fenced where the event is of a partition.
         async with self._database.transaction() as connection:
             await connection.execute(
                 _ADD,
                 *(_storable(text) for text in texts),
-                letter.attempts,
-                orjson.dumps(fields).decode(),
+                min(letter.attempts, MOST_ATTEMPTS),
+                orjson.dumps(_storable_fields(letter.fields)).decode(),
             )
 
     async def page(
@@ -162,6 +165,21 @@ def _to_letter(row: asyncpg.Record) -> KeptLetter:
     return KeptLetter(row["id"], row["dead_at"], letter)
 
 
+# The last resort keeps anything, if not as it was.
+
+
 def _storable(text: str) -> str:
-    # PostgreSQL's text holds every character but this one.
-    return text.replace("\x00", "\\x00")
+    # PostgreSQL's text holds every character but this one, and none that is no character.
+    return text.encode(errors="backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _storable_fields(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return fields that fit into a row: what is beyond `MOST_BYTES` together is cut off."""
+    kept: dict[str, str] = {}
+    room = MOST_BYTES
+    for name, value in fields.items():
+        if room < len(name):
+            break
+        kept[_storable(name)] = _storable(value if len(value) <= room else value[:room])
+        room -= len(name) + len(value)
+    return kept

@@ -17,6 +17,8 @@ from shared.storage.pool import Database, transaction_begin
 # A process that is stopped within a transaction must not keep its partitions for ever.
 STUCK = timedelta(seconds=5)
 
+MOST_IN_COLUMN = 300
+
 _BEAT = """
     INSERT INTO leads.member (token, name, host, process) VALUES ($1, $2, $3, $4)
     ON CONFLICT (token) DO UPDATE SET beat = member.beat + 1
@@ -230,9 +232,14 @@ def _held(row: asyncpg.Record) -> HeldEntry:
 
 def _held_row(claim: Claim, entry: HeldEntry) -> tuple[object, ...]:
     flat = [part.decode() for field in entry.fields.items() for part in field]
-    subject = entry.fields.get(b"subject")
+    subject = entry.fields.get(b"subject", b"").decode()
     return (
         *_key(claim),
-        *(entry.entry_id, entry.key, None if subject is None else subject.decode()),
+        *(entry.entry_id, _column(entry.key), _column(subject) or None),
         *(entry.attempt, entry.wait, orjson.dumps(flat)),
     )
+
+
+def _column(text: str) -> str:
+    """Return a text as far as a column and its index take it; all of it is in the fields."""
+    return text.replace("\x00", "")[:MOST_IN_COLUMN]

@@ -29,34 +29,32 @@ TRANSACTION_POOLER_PORT = 6543
 # How often a transaction may lose a race for a unique key.
 TRIES = 3
 
-# Another transaction was in the way: the same statement may well succeed at once.
+# Worth another try, but not for ever: it may be this one event's fault.
 _TRANSIENT = (
     asyncpg.TransactionRollbackError,  # deadlock, serialization
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
+    asyncpg.PLPGSQLError,  # a trigger of the operator's
 )
 _DOMAIN = (TransientError, UnfinishedError, PermanentError, FencedError)
 # Raised by `leads.fence`.
 _FENCED = "LF001"
 
-# What is our own defect, by class of SQLSTATE; every other error is the server's or the
-# network's. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_DEFECT_CLASSES = {
-    "0A",  # feature not supported
+# What is our own defect, by class of SQLSTATE: what a value can cause, and a statement that no
+# server would take. Every other error is the server's, the network's or the operator's: a table or
+# a column is missing until the schema is migrated, or after a backup was restored.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_DEFECTS = (
     "21",  # cardinality violation
     "22",  # data exception: a value of the wrong type or out of range
     "23",  # constraint violation
-    "42",  # syntax error, undefined object, wrong type
+    "42601",  # syntax error
+    "42804",  # datatype mismatch
+    "42846",  # cannot coerce
+    "42P02",  # undefined parameter
+    "42P18",  # indeterminate datatype
     "44",  # check option violation
     "54",  # statement too complex, too many arguments
-}
-# In those classes, but the operator's: they pass once the database is as it should be.
-_OPERATORS = (
-    asyncpg.UndefinedTableError,  # not migrated yet
-    asyncpg.UndefinedFunctionError,  # the same
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.DuplicatePreparedStatementError,  # a pooler at an unknown port
-    asyncpg.InvalidCachedStatementError,  # migrated a moment ago
 )
 # The driver's words for a statement that got more or fewer arguments than it has parameters.
 _WRONG_NUMBER_OF_ARGUMENTS = "the server expects"
@@ -70,7 +68,7 @@ def is_defect(error: BaseException) -> bool:
     """
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]  # untyped in the stubs
-        return state[:2] in _DEFECT_CLASSES and not isinstance(error, _OPERATORS)
+        return state.startswith(_DEFECTS)
     if isinstance(error, asyncpg.InterfaceError):
         return str(error).startswith(_WRONG_NUMBER_OF_ARGUMENTS)
     if isinstance(error, asyncpg.InternalClientError | OSError):
@@ -101,8 +99,11 @@ def translated_errors() -> Generator[None]:
             raise FencedError(str(error)) from error
         if is_defect(error):
             raise
-        reason = str(error) or type(error).__name__
-        raise UnavailableError(f"PostgreSQL is unavailable: {reason}") from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    return UnavailableError(f"PostgreSQL is unavailable: {str(error) or type(error).__name__}")
 
 
 @contextlib.contextmanager
@@ -130,7 +131,7 @@ class Database:
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection; waits no longer than the timeout for one."""
         with translated_errors():
-            async with self._pool.acquire(timeout=self._timeout) as connection:
+            async with self._acquired() as connection:
                 try:
                     yield connection
                 except (asyncio.CancelledError, TimeoutError):
@@ -138,6 +139,18 @@ class Database:
                     # and the caller, who just gave up on that server, would wait after all.
                     connection.terminate()
                     raise
+
+    @contextlib.asynccontextmanager
+    async def _acquired(self) -> AsyncGenerator[Connection]:
+        try:
+            connection = await self._pool.acquire(timeout=self._timeout)
+        except Exception as error:
+            # Whatever comes before the first statement is no statement's defect.
+            raise _unavailable(error) from error
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:

@@ -14,7 +14,7 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 
-from shared.background import Backoff
+from shared.background import repeat
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
 from shared.redis_connections import milliseconds, translated_errors
@@ -94,13 +94,7 @@ class ChangeFeed:
 
     async def run(self) -> None:
         """Read the stream and pass it on to every follower, forever."""
-        while True:
-            async for _ in Backoff():
-                try:
-                    await self._read()
-                    break
-                except UnavailableError as error:
-                    log.warning("changes.unavailable", error=str(error))
+        await repeat(self._read, on_failure="changes.unavailable")
 
     @contextlib.contextmanager
     def following(self) -> Generator[Follower]:

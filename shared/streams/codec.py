@@ -20,6 +20,10 @@ from shared.events.replay import EventFields
 
 Fields = Mapping[bytes, bytes]
 
+# An event has less than half as many; a script can put only some thousand into a stream.
+MOST_FIELDS = 100
+MOST_DIGITS = 9
+
 EntryId: TypeAlias = tuple[int, int]
 """An entry's id as milliseconds and sequence: a form that sorts."""
 
@@ -45,8 +49,7 @@ class Entry:
     @property
     def attempt(self) -> int:
         """Which attempt at handling it this is, from 1."""
-        attempt = self.fields.get(b"attempt", b"")
-        return int(attempt) if attempt.isdigit() else 1
+        return bounded_number(self.fields.get(b"attempt", b"").decode(errors="replace")) or 1
 
     @property
     def is_text(self) -> bool:
@@ -58,6 +61,15 @@ class Entry:
         except UnicodeDecodeError:
             return False
         return True
+
+
+def bounded_number(text: str) -> int | None:
+    """Return a whole number that every server can hold; None for what is none.
+
+    Attempts are an integer in PostgreSQL, and an event's number in a replay a bit in Redis.
+    """
+    is_number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    return int(text) if is_number else None
 
 
 def entries_of(reply: Any) -> list[Entry]:
@@ -176,6 +188,8 @@ def decode(fields: Fields) -> Event:
     `invalid-data`: an entry that this process must park, since a newer one may know it.
     """
     try:
+        if len(fields) > MOST_FIELDS:
+            raise ValueError("too many fields")  # noqa: TRY301 (as any other value that is wrong)
         text = {name.decode(): value.decode() for name, value in fields.items()}
         return _event(text, _data(text))
     except (KeyError, ValueError) as error:
@@ -195,8 +209,8 @@ def _event(text: Mapping[str, str], data: EventData) -> Event:
         time=_time(text["time"]),
         correlation_id=text.get("correlationid", ""),
         expires=None if expires is None else _time(expires),
-        attempt=int(text.get("attempt", "1")),
-        replay_number=None if number is None else int(number),
+        attempt=_number(text.get("attempt", "1")),
+        replay_number=None if number is None else _number(number),
         with_model=text.get("withmodel") == "true",
         data=data,
         **optional,
@@ -222,6 +236,13 @@ def _data(text: Mapping[str, str]) -> EventData:
         problems = error.errors(include_input=False, include_url=False)
         fields = ", ".join(".".join(map(str, problem["loc"])) for problem in problems)
         raise PermanentError(f"Invalid {text['type']}: {fields}", code="invalid-data") from None
+
+
+def _number(text: str) -> int:
+    number = bounded_number(text)
+    if number is None:
+        raise ValueError("not a number")
+    return number
 
 
 def _time(text: str) -> datetime:

@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
-from shared.background import background
+from shared.background import background, repeat
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import ORDERED, STREAMS, groups_of, stream_of
@@ -170,12 +170,7 @@ class Capacity:
 
     async def run(self) -> None:
         """Measure, forever. While Redis is down nothing can be added anyway."""
-        while True:
-            try:
-                await self.measure()
-            except UnavailableError as error:
-                log.warning("stream.not_measured", error=str(error))
-            await asyncio.sleep(MEASURE_EVERY.total_seconds())
+        await repeat(self.measure, every=MEASURE_EVERY, on_failure="stream.not_measured")
 
     async def measure(self) -> None:
         """Look at every stream now."""

@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.typing import EncodableT, FieldT
 
-from shared.background import Backoff
+from shared.background import repeat
 from shared.domain.errors import UnavailableError
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import Fields, entry_id, read_entries
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,8 @@ class Replies:
         self._block_ms = milliseconds(block)
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._read_at = time.monotonic()
+        # The instance's name is new with every start, so its stream begins with its first reply.
+        self._last_id = "0-0"
 
     @contextlib.contextmanager
     def expect(self, event_id: UUID) -> Generator["asyncio.Future[Outcome]"]:
@@ -71,15 +70,7 @@ class Replies:
 
     async def run(self) -> None:
         """Read replies and wake the requests that wait for them, forever."""
-        # The instance's name is new with every start, so its stream begins with its first reply.
-        last_id = "0-0"
-        while True:
-            async for _ in Backoff():
-                try:
-                    last_id = await self._read(last_id)
-                    break
-                except UnavailableError as error:
-                    log.warning("replies.unavailable", error=str(error))
+        await repeat(self._read, on_failure="replies.unavailable")
 
     async def check(self) -> None:
         """Raise `UnavailableError` unless replies are being read."""
@@ -87,13 +78,13 @@ class Replies:
         if still > (self._block * MOST_OVERDUE).total_seconds():
             raise UnavailableError(f"Replies are not read: no progress for {still:.0f} s")
 
-    async def _read(self, last_id: str) -> str:
+    async def _read(self) -> None:
         with translated_errors():
-            reply = await self._reader.xread({self.address: last_id}, block=self._block_ms)
+            reply = await self._reader.xread({self.address: self._last_id}, block=self._block_ms)
         for entry in read_entries(reply):
-            last_id = entry.id
+            self._last_id = entry.id
             self._wake(entry.fields)
-        time_part, sequence = entry_id(last_id)
+        time_part, sequence = entry_id(self._last_id)
         with translated_errors():
             async with self._reader.pipeline(transaction=False) as pipeline:
                 # What was read is personal data, and no one's to read again.
@@ -102,7 +93,6 @@ class Replies:
                 pipeline.expire(self.address, TIME_TO_LIVE)
                 await pipeline.execute()
         self._read_at = time.monotonic()
-        return last_id
 
     def _wake(self, fields: Fields) -> None:
         outcome = Outcome(OutcomeStatus(fields[b"status"].decode()), fields[b"body"])

@@ -12,8 +12,8 @@ from aiohttp import web
 from services.api.server.routing import Call
 from services.api.web.endpoint import Access, Answer, Endpoint, Tag
 from services.api.web.responses import NO_STORE, Representation, json_response, with_example
-from shared.domain.errors import UnavailableError
 from shared.observability.health import Check
+from shared.observability.logging import error_fields
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +100,8 @@ async def _state(name: str, check: Check) -> State:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT.total_seconds()):
             await check()
-    except (UnavailableError, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever a server answers, it is not ready)
         # The reason is for the log: this page is open to everyone.
-        log.warning("health.unavailable", check=name, error=str(error) or "no answer in time")
+        log.warning("health.unavailable", check=name, **error_fields(error))
         return "unavailable"
     return "ok"

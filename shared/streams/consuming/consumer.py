@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from shared.background import Backoff, wait_for_event
-from shared.domain.errors import UnavailableError
+from shared.observability.logging import describe_error, error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.codec import Entry
 from shared.streams.consuming.group import Group
@@ -99,9 +99,9 @@ class Consumer:
         async for _ in Backoff(stop=self._stop):
             try:
                 return await self._read()
-            except UnavailableError as error:
-                self._progress.hold("reading", str(error))
-                log.warning("stream.unavailable", stream=self._group.stream, error=str(error))
+            except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
+                self._progress.hold("reading", describe_error(error))
+                log.warning("stream.unavailable", stream=self._group.stream, **error_fields(error))
         return ()
 
     async def _read(self) -> Sequence[Entry]:

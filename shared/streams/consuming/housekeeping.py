@@ -1,21 +1,16 @@
 """The chores that one process does for all: trimming streams, removing dead consumers."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
-import structlog
 from redis.asyncio import Redis
 
-from shared.domain.errors import TransientError
 from shared.events.catalog import groups_of
 from shared.lua import Key, lua_script
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.consuming.group import delete_unless_pending, first_unfinished, groups_info
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import memory_of
-
-log = structlog.get_logger(__name__)
 
 HOUSEKEEP_EVERY = timedelta(seconds=5)
 
@@ -100,18 +95,6 @@ class Housekeeping:
                     await delete_unless_pending(
                         self._redis, stream=stream, group=group, consumer=consumer["name"].decode()
                     )
-
-
-async def repeat(
-    chore: Callable[[], Awaitable[None]], *, every: timedelta, stop: asyncio.Event
-) -> None:
-    """Do a chore again and again until `stop` is set; an outage is tried again the next time."""
-    while not stop.is_set():
-        await asyncio.sleep(every.total_seconds())
-        try:
-            await chore()
-        except TransientError as error:
-            log.warning("chore.unavailable", chore=chore.__name__, error=str(error))
 
 
 @lua_script("""

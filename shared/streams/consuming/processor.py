@@ -10,12 +10,11 @@ import structlog
 from shared.domain.errors import (
     PermanentError,
     TransientError,
-    UnavailableError,
     UnfinishedError,
 )
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.observability.logging import describe_error
+from shared.observability.logging import describe_error, error_fields
 from shared.streams.codec import Entry, decode
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.retry import RetryQueue, delay_before
@@ -55,8 +54,10 @@ class Processor:
             deliveries = [delivery for delivery in opened if delivery is not None]
             for _, run in itertools.groupby(deliveries, key=lambda delivery: delivery.event.type):
                 await self._apply(list(run))
-        except (UnavailableError, LeftPendingError) as error:
-            log.warning("entries.left_pending", stream=self._subscription.stream, error=str(error))
+        except Exception as error:  # noqa: BLE001 (who takes them over tries again, and counts)
+            log.warning(
+                "entries.left_pending", stream=self._subscription.stream, **error_fields(error)
+            )
             return False
         return True
 
@@ -115,15 +116,13 @@ class Processor:
     async def _retry(
         self, entry: Entry, error: Exception, *, attempt: int, delay: timedelta
     ) -> None:
-        expected = isinstance(error, TransientError | PermanentError)
         log.warning(
             "entry.retried",
             stream=self._subscription.stream,
             event_id=entry.event_id,
             attempt=attempt,
             seconds=round(delay.total_seconds(), 1),
-            error=describe_error(error),
-            exc_info=None if expected else error,
+            **error_fields(error),
         )
         await self._retries.schedule(entry, attempt=attempt, delay=delay)
 

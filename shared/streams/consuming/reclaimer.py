@@ -11,7 +11,8 @@ from uuid import UUID
 
 import structlog
 
-from shared.domain.errors import PermanentError, UnavailableError
+from shared.domain.errors import PermanentError
+from shared.observability.logging import error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.codec import Entry, decode
 from shared.streams.consuming.consumer import Consumer, RWLock
@@ -69,9 +70,9 @@ class Reclaimer:
     async def _try(self, pending: Pending) -> bool:
         try:
             return await self._take_over(pending)
-        except UnavailableError as error:
+        except Exception as error:  # noqa: BLE001 (it is tried again)
             # Here and not around the group of tasks, which would raise a group of errors.
-            log.warning("entry.not_reclaimed", entry_id=pending.entry_id, error=str(error))
+            log.warning("entry.not_reclaimed", entry_id=pending.entry_id, **error_fields(error))
             return False
 
     async def _take_over(self, pending: Pending) -> bool:

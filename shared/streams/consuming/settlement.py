@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 from uuid import UUID
 
 import orjson
@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from shared.domain.errors import PermanentError
-from shared.events.dead_letter import DeadLetter
+from shared.events.dead_letter import DeadLetter, short_key
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.observability.logging import describe_error
-from shared.redis_connections import translated_errors
-from shared.streams.codec import Entry, decode
+from shared.observability.logging import describe_error, error_fields
+from shared.redis_connections import is_outage, translated_errors
+from shared.streams.codec import Entry, bounded_number, decode
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
@@ -83,11 +83,10 @@ class Settlement:
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Answer and acknowledge handled events in one round trip."""
         ended = [(one.event, outcome) for one, outcome in zip(run, outcomes, strict=True)]
-        with translated_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                _report(pipeline, ended)
-                self._acknowledge(pipeline, *(one.entry.id for one in run))
-                await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            _report(pipeline, ended)
+            self._acknowledge(pipeline, *(one.entry.id for one in run))
+            await self._execute(pipeline)
 
     async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
         """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
@@ -104,38 +103,50 @@ class Settlement:
             error=describe_error(error),
         )
         event = _event_or_none(entry)
-        with translated_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                _notify(pipeline, letter)
-                if event is not None:
-                    _report(pipeline, [(event, _dead(reason))])
-                elif (replay_id := letter.fields.get("replayid")) is not None:
-                    number = letter.fields.get("replaynumber", "")
-                    place = int(number) if number.isdecimal() else None
-                    add_result(pipeline, replay_id, place, ReplayResult.DEAD)
-                self._acknowledge(pipeline, entry.id)
-                await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            _notify(pipeline, letter)
+            if event is not None:
+                _report(pipeline, [(event, _dead(reason))])
+            elif (replay_id := letter.fields.get("replayid")) is not None:
+                number = bounded_number(letter.fields.get("replaynumber", ""))
+                add_result(pipeline, replay_id, number, ReplayResult.DEAD)
+            self._acknowledge(pipeline, entry.id)
+            await self._execute(pipeline)
 
     async def acknowledge(self, entry_id: str) -> None:
         """Take an entry off the pending list."""
         with translated_errors():
             await self._redis.xack(self._stream, self._group, entry_id)
 
+    async def _execute(self, pipeline: Pipeline) -> None:
+        """Send what is queued; raises `UnavailableError`.
+
+        What else fails is a reply or a count: an event may name any key for these, also one that
+        takes none. That is no reason to handle it again, and would fail again.
+        """
+        with translated_errors():
+            results = cast("list[object]", await pipeline.execute(raise_on_error=False))
+            errors = [result for result in results if isinstance(result, Exception)]
+            for error in filter(is_outage, errors):
+                raise error
+        if errors:
+            log.error("entry.not_reported", stream=self._stream, **error_fields(errors[0]))
+
     def _acknowledge(self, pipeline: Pipeline, *entry_ids: str) -> None:
         pipeline.xack(self._stream, self._group, *entry_ids)
 
     def _letter(self, entry: Entry, error: BaseException, *, reason: str) -> DeadLetter:
-        # Whatever the bytes are, an operator must be able to see them.
+        # Whatever the bytes are, an operator must be able to see them, and the store to keep them.
         fields = {
             name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
             for name, value in entry.fields.items()
         }
         return DeadLetter(
             group=self._group,
-            event_id=fields.get("id", entry.id),
+            event_id=short_key(fields.get("id", entry.id)),
             stream=self._stream,
             entry_id=entry.id,
-            type=fields.get("type", ""),
+            type=short_key(fields.get("type", "")),
             reason=reason,
             error=f"{type(error).__name__}: {error}"[:ERROR_LENGTH],
             attempts=entry.attempt,

@@ -11,13 +11,14 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 
-from shared.background import Backoff, end
+from shared.background import Backoff, end, repeat
 from shared.domain.errors import UnavailableError
+from shared.observability.logging import describe_error, error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group
 from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress
-from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping, repeat
+from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping
 from shared.streams.consuming.processor import Processor
 from shared.streams.consuming.reclaimer import Reclaimer
 from shared.streams.consuming.retry import RetryQueue
@@ -106,7 +107,14 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             chores = [
                 tasks.create_task(
-                    repeat(chore, every=span, stop=self._stop), name=f"chore {chore.__name__}"
+                    repeat(
+                        chore,
+                        every=span,
+                        stop=self._stop,
+                        on_failure="chore.failed",
+                        chore=chore.__name__,
+                    ),
+                    name=f"chore {chore.__name__}",
                 )
                 for chore, span in self._chores()
             ]
@@ -135,8 +143,9 @@ class Worker:
         async for _ in Backoff(stop=self._stop):
             try:
                 await self._group.ensure()
-            except UnavailableError as error:
-                self._progress.hold("reading", str(error))
+            except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
+                self._progress.hold("reading", describe_error(error))
+                log.warning("group.not_joined", stream=self._group.stream, **error_fields(error))
             else:
                 self._progress.release("reading")
                 return
@@ -154,6 +163,6 @@ class Worker:
         try:
             await self._consumer.hand_back()
             await self._group.leave()
-        except UnavailableError as error:
+        except Exception as error:  # noqa: BLE001 (whatever the server says)
             # The lease ends by itself, and with it this consumer's claim.
-            log.warning("group.not_left", stream=self._group.stream, error=str(error))
+            log.warning("group.not_left", stream=self._group.stream, **error_fields(error))

@@ -12,7 +12,8 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.background import Backoff, wait_for_event
-from shared.domain.errors import FencedError, UnavailableError
+from shared.domain.errors import FencedError
+from shared.observability.logging import describe_error, error_fields
 from shared.redis_connections import milliseconds, translated_errors
 from shared.settings import ConsumerSettings
 from shared.streams.codec import Entry, EntryId, entries_of, entry_id
@@ -79,11 +80,13 @@ class PartitionConsumer:
                     await self._look_again()
                 except LeftPendingError:
                     return
-                except UnavailableError as error:
+                except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
                     self._is_unsure = True
-                    self._progress.hold("reading", str(error))
+                    self._progress.hold("reading", describe_error(error))
                     log.warning(
-                        "stream.unavailable", stream=self._ownership.stream, error=str(error)
+                        "stream.unavailable",
+                        stream=self._ownership.stream,
+                        **error_fields(error),
                     )
 
     async def leave(self) -> None:
@@ -114,8 +117,8 @@ class PartitionConsumer:
         """See which partitions are another's: all else goes on with the next turn."""
         try:
             await self._ownership.look()
-        except UnavailableError as error:
-            log.warning("partitions.unknown", error=str(error))
+        except Exception as error:  # noqa: BLE001 (it is tried again)
+            log.warning("partitions.unknown", **error_fields(error))
 
     # Whose partitions these are.
 

@@ -20,7 +20,7 @@ from shared.domain.errors import (
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.events.partitions import HeldEntry
-from shared.observability.logging import describe_error
+from shared.observability.logging import describe_error, error_fields
 from shared.streams.codec import Entry, decode
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.processor import CIRCUIT_DELAY, handle
@@ -150,15 +150,13 @@ class PartitionProcessor:
             await self._hold(work, error, attempt=attempt, wait=delay_before(attempt))
 
     async def _hold(self, work: Work, error: Exception, *, attempt: int, wait: timedelta) -> None:
-        expected = isinstance(error, TransientError | PermanentError)
         log.warning(
             "entry.held",
             stream=work.partition.name,
             event_id=work.entry.event_id,
             attempt=attempt,
             seconds=round(wait.total_seconds(), 1),
-            error=describe_error(error),
-            exc_info=None if expected else error,
+            **error_fields(error),
         )
         entry = replace(work.entry, fields={**work.entry.fields, b"attempt": str(attempt).encode()})
         await self._keep([replace(work, entry=entry)], wait)

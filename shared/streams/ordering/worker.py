@@ -8,12 +8,13 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 
-from shared.background import Backoff, end, wait_for_event
-from shared.domain.errors import FencedError, TransientError, UnavailableError
+from shared.background import Backoff, end, repeat, wait_for_event
+from shared.domain.errors import UnavailableError
+from shared.observability.logging import describe_error, error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.consuming.consumer import RWLock
 from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress
-from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping, repeat
+from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping
 from shared.streams.consuming.settlement import DeadLetterStore, Settlement
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.consuming.worker import Worker
@@ -153,13 +154,15 @@ class PartitionWorker:
             await self._join()
             chores = [
                 tasks.create_task(
-                    repeat(self._ownership.keep, every=tick, stop=self._stop),
-                    name="chore ownership",
-                ),
-                tasks.create_task(
-                    repeat(self._housekeeping.run, every=HOUSEKEEP_EVERY, stop=self._stop),
-                    name="chore housekeeping",
-                ),
+                    repeat(
+                        chore, every=every, stop=self._stop, on_failure="chore.failed", chore=name
+                    ),
+                    name=f"chore {name}",
+                )
+                for name, chore, every in (
+                    ("ownership", self._ownership.keep, tick),
+                    ("housekeeping", self._housekeeping.run, HOUSEKEEP_EVERY),
+                )
             ]
             draining = tasks.create_task(self._drain_undivided(), name=f"drain {self.stream}")
             consuming = tasks.create_task(self._consumer.run(), name=f"consume {self.stream}")
@@ -186,9 +189,9 @@ class PartitionWorker:
         async for _ in Backoff(stop=self._stop):
             try:
                 await self._ownership.keep()
-            except TransientError as error:
-                self._progress.hold("reading", str(error))
-                log.warning("member.not_joined", stream=self.stream, error=str(error))
+            except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
+                self._progress.hold("reading", describe_error(error))
+                log.warning("member.not_joined", stream=self.stream, **error_fields(error))
             else:
                 self._progress.release("reading")
                 return
@@ -196,6 +199,6 @@ class PartitionWorker:
     async def _leave(self) -> None:
         try:
             await self._consumer.leave()
-        except (TransientError, FencedError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever the server says)
             # The lease ends by itself, and with it this process's claims.
-            log.warning("member.not_left", stream=self.stream, error=str(error))
+            log.warning("member.not_left", stream=self.stream, **error_fields(error))

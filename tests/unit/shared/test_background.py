@@ -1,10 +1,15 @@
-"""Backing off: longer waits, and an end when the process stops."""
+"""Backing off: longer waits, and an end when the process stops; loops that no error ends."""
 
 import asyncio
 import time
 from datetime import timedelta
 
-from shared.background import Backoff
+import pytest
+import redis
+import structlog
+
+from shared.background import Backoff, repeat
+from shared.domain.errors import PermanentError, UnavailableError
 
 SHORT, LONG = timedelta(milliseconds=1), timedelta(minutes=10)
 
@@ -31,3 +36,47 @@ async def test_a_stop_ends_the_wait_and_the_loop() -> None:
         async for _ in Backoff(first=LONG, longest=LONG, stop=stop):
             number += 1
     assert number == 1
+
+
+@pytest.mark.parametrize("every", [None, SHORT])
+async def test_no_error_ends_a_loop(every: timedelta | None) -> None:
+    stop = asyncio.Event()
+    errors: list[Exception] = [
+        UnavailableError("away"),
+        PermanentError("no", code="no"),
+        redis.ResponseError("WRONGTYPE Operation against a key"),
+        TypeError("nobody foresaw this"),
+        TimeoutError(),
+    ]
+    left = list(errors)
+
+    async def step() -> None:
+        if left:
+            raise left.pop(0)
+        stop.set()
+
+    with structlog.testing.capture_logs() as lines:
+        async with asyncio.timeout(20):
+            await repeat(step, on_failure="step.failed", every=every, stop=stop, name="test")
+    logged = [(line["event"], line["name"], line["error"]) for line in lines]
+    assert logged == [
+        ("step.failed", "test", "UnavailableError: away"),
+        ("step.failed", "test", "PermanentError: no"),
+        ("step.failed", "test", "ResponseError"),
+        ("step.failed", "test", "TypeError"),
+        ("step.failed", "test", "TimeoutError"),
+    ]
+    assert [line["exc_info"] for line in lines] == [None, None, *errors[2:]]
+
+
+async def test_a_loop_pauses_before_each_step_and_ends_when_stopped() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, stop.set)
+    done: list[None] = []
+
+    async def step() -> None:
+        done.append(None)
+
+    async with asyncio.timeout(5):
+        await repeat(step, on_failure="step.failed", every=LONG, stop=stop)
+    assert done == []

@@ -68,6 +68,8 @@ async def test_a_write_to_a_connection_that_was_reset_is_an_outage(error: Except
         redis.ResponseError("MISCONF Errors writing to the AOF file"),
         redis.ResponseError("SOMETHING no one has ever seen"),
         redis.ResponseError("no such key"),
+        redis.ResponseError("unknown command 'XADD', with args beginning with: 's'"),
+        redis.ResponseError("this user has no permissions to run 'xadd'"),
         redis.ResponseError("NOGROUP No such key 's' or consumer group 'g'"),
         redis.ResponseError("Command # 1 (XADD s * a b) of pipeline caused error: ('MISCONF x',)"),
     ],

@@ -26,12 +26,16 @@ async def is_down() -> None:
     raise UnavailableError("down")
 
 
+async def is_odd() -> None:
+    raise ValueError("nobody foresaw this")
+
+
 @pytest.fixture
 def port() -> int:
     return next(free_ports())
 
 
-@pytest.mark.parametrize(("check", "code"), [(is_well, 0), (is_down, 1)])
+@pytest.mark.parametrize(("check", "code"), [(is_well, 0), (is_down, 1), (is_odd, 1)])
 async def test_it_tells_readiness(check: Check, code: int, port: int) -> None:
     settings = ObservabilitySettings(health_host="127.0.0.1", health_port=port)
     async with serve_health(settings, {"check": check}):

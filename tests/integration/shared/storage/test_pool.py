@@ -71,12 +71,13 @@ async def test_a_reset_is_an_outage_and_passes(distant: Database, link: TcpProxy
     ("statement", "parameters", "error"),
     [
         ("SELEC 1", (), asyncpg.PostgresSyntaxError),
-        ("SELECT nothing FROM leads.lead", (), asyncpg.UndefinedColumnError),
         ("SELECT $1::integer", ("one",), asyncpg.DataError),
         ("SELECT $1::integer", (), asyncpg.InterfaceError),
         ("SELECT 1 / $1::integer", (0,), asyncpg.DivisionByZeroError),
         ("SELECT 1 FROM leads.not_migrated_yet", (), UnavailableError),
         ("SELECT leads.not_migrated_yet()", (), UnavailableError),
+        ("SELECT not_migrated_yet FROM leads.lead", (), UnavailableError),
+        ("SELECT 1::leads.not_migrated_yet", (), UnavailableError),
     ],
 )
 async def test_a_statement_is_a_defect_unless_the_schema_is_old(

@@ -9,14 +9,10 @@ import pytest
 from shared.domain.errors import PermanentError, TransientError, UnavailableError
 from shared.storage.pool import is_defect, translated_errors
 
-DEFECTS = {"0A", "21", "22", "23", "42", "44", "54"}
-TRANSIENT = {"40", "57014", "55P03"}
-OPERATORS = {
-    "42501",  # insufficient privilege
-    "42883",  # undefined function: not migrated yet
-    "42P01",  # undefined table: not migrated yet
-    "42P05",  # duplicate prepared statement: a pooler
-}
+DEFECTS = {"21", "22", "23", "44", "54"}
+TRANSIENT = {"40", "P0", "57014", "55P03"}
+# All else in class 42 passes once the schema, or a right, is there.
+WRONG_STATEMENTS = {"42601", "42804", "42846", "42P02", "42P18"}
 
 
 def server_errors() -> list[type[asyncpg.PostgresError]]:
@@ -33,9 +29,8 @@ def expected(error: type[asyncpg.PostgresError]) -> type[Exception]:
     state: str = getattr(error, "sqlstate", "")
     if state[:2] in TRANSIENT or state in TRANSIENT:
         return TransientError
-    if error is asyncpg.InvalidCachedStatementError or state in OPERATORS:
-        return UnavailableError
-    return error if state[:2] in DEFECTS else UnavailableError
+    is_defect = state[:2] in DEFECTS or state in WRONG_STATEMENTS
+    return error if is_defect else UnavailableError
 
 
 def translated(error: Exception) -> type[Exception]:

@@ -45,6 +45,17 @@ async def test_the_reply_reaches_the_asker(
                 assert await asyncio.wait_for(reply, 5) == DONE
 
 
+async def test_a_reply_that_cannot_be_sent_is_no_reason_to_handle_an_event_again(
+    workers: Workers,
+) -> None:
+    await workers.redis.set("a text", "takes no entries")
+    handler = Recorder()
+    await add_events(workers.redis, [summary_requested(reply_to="a text")])
+    async with workers.running(handler):
+        await eventually(workers.all_done)
+    assert len(handler.events) == 1
+
+
 async def test_a_replayed_event_gets_no_reply(workers: Workers) -> None:
     event = summary_requested(reply_to="reply:api:test:1", replay_id="replay-1")
     await add_events(workers.redis, [event])
