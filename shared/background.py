@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from datetime import timedelta
 from typing import Any
 
@@ -38,14 +38,30 @@ async def background(work: Coroutine[Any, Any, None], *, name: str) -> AsyncGene
 
 
 async def end(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it ends.
-
-    Once is not enough: a cancellation that meets an answer just arriving can get lost in
-    the Redis client, and the task would go on for ever.
-    """
+    """Cancel a task until it ends: a library can lose a cancellation, see `cancellation_kept`."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=CANCEL_AGAIN.total_seconds())
+
+
+@contextlib.contextmanager
+def cancellation_kept() -> Generator[None]:
+    """Raise `CancelledError` at the end of a block in which this task was cancelled and went on.
+
+    `asyncio.wait_for` up to Python 3.11 returns what it waited for when a cancellation meets it,
+    and the clients of Redis and PostgreSQL use it for each command. Without this the task would go
+    on, and a group of tasks, which cancels each of them once, would wait for it for ever.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # nothing runs here
+        task = None
+    before = 0 if task is None else task.cancelling()
+    try:
+        yield
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class Backoff:

@@ -15,6 +15,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from shared.background import cancellation_kept
 from shared.domain.errors import UnavailableError
 from shared.settings import SettingsError, StreamsSettings
 
@@ -36,7 +37,8 @@ GROUP_GONE = ("NOGROUP", "UNBLOCKED")
 def translated_errors() -> Generator[None]:
     """Raise `UnavailableError` for every error of the client that is no defect of ours."""
     try:
-        yield
+        with cancellation_kept():
+            yield
     except Exception as error:
         if not is_outage(error):
             raise

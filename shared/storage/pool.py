@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from shared.background import cancellation_kept
 from shared.domain.errors import (
     FencedError,
     PermanentError,
@@ -88,7 +89,7 @@ def _passed_through_driver(error: BaseException) -> bool:
 def translated_errors() -> Generator[None]:
     """Raise `TransientError` or `UnavailableError` for what is no defect of ours."""
     try:
-        with _without_rows():
+        with cancellation_kept(), _without_rows():
             yield
     except _DOMAIN:
         raise

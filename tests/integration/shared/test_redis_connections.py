@@ -1,4 +1,4 @@
-"""Connections to Redis: those that die while they are idle, and servers that will not do."""
+"""Connections to Redis: those that die idle, calls that are cancelled, servers that will not do."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from yarl import URL
 
 from devstack.free_ports import free_port
 from devstack.servers.valkey import EmbeddedValkey
-from shared.redis_connections import open_redis, ping, refuse_cluster
+from shared.redis_connections import open_redis, ping, refuse_cluster, translated_errors
 from shared.settings import SettingsError, StreamsSettings
 from tests.support.idle_connections import until_dead
 from tests.support.tcp_proxy import TcpProxy
@@ -58,3 +58,19 @@ async def test_one_server_will_do_and_one_that_is_away_is_not_asked(redis: Redis
     nowhere = StreamsSettings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
     async with open_redis(nowhere) as client:
         await refuse_cluster(client)
+
+
+async def test_a_task_is_cancelled_at_whatever_point_of_a_command_it_is(redis: Redis) -> None:
+    async def call_again_and_again() -> None:
+        while True:
+            with translated_errors():
+                await redis.get("key")
+
+    for turns in range(60):
+        task = asyncio.create_task(call_again_and_again())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait([task])
+        assert task.cancelled()

@@ -1,6 +1,7 @@
-"""Backing off: longer waits, and an end when the process stops; loops that no error ends."""
+"""Loops: longer waits between tries, an end when the process stops, none by an error; cancelling."""
 
 import asyncio
+import contextlib
 import time
 from datetime import timedelta
 
@@ -8,7 +9,7 @@ import pytest
 import redis
 import structlog
 
-from shared.background import Backoff, repeat
+from shared.background import Backoff, cancellation_kept, repeat
 from shared.domain.errors import PermanentError, UnavailableError
 
 SHORT, LONG = timedelta(milliseconds=1), timedelta(minutes=10)
@@ -80,3 +81,48 @@ async def test_a_loop_pauses_before_each_step_and_ends_when_stopped() -> None:
     async with asyncio.timeout(5):
         await repeat(step, on_failure="step.failed", every=LONG, stop=stop)
     assert done == []
+
+
+async def test_a_cancellation_that_a_library_loses_is_kept() -> None:
+    async def lose_it() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    went_on = False
+
+    async def work() -> None:
+        nonlocal went_on
+        with cancellation_kept():
+            await lose_it()
+        went_on = True
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), went_on) == (True, False)
+
+
+async def test_who_was_cancelled_before_may_clean_up() -> None:
+    cleaned_up = False
+
+    async def work() -> None:
+        nonlocal cleaned_up
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with cancellation_kept():
+                await asyncio.sleep(0)
+            cleaned_up = True
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), cleaned_up) == (True, True)
+
+
+async def test_a_time_limit_inside_the_block_is_no_cancellation() -> None:
+    with cancellation_kept(), contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
