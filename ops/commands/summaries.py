@@ -11,12 +11,15 @@ import click
 
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
-from ops.running import Servers, open_servers, run
+from ops.running import Servers, open_servers, run, settings
 from ops.storage.summary_backlog import FIRST, Backlog, SummaryBacklog
 from shared.events import catalog
 from shared.events.data import SummaryRequested
 from shared.events.envelope import Event, now
+from shared.redis_connections import open_redis
+from shared.settings import StreamsSettings
 from shared.streams.inspection import Inspector
+from shared.streams.model_pauses import ModelPause, ModelPauses
 from shared.streams.publisher import add_events
 
 # More than these would only wait in the stream, ahead of people's requests.
@@ -60,6 +63,31 @@ def backfill(*, dry_run: bool, rate: float, limit: int | None, job: str, as_json
     click.echo(f"leads without a summary  {backlog.leads:,}")
     click.echo(f"tokens to be expected    {estimate}")
     click.echo(f"requested now            {asked:,}" if not dry_run else "Nothing was requested.")
+
+
+@command.command("resume")
+@as_json
+def resume(*, as_json: bool) -> None:
+    """Have the model called again before the provider's pause is over.
+
+    After a 429 nobody calls the model for as long as the provider says, which may be a day. If
+    it still refuses, the next call brings the pause back.
+    """
+    lifted = run(_resume())
+    if as_json:
+        print_json(
+            [{"model": one.name, "seconds": round(one.left.total_seconds())} for one in lifted]
+        )
+        return
+    for one in lifted:
+        click.echo(f"{one.name}: was to be paused for {one.left.total_seconds():.0f} s more")
+    if not lifted:
+        click.echo("Nothing is paused.")
+
+
+async def _resume() -> list[ModelPause]:
+    async with open_redis(settings(StreamsSettings)) as redis:
+        return await ModelPauses(redis).lift()
 
 
 async def _backfill(

@@ -1,9 +1,15 @@
 """The check between a model and everything else: an invalid answer goes no further."""
 
+import functools
+import ipaddress
+import itertools
+import json
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Annotated, Any
 
+from publicsuffixlist import PublicSuffixList
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -15,9 +21,6 @@ LONGEST_ANSWER = 30_000
 # Joiners that some scripts and emoji need, among the invisible characters that are removed.
 _NEEDED = {"\u200c", "\u200d"}
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
-
-# A lead's facts hold no link, so one in an answer comes from an injected instruction.
-_LINK = re.compile(r"[a-z][a-z0-9+.-]{1,15}://|\bwww\.|\bjavascript:|\bdata:text", re.IGNORECASE)
 
 
 class InvalidAnswerError(Exception):
@@ -43,9 +46,87 @@ def _checked(text: str) -> str:
         raise PydanticCustomError(
             "too_long", "must have at most {most} characters", {"most": MAX_LENGTH}
         )
-    if _LINK.search(cleaned):
+    if holds_link(cleaned):
         raise PydanticCustomError("link", "must not contain a link")
     return cleaned
+
+
+# A lead's facts hold no link, so one in an answer comes from an injected instruction.
+
+# What leads somewhere, or runs, whatever its host is.
+_REFERENCE = re.compile(
+    r"""
+      [a-z][a-z0-9+.-]+:[/\\]+\S         # with any scheme: http, hxxp, ldap
+    | (?<![\w:/\\])[/\\]{2}[^\s/\\]     # with that of the page: //host
+    | \bwww\.
+    | \b(?:javascript|vbscript|mailto|tel|sms|callto|magnet):\S
+    | \bdata:[\w/+.-]*[;,]
+    | \][(\[]\s*[^\s)\]]                # Markdown: [text](target), [text][label]
+    | ^\s*\[[^\]]+\]:\s*\S
+    | \b(?:href|src)\s*=
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+# How dots and colons are written where a link is meant for people alone.
+_DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*|\s+dot\s+(?=[a-z]{3})", re.IGNORECASE)
+_COLON = re.compile(r"[\[({]\s*:\s*(?://)?\s*[\])}](?://)?")
+_FULL_STOP = "\u3002"
+
+_HOST = re.compile(r"(?<![^\W_])(?<!\.)(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_](?:[\w-]*[^\W_])?")
+_PATH = re.compile(r"(?::\d+|[/?#]\S)")
+# Top-level domains of documents and of networks of one's own (RFC 2606, 6761, 6762, 7686): no
+# list of those on the internet has them.
+_SPECIAL = {"example", "internal", "invalid", "local", "localhost", "onion", "test"}
+# What has such an end is a file far more often than a host, unless a path goes on.
+_FILES = {"md", "mov", "py", "rs", "sh", "zip"}
+_NO_WORDS = {"com", "net", "org"}
+
+
+@functools.cache
+def _public_suffixes() -> PublicSuffixList:
+    return PublicSuffixList(accept_unknown=False, only_icann=True)
+
+
+def holds_link(text: str) -> bool:
+    """Whether a text has what its reader, or a program that shows it, could follow.
+
+    With or without a scheme, and also when it is written to be read by people alone. An e-mail
+    address is none.
+    """
+    plain = unicodedata.normalize("NFKC", text).replace(_FULL_STOP, ".")
+    plain = _COLON.sub("://", _DOT.sub(".", plain))
+    return _REFERENCE.search(plain) is not None or any(
+        _is_link(plain, match.start(), match.end()) for match in _HOST.finditer(plain)
+    )
+
+
+def _is_link(text: str, start: int, end: int) -> bool:
+    has_path = _PATH.match(text, end) is not None
+    if text[end : end + 1] == "@" or (text[start - 1 : start] == "@" and not has_path):
+        return False
+    return _is_host(text[start:end], alone=not has_path)
+
+
+def _is_host(name: str, *, alone: bool) -> bool:
+    rest, _, end = name.rpartition(".")
+    if not rest:
+        return False
+    if end.isdigit():
+        return _is_address(name)
+    if alone and end.istitle() and end.lower() not in _NO_WORDS:
+        # A name, or a sentence after which a space was forgotten: `Dr.Green`, `Call her.It helps`.
+        return _is_host(rest, alone=True)
+    if alone and end in _FILES:
+        return False
+    return end.lower() in _SPECIAL or _public_suffixes().privatesuffix(name.lower()) is not None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.IPv4Address(name)
+    except ValueError:
+        return False
+    return True
 
 
 AnswerText = Annotated[str, AfterValidator(_checked)]
@@ -68,7 +149,59 @@ def answer_schema() -> dict[str, Any]:
 
 
 def read_answer(text: str) -> SummaryText:
-    """Return what the model wrote; raises `InvalidAnswerError`."""
+    """Return what the model wrote; raises `InvalidAnswerError`.
+
+    What a model thinks aloud is passed over, and so is what stands around its JSON.
+    """
+    answers, problem = set[SummaryText](), None
+    for candidate in _candidates(text):
+        try:
+            answers.add(_read(candidate))
+        except InvalidAnswerError as error:
+            problem = error
+    if len(answers) > 1:
+        raise InvalidAnswerError("There is more than one answer.")
+    if not answers:
+        raise problem or InvalidAnswerError("There is no answer.")
+    return answers.pop()
+
+
+_THOUGHT_BEGINS, _THOUGHT_ENDS = (
+    re.compile(rf"<{slash}think(?:ing)?>", re.IGNORECASE) for slash in ("", "/")
+)
+_DECODER = json.JSONDecoder()
+# Beginnings of objects that are tried: an answer has one.
+_MOST_BEGINNINGS = 50
+
+
+def _candidates(text: str) -> list[str]:
+    """Return the JSON objects among what the model wrote, or all of it where there is none."""
+    if _object_end(text, 0) == len(text.rstrip()):
+        return [text]
+    # Some servers leave out where the thought begins; an answer that was cut off has no end.
+    said = _THOUGHT_BEGINS.split(_THOUGHT_ENDS.split(text)[-1])[0]
+    return list(_objects(said[: LONGEST_ANSWER + 1])) or [said]
+
+
+def _objects(text: str) -> Iterator[str]:
+    end = 0
+    for match in itertools.islice(re.finditer(r"\{", text), _MOST_BEGINNINGS):
+        start = match.start()
+        # Those within another one are a part of it.
+        if start >= end and (found := _object_end(text, start)):
+            end = found
+            yield text[start:end]
+
+
+def _object_end(text: str, start: int) -> int:
+    """Return where the JSON value that begins here ends; 0 for none."""
+    try:
+        return _DECODER.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return 0
+
+
+def _read(text: str) -> SummaryText:
     if len(text) > LONGEST_ANSWER:
         raise InvalidAnswerError("The answer is far too long.")
     try:

@@ -153,13 +153,19 @@ def _upstream(
     groq = settings.groq
     calls, tokens = groq.requests_per_minute, groq.tokens_per_minute
     is_limited = settings.uses_groq and bool(calls or tokens)
-    name = f"{provider.name}:{provider.model}"
+    budget = MinuteBudget(
+        redis,
+        name=f"{provider.name}:{provider.model}",
+        account=groq.account,
+        calls=calls,
+        tokens=tokens,
+    )
     return Upstream(
         provider,
         circuit=circuit,
         concurrency=settings.summary.summary_concurrency,
         timeout=groq.groq_timeout,
-        budget=MinuteBudget(redis, name=name, calls=calls, tokens=tokens) if is_limited else None,
+        budget=budget if is_limited else None,
         most_tokens=groq.groq_max_tokens,
     )
 

@@ -1,5 +1,6 @@
 """What the summarizer reads from its environment."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Self
@@ -60,6 +61,11 @@ class GroqSettings(SettingsGroup):
         """Return the key, if there is a real one."""
         key = "" if self.groq_api_key is None else self.groq_api_key.get_secret_value().strip()
         return None if key in {"", PLACEHOLDER_KEY} else key
+
+    @property
+    def account(self) -> str:
+        """Return a name for who is asked with which key, from which neither can be read."""
+        return hashlib.sha256(f"{self.groq_base_url} {self.key}".encode()).hexdigest()[:16]
 
     @property
     def requests_per_minute(self) -> int:

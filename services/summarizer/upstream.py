@@ -207,12 +207,12 @@ class Upstream:
             except ProviderError as error:
                 await self._pause_if_asked(error)
                 raise
-        usage.tokens_in += completion.tokens_in
-        usage.tokens_out += completion.tokens_out
-        if self._budget is not None and reservation is not None:
-            await self._budget.settle(
-                reservation, tokens=completion.tokens_in + completion.tokens_out
-            )
+        tokens_in, tokens_out = completion.tokens_in, completion.tokens_out
+        usage.tokens_in += _tokens(prompt.length) if tokens_in is None else tokens_in
+        usage.tokens_out += _tokens(len(completion.text)) if tokens_out is None else tokens_out
+        # A call of which that is not told keeps what was reserved for it, as one that failed does.
+        if self._budget and reservation and tokens_in is not None and tokens_out is not None:
+            await self._budget.settle(reservation, tokens=tokens_in + tokens_out)
         return completion
 
     async def _reserve(
@@ -221,7 +221,7 @@ class Upstream:
         """Wait until the budget allows a call; background work may wait more than once."""
         if self._budget is None:
             return None
-        tokens = prompt.length // CHARACTERS_A_TOKEN + self._most_tokens
+        tokens = _tokens(prompt.length) + self._most_tokens
         while isinstance(
             reserved := await self._budget.reserve(
                 tokens=tokens, within=deadline.remaining, background=background
@@ -248,7 +248,12 @@ class Upstream:
             and error.reason is FailureReason.RATE_LIMITED
             and error.retry_after is not None
         ):
+            log.warning("model.paused", seconds=round(error.retry_after.total_seconds(), 1))
             await self._budget.pause(error.retry_after)
+
+
+def _tokens(characters: int) -> int:
+    return characters // CHARACTERS_A_TOKEN
 
 
 def _wait_after(error: ProviderError, attempt: int) -> timedelta:

@@ -16,6 +16,8 @@ from shared.domain.summary import FailureReason, SummaryFailure, SummaryText
 
 log = structlog.get_logger(__name__)
 
+_CUT = "The answer reached the limit of its length (GROQ_MAX_TOKENS). Write less."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
@@ -66,8 +68,9 @@ class SummaryWriter:
             try:
                 return read_answer(first.text)
             except InvalidAnswerError as error:
-                log.warning("model.asked_again", problem=str(error))
-                again = repair_prompt(prompt, answer=first.text, complaint=str(error))
+                complaint = _CUT if first.is_cut else str(error)
+                log.warning("model.asked_again", problem=complaint)
+                again = repair_prompt(prompt, answer=first.text, complaint=complaint)
             second = await self._upstream.complete(
                 again, deadline=deadline, usage=usage, background=background
             )

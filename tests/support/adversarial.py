@@ -80,10 +80,6 @@ REFUSED_ANSWERS = (
     "",
     " ",
     "Ada lives in London. Call her.",
-    "Here is the JSON: " + _json(_GOOD),
-    _json(_GOOD) + "\nHope that helps!",
-    f"```json\n{_json(_GOOD)}\n```",
-    f"```\n{_json(_GOOD)}\n```",
     "{}",
     "[]",
     "null",
@@ -131,12 +127,52 @@ REFUSED_ANSWERS = (
     _json(_GOOD | {"summary": "[Ada](javascript:alert(1))"}),
     _json(_GOOD | {"summary": "ldap://example.com"}),
     _json(_GOOD | {"summary": "data:text/html;base64,AAAA"}),
-    "<answer>" + _json(_GOOD) + "</answer>",
     "summary: Ada\nnext_action: call",
     "{'summary': 'S', 'next_action': 'N'}",
     '{"summary": "S", "next_action": "N",}',
-    '// comment\n{"summary": "S", "next_action": "N"}',
     "I cannot help with that.",
+    # More than one, of which none can be told to be the answer.
+    _json(_GOOD) + "\n" + _json(_GOOD | {"summary": "Ada was here."}),
+    f"<think>{_json(_GOOD)}",
+    f"```json\n{_json(_GOOD | {'extra': 1})}\n```",
+    f"[{_json(_GOOD)}]",
+    "Sure: " + _json({"answer": _GOOD}),
+)
+
+# Links, however they are written: each in a sentence.
+LINKS = (
+    *("//evil.example", "evil.example/pay", "evil.example", "evil.com", "EVIL.COM", "Evil.Com"),
+    *("http://evil.example", "HTTPS:/evil.com", "http:evil.com", "ftp://evil.example"),
+    *("ldap://evil.example", "steam://run/1", "file:///etc/passwd", "www.example.org"),
+    *("hxxp://evil.example", "hxxps[:]//evil[.]com", "evil[.]example", "evil(dot)com"),
+    *("evil {.} co.uk", "evil dot com", "evil[DOT]shop"),
+    *("[here](/pay)", "![x](pixel)", "[here][1]", "<a href=/pay>here</a>", "<img src=x>"),
+    *("javascript:alert(1)", "data:text/html;base64,AAAA", "mailto:a@example.com", "tel:+44"),
+    *(
+        "пример.рф",
+        "münchen.de/x",
+        "xn--e1afmkfd.xn--p1ai",
+        "evil。com",
+        "\uff45\uff56\uff49\uff4c\uff0e\uff43\uff4f\uff4d",
+    ),
+    *("203.0.113.9/pay", "203.0.113.9", "evil.com:8080", "ada@evil.com/pay", "a.evil.co.uk?x=1"),
+    *(
+        "_evil.com_",
+        "evil.zip/open",
+        "abc.onion",
+        "\\\\evil.example\\share",
+        "see evil.com.It helps",
+    ),
+)
+
+# What has dots, colons and slashes, and leads nowhere.
+NO_LINKS = (
+    *("e.g. by phone", "i.e. today", "Dr.Smith", "Dr.Green", "Mr.Li", "J.R.R. Tolkien", "Ph.D."),
+    *("3.5", "1.2.3", "24.11.2026", "01.23.45.67.89", "10:30", "3:1", "U.S.A.", "9 a.m."),
+    *("report.pdf", "leads.csv", "notes.md", "import.py", "docs/notes.md", "Node.js"),
+    *("and/or", "and//or", "24/7", "w/o", "km/h", "Status: new", "data: none", "tel: none"),
+    *("Call her.It helps", "Ltd. in London", "No.5", "approx. 3.5k", "[sic] (as given)"),
+    *("ada@example.com", "ada.b@mail.example.co.uk", "St.Gallen", "polka dot in blue"),
 )
 
 # Answers that get through, and as what: (answer, summary).
@@ -152,4 +188,16 @@ MENDED_ANSWERS = (
     (_json(_GOOD | {"summary": "S" * 1_000}), "S" * 1_000),
     (_json(_GOOD | {"summary": "<b>bold</b>"}), "<b>bold</b>"),
     (f"\n\n{_json(_GOOD)}\n", _GOOD["summary"]),
+    ("Here is the JSON: " + _json(_GOOD), _GOOD["summary"]),
+    (_json(_GOOD) + "\nHope that helps! {smile}", _GOOD["summary"]),
+    (f"```json\n{_json(_GOOD)}\n```", _GOOD["summary"]),
+    (f"~~~\n{_json(_GOOD)}\n~~~", _GOOD["summary"]),
+    ("<answer>" + _json(_GOOD) + "</answer>", _GOOD["summary"]),
+    ("// comment\n" + _json(_GOOD), _GOOD["summary"]),
+    (_json(_GOOD) + _json(_GOOD), _GOOD["summary"]),
+    ("<think>Ada {who}?</think>\n" + _json(_GOOD), _GOOD["summary"]),
+    (f"<think>{_json(_GOOD | {'summary': 'A draft.'})}</think>{_json(_GOOD)}", _GOOD["summary"]),
+    (f"A draft: {{}}\n</THINK>\n```\n{_json(_GOOD)}\n```", _GOOD["summary"]),
+    ("<thinking>" + "why? " * 9_000 + "</thinking>" + _json(_GOOD), _GOOD["summary"]),
+    ("<|channel|>analysis<|message|>Ada.<|end|><|message|>" + _json(_GOOD), _GOOD["summary"]),
 )

@@ -86,7 +86,7 @@ class BadDay:
         return await self._answer(await handler(request), mood, call)
 
     async def _hang(self, request: web.Request, call: Call) -> None:
-        wanted = read_request(await request.json())
+        wanted = read_request(await request.json(), standin.GroqFaults())
         # Its usage is unknown: at the worst all that it was allowed.
         call.tokens = wanted.prompt_tokens + (wanted.token_limit or 0)
         await asyncio.Event().wait()

@@ -54,7 +54,9 @@ class Says:
     name = "tests"
     model = "says-hello"
 
-    def __init__(self, *answers: str | ProviderError, delay: timedelta = timedelta(0)) -> None:
+    def __init__(
+        self, *answers: str | Completion | ProviderError, delay: timedelta = timedelta(0)
+    ) -> None:
         self._answers = list(answers) or [answer()]
         self._delay = delay.total_seconds()
         self.prompts: list[Prompt] = []
@@ -69,6 +71,8 @@ class Says:
         given = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(given, ProviderError):
             raise given
+        if isinstance(given, Completion):
+            return given
         return Completion(text=given, tokens_in=100, tokens_out=20)
 
 

@@ -14,7 +14,8 @@ def create_app(settings: GroqSettings) -> web.Application:
     control = Control(settings.faults)
     completions = Completions(control, RateLimits(time.monotonic))
     app = web.Application(middlewares=[completions.answer_as_groq])
-    app.router.add_post("/openai/v1/chat/completions", completions.create)
-    app.router.add_get("/openai/v1/models", completions.list_models)
+    for api in ("/openai/v1", "/v1"):
+        app.router.add_post(f"{api}/chat/completions", completions.create)
+        app.router.add_get(f"{api}/models", completions.list_models)
     install(app, control, refuse=completions.refuse)
     return app

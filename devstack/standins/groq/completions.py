@@ -17,7 +17,7 @@ from devstack.standins.groq.requests import (
     count_tokens,
     read_request,
 )
-from devstack.standins.groq.settings import GroqFaults
+from devstack.standins.groq.settings import Dialect, GroqFaults
 from devstack.standins.groq.writer import write
 from devstack.standins.serving import Control
 
@@ -38,7 +38,7 @@ class Completions:
         except ValueError as error:
             raise GroqError("Invalid JSON in the request body") from error
         self._control.last_request = body
-        wanted = read_request(body)
+        wanted = read_request(body, self._control.faults)
         self._limits.admit(
             wanted.model,
             tokens=wanted.prompt_tokens + (wanted.token_limit or 0),
@@ -55,27 +55,31 @@ class Completions:
         return web.json_response({"object": "list", "data": models})
 
     def refuse(self, status: int) -> web.Response:
-        response = error_for_status(status, retry_after=self._control.faults.retry_after).response()
+        faults = self._control.faults
+        response = error_for_status(status, retry_after=faults.retry_after).response(faults)
         response.headers.update(self._headers())
         return response
 
     @web.middleware
     async def answer_as_groq(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Checks the key, words errors as Groq does and adds its headers."""
-        if not request.path.startswith("/openai/"):
+        if not request.path.startswith(("/openai/", "/v1/")):
             return await handler(request)
         try:
             _require_key(request)
             response = await handler(request)
         except GroqError as error:
-            response = error.response()
+            response = error.response(self._control.faults)
         except web.HTTPException as error:
-            response = _refused_by_server(request, status=error.status).response()
+            refused = _refused_by_server(request, status=error.status)
+            response = refused.response(self._control.faults)
         response.headers.update(self._headers())
         return response
 
     def _complete(self, wanted: CompletionRequest) -> dict[str, Any]:
         content, finish_reason = self._content(wanted)
+        faults = self._control.faults
+        thought = {} if faults.reasoning is None else {"reasoning_content": faults.reasoning}
         return {
             "id": f"chatcmpl-{secrets.token_hex(16)}",
             "object": "chat.completion",
@@ -84,12 +88,12 @@ class Completions:
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": content},
+                    "message": {"role": "assistant", "content": content, **thought},
                     "logprobs": None,
                     "finish_reason": finish_reason,
                 }
             ],
-            "usage": self._usage(wanted, content),
+            "usage": self._usage(wanted, content) if faults.usage else None,
             "usage_breakdown": None,
             "system_fingerprint": "fp_standin",
             "x_groq": {"id": _request_id()},
@@ -103,7 +107,8 @@ class Completions:
         if limit is None or count_tokens(content) <= limit:
             return content, "stop"
         cut = content[: limit * CHARACTERS_A_TOKEN]
-        if wanted.response_format.type == "text":
+        is_checked = self._control.faults.dialect is Dialect.GROQ
+        if wanted.response_format.type == "text" or not is_checked:
             return cut, "length"
         raise GroqError(
             "Failed to validate JSON. Please adjust your prompt. "

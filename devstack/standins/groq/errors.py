@@ -1,10 +1,14 @@
 """Groq's error bodies, see https://console.groq.com/docs/errors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import NoReturn
 
 from aiohttp import web
+
+from devstack.standins.groq.settings import Dialect, GroqFaults
 
 
 class GroqError(Exception):
@@ -26,11 +30,30 @@ class GroqError(Exception):
         if code is not None:
             self._body["code"] = code
 
-    def response(self) -> web.Response:
+    def response(self, faults: GroqFaults) -> web.Response:
         headers: dict[str, str] = {}
         if self.retry_after is not None:
-            headers["retry-after"] = f"{self.retry_after.total_seconds():g}"
-        return web.json_response({"error": self._body}, status=self.status, headers=headers)
+            headers["retry-after"] = (
+                format_datetime(datetime.now(UTC) + self.retry_after, usegmt=True)
+                if faults.retry_after_is_date
+                else f"{self.retry_after.total_seconds():g}"
+            )
+        body = self._body_of(faults.dialect)
+        return web.json_response(body, status=self.status, headers=headers)
+
+    def _body_of(self, dialect: Dialect) -> Mapping[str, object]:
+        message = {"message": self._body["message"]}
+        match dialect:
+            case Dialect.GROQ:
+                return {"error": self._body}
+            case Dialect.OLLAMA:
+                kind = {"type": "invalid_request_error", "param": None, "code": None}
+                return {"error": message | kind}
+            case Dialect.VLLM:
+                kind = {"object": "error", "type": "BadRequestError", "param": None}
+                return message | kind | {"code": self.status}
+            case Dialect.LLAMA_CPP:
+                return {"error": message | {"code": self.status, "type": "invalid_request_error"}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from devstack.standins.groq.errors import GroqError, refuse_unknown_model
+from devstack.standins.groq.settings import Dialect, GroqFaults
 
 STRICT_MODELS = frozenset({"openai/gpt-oss-20b", "openai/gpt-oss-120b"})
 SCHEMA_MODELS = STRICT_MODELS | {
@@ -85,7 +86,7 @@ def count_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_A_TOKEN)
 
 
-def read_request(body: object) -> CompletionRequest:
+def read_request(body: object, faults: GroqFaults) -> CompletionRequest:
     """Raises `GroqError` for what Groq would refuse."""
     try:
         request = CompletionRequest.model_validate(body)
@@ -93,12 +94,25 @@ def read_request(body: object) -> CompletionRequest:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
         raise GroqError(f"'{place}' : {problem['msg']}") from error
-    if request.model not in MODELS:
-        refuse_unknown_model(request.model)
     if request.stream:
         raise GroqError("'stream' : this stand-in answers whole completions only")
+    if faults.dialect is not Dialect.GROQ:
+        _check_format_elsewhere(request, faults)
+        return request
+    if request.model not in MODELS:
+        refuse_unknown_model(request.model)
     _check_format(request)
     return request
+
+
+def _check_format_elsewhere(request: CompletionRequest, faults: GroqFaults) -> None:
+    asked = request.response_format.type
+    if asked in faults.formats:
+        return
+    if faults.dialect is Dialect.LLAMA_CPP:
+        kinds = " or ".join(f'"{one}"' for one in faults.formats)
+        raise GroqError(f'response_format type must be one of {kinds}, but got: "{asked}"')
+    raise GroqError(f"[{{'loc': ('body', 'response_format', 'type'), 'input': '{asked}'}}]")
 
 
 def _check_format(request: CompletionRequest) -> None:

@@ -10,11 +10,15 @@ from shared.domain.summary import FailureReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a model wrote, and what it took."""
+    """What a model wrote, and what it took, as far as the provider says so.
+
+    `is_cut` says that the model reached the limit of what it may write.
+    """
 
     text: str
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    is_cut: bool = False
 
 
 class Provider(Protocol):

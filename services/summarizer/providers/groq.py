@@ -1,19 +1,25 @@
 """Groq, or any server that speaks the same protocol, through Groq's own library."""
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Generator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 import aiohttp
 import groq
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+import structlog
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from services.summarizer.answers import answer_schema
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, ProviderError
+from services.summarizer.settings import GROQ_HOST
 from shared.domain.summary import FailureReason
+
+log = structlog.get_logger(__name__)
 
 # Where the API is at Groq's host; elsewhere it is often at `/v1`.
 GROQ_PATH = "/openai/v1"
@@ -24,6 +30,7 @@ COMPLETIONS = "/chat/completions"
 STRICT_MODELS = ("openai/gpt-oss-20b", "openai/gpt-oss-120b")
 
 TEMPERATURE = 0.3
+LONGEST_WAIT = timedelta(days=1)
 CAPACITY_EXCEEDED = 498  # Groq's own
 _PASSING = {408, 409, 425, CAPACITY_EXCEEDED}
 _REQUEST_TIMEOUT = 408
@@ -38,15 +45,24 @@ _LATE = "The language model did not answer in time."
 
 class _Message(BaseModel):
     content: str | None = None
+    # Where some servers put all that a model writes while it thinks, which may be the answer too.
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    @property
+    def text(self) -> str:
+        texts = (self.content, self.reasoning_content, self.reasoning)
+        return next((text for text in texts if isinstance(text, str) and text.strip()), "")
 
 
 class _Choice(BaseModel):
     message: _Message
+    finish_reason: Any = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: NonNegativeInt | None = None
+    completion_tokens: NonNegativeInt | None = None
 
 
 class _Reply(BaseModel):
@@ -64,13 +80,16 @@ class GroqProvider:
     def __init__(self, client: groq.AsyncGroq, *, model: str, max_tokens: int) -> None:
         self.model = model
         self._client = client
-        self._options = _options(model, max_tokens)
+        self._options = {"temperature": TEMPERATURE, limit_name(client.base_url): max_tokens}
+        self._formats = _formats(model)
+        self._format = 0
 
     async def complete(self, prompt: Prompt, *, timeout: timedelta) -> Completion:  # noqa: ASYNC109 (the SDK's own)
         """Ask once; raises `ProviderError`. An answer is text that has yet to be checked."""
         messages = [
             {"role": message.role, "content": message.content} for message in prompt.messages
         ]
+        chosen = self._format
         with _translated_errors():
             try:
                 # Not `chat.completions.create`: that walks through the request and makes an
@@ -78,15 +97,29 @@ class GroqProvider:
                 response = await self._client.post(
                     COMPLETIONS,
                     cast_to=httpx.Response,
-                    body={"model": self.model, "messages": messages, **self._options},
+                    body={"model": self.model, "messages": messages}
+                    | self._options
+                    | self._formats[chosen],
                     options={"timeout": timeout.total_seconds()},
                 )
-            except groq.BadRequestError as error:
-                if (failed := _failed_generation(error)) is None:
-                    raise
-                # Groq checked the answer for us: it goes where improper answers go.
-                return Completion(text=failed)
+            except groq.APIStatusError as error:
+                if (failed := _failed_generation(error)) is not None:
+                    # Groq checked the answer for us: it goes where improper answers go.
+                    return Completion(text=failed)
+                if self._can_ask_for_less(error, chosen):
+                    raise _unknown_format(error) from error
+                raise
             return _completion(response.content)
+
+    def _can_ask_for_less(self, error: groq.APIStatusError, chosen: int) -> bool:
+        """Ask by a looser format from now on, where the server does not know this one."""
+        if chosen + 1 == len(self._formats) or not _is_about_format(error):
+            return False
+        # Of calls that were under way together, one does it for all.
+        if self._format == chosen:
+            self._format += 1
+            log.warning("model.format_unknown", status=error.status_code, model=self.model)
+        return True
 
 
 @contextlib.asynccontextmanager
@@ -114,24 +147,32 @@ async def open_groq(
         yield GroqProvider(client, model=model, max_tokens=max_tokens)
 
 
-def _options(model: str, max_tokens: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"temperature": TEMPERATURE, "max_completion_tokens": max_tokens}
+def limit_name(url: httpx.URL) -> str:
+    """Return by which name a server knows the limit of what a model may write.
+
+    Groq's own is newer; Ollama passes over what it does not know, and then there is no limit.
+    """
+    return "max_completion_tokens" if url.host == GROQ_HOST else "max_tokens"
+
+
+def _formats(model: str) -> tuple[dict[str, Any], ...]:
+    """Return what to ask for JSON by, the strictest first: not all servers know all of it."""
+    as_json = {"response_format": {"type": "json_object"}}
     if model not in STRICT_MODELS:
-        return options | {"response_format": {"type": "json_object"}}
+        return (as_json, {})
     schema = {"name": "lead_summary", "strict": True, "schema": answer_schema()}
-    return options | {
-        "reasoning_effort": "low",
-        "response_format": {"type": "json_schema", "json_schema": schema},
-    }
+    by_schema = {"type": "json_schema", "json_schema": schema}
+    return ({"reasoning_effort": "low", "response_format": by_schema}, as_json, {})
 
 
 def _completion(content: bytes) -> Completion:
     reply = _Reply.model_validate_json(content)
-    usage = reply.usage or _Usage()
+    usage, choice = reply.usage or _Usage(), reply.choices[0]
     return Completion(
-        text=reply.choices[0].message.content or "",
+        text=choice.message.text,
         tokens_in=usage.prompt_tokens,
         tokens_out=usage.completion_tokens,
+        is_cut=choice.finish_reason == "length",
     )
 
 
@@ -196,15 +237,49 @@ def _meaning(status: int) -> tuple[FailureReason, str]:
 
 
 def _retry_after(response: httpx.Response) -> timedelta | None:
-    """Return Retry-After in its seconds form, the one that Groq sends."""
+    """Return Retry-After, which is in seconds as Groq sends it, or a date (RFC 9110)."""
+    given = response.headers.get("retry-after", "")
     try:
-        seconds = float(response.headers.get("retry-after", ""))
+        wait = timedelta(seconds=float(given))
+    except (ValueError, OverflowError):
+        until = _date(given)
+        if until is None:
+            return None
+        # By the clock of the server that said so, where it says what time it has.
+        wait = until - (_date(response.headers.get("date", "")) or datetime.now(UTC))
+    return min(max(wait, timedelta(0)), LONGEST_WAIT)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return timedelta(seconds=min(max(seconds, 0), 86_400))
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _failed_generation(error: groq.BadRequestError) -> str | None:
+# What servers call it that they do not know, each in words of its own.
+_ABOUT_FORMAT = re.compile(
+    r"response_?format|json_(?:schema|object)|reasoning_effort|grammar|guided|structured.output",
+    re.IGNORECASE,
+)
+_NOT_KNOWN = {400, 422, 500, 501}
+
+
+def _is_about_format(error: groq.APIStatusError) -> bool:
+    return error.status_code in _NOT_KNOWN and _ABOUT_FORMAT.search(error.response.text) is not None
+
+
+def _unknown_format(error: groq.APIStatusError) -> ProviderError:
+    return ProviderError(
+        f"status {error.status_code}, the format of the answer is not known",
+        reason=FailureReason.PROVIDER_REFUSED,
+        detail=_REFUSED,
+        passing=True,
+    )
+
+
+def _failed_generation(error: groq.APIStatusError) -> str | None:
     if _field(error, "code") != "json_validate_failed":
         return None
     return _field(error, "failed_generation") or ""

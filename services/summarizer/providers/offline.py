@@ -37,7 +37,7 @@ class OfflineProvider:
     async def complete(self, prompt: Prompt, *, timeout: timedelta) -> Completion:  # noqa: ARG002, ASYNC109 (nothing to wait for)
         """Write at once; never fails."""
         text = write(prompt.facts, today=prompt.today)
-        return Completion(text=_as_json(text))
+        return Completion(text=_as_json(text), tokens_in=0, tokens_out=0)
 
 
 def write(facts: LeadFacts, *, today: date) -> SummaryText:

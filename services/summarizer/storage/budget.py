@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from services.summarizer.upstream import Reservation
 from shared.lua import Key, load_lua, lua_script
 from shared.redis_connections import translated_errors
+from shared.streams.model_pauses import pause_key
 
 # A second more than the provider's minute: calls do not take equally long to get there.
 WINDOW = timedelta(seconds=61)
@@ -69,7 +70,7 @@ def _take(*, requests: Key, request: UUID, most: int, kept: timedelta) -> bool:
 
 
 class MinuteBudget:
-    """Calls and tokens per minute; 0 is no limit.
+    """Calls and tokens per minute; 0 is no limit. A pause is the account's that was told to.
 
     First come, first served: each call gets the first time after the last reserved one that keeps
     every window within the limits.
@@ -80,13 +81,14 @@ class MinuteBudget:
         redis: Redis,
         *,
         name: str,
+        account: str,
         calls: int,
         tokens: int,
         window: timedelta = WINDOW,
     ) -> None:
         self._redis = redis
         self._reserved = f"budget:{name}"
-        self._paused = f"budget:{name}:paused"
+        self._paused = pause_key(name, account)
         self._limits = (calls, tokens)
         self._window = window
 

@@ -1,4 +1,6 @@
-"""`ops summaries backfill` asks for what is missing, once, and says what it will cost."""
+"""`ops summaries`: asks for what is missing, once, and lifts a pause of the provider's."""
+
+from datetime import timedelta
 
 from redis.asyncio import Redis
 
@@ -6,6 +8,7 @@ from shared.events import catalog
 from shared.events.data import SummaryRequested
 from shared.storage.pool import Database
 from shared.streams.codec import decode, entries_of
+from shared.streams.model_pauses import pause_key
 from tests.integration.ops.conftest import Ops
 from tests.support.summaries import stored_leads
 
@@ -49,3 +52,15 @@ async def test_a_job_that_is_run_again_asks_for_nothing_twice(
     # The entries are repeated, the events are not: the summarizer applies an id once.
     assert len(ids) == 5
     assert len(set(ids)) == 3
+
+
+async def test_pauses_are_lifted_and_named(ops: Ops, redis: Redis) -> None:
+    names = ("groq:openai/gpt-oss-20b", "groq:qwen2.5:7b")
+    for name in names:
+        await redis.set(pause_key(name, "account"), "", px=timedelta(hours=20))
+    await redis.set("budget:groq:qwen2.5:7b", "no pause")
+    lifted = (await ops("summaries", "resume", "--json")).json
+    assert sorted(one["model"] for one in lifted) == sorted(names)
+    assert {one["seconds"] // 100 for one in lifted} <= {719, 720}
+    assert await redis.keys("*:paused:*") == []
+    assert "Nothing is paused" in (await ops("summaries", "resume")).stdout

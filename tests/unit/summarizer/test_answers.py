@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.summarizer.answers import InvalidAnswerError, answer_schema, read_answer
-from tests.support.adversarial import MENDED_ANSWERS, REFUSED_ANSWERS
+from tests.support.adversarial import LINKS, MENDED_ANSWERS, NO_LINKS, REFUSED_ANSWERS
 from tests.support.summaries import answer
 
 
@@ -21,6 +21,20 @@ def test_improper_answer_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("text", "summary"), MENDED_ANSWERS, ids=range(len(MENDED_ANSWERS)))
 def test_odd_characters_are_removed(text: str, summary: str) -> None:
     assert read_answer(text).summary == summary
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_is_refused_however_it_is_written(link: str) -> None:
+    with pytest.raises(InvalidAnswerError, match="must not contain a link"):
+        read_answer(answer(next_action=f"Call Ada, see {link} for more."))
+    with pytest.raises(InvalidAnswerError, match="must not contain a link"):
+        read_answer(answer(summary=link))
+
+
+@pytest.mark.parametrize("text", NO_LINKS)
+def test_what_is_no_link_passes(text: str) -> None:
+    sentence = f"Ada ({text}) waits."
+    assert read_answer(answer(sentence, text)).summary == sentence
 
 
 def test_scripts_and_emoji_survive() -> None:

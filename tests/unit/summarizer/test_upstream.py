@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import pytest
 
 from services.summarizer.prompts import write_prompt
-from services.summarizer.providers import Provider, ProviderError
+from services.summarizer.providers import Completion, Provider, ProviderError
 from services.summarizer.upstream import (
     TRIES,
     Budget,
@@ -241,6 +241,34 @@ async def test_every_call_is_reserved_in_the_budget_and_an_answered_one_settled(
     assert budget.settled == [(answered, 120)]
     assert len(budget.asked) == 2
     assert all(tokens > 500 for tokens, _ in budget.asked)
+
+
+@pytest.mark.parametrize(
+    ("tokens_in", "tokens_out"), [(None, None), (70, None), (None, 9)], ids=str
+)
+async def test_a_call_that_does_not_say_what_it_took_keeps_what_was_reserved(
+    tokens_in: int | None, tokens_out: int | None
+) -> None:
+    budget, usage = ScriptedBudget([AT_ONCE]), Usage()
+    told = Completion(text="x" * 90, tokens_in=tokens_in, tokens_out=tokens_out)
+    await complete(upstream_of(Says(told), budget=budget, most_tokens=500), usage=usage)
+    assert budget.settled == []
+    assert usage.tokens_in == (PROMPT.length // 3 if tokens_in is None else tokens_in)
+    assert usage.tokens_out == (30 if tokens_out is None else tokens_out)
+
+
+@pytest.mark.parametrize("ends", ["fails", "is refused", "is given up"])
+async def test_a_call_that_does_not_end_well_keeps_what_was_reserved(ends: str) -> None:
+    budget = ScriptedBudget([AT_ONCE])
+    error = is_down(FailureReason.TIMEOUT if ends == "fails" else FailureReason.PROVIDER_REFUSED)
+    provider = Waits() if ends == "is given up" else Says(error)
+    call = asyncio.create_task(complete(upstream_of(provider, budget=budget)))
+    if isinstance(provider, Waits):
+        await provider.asked.wait()
+        call.cancel()
+    with pytest.raises((ProviderError, asyncio.CancelledError)):
+        await call
+    assert (len(budget.asked), budget.settled) == (1, [])
 
 
 async def test_used_up_budget_is_a_rate_limit_that_says_when_to_come_back() -> None:

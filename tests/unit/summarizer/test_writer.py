@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from services.summarizer.providers import Provider
+from services.summarizer.providers import Completion, Provider
 from services.summarizer.upstream import ModelCircuit, Upstream
 from services.summarizer.writer import SummaryWriter, Written
 from shared.domain.summary import FailureReason, SummaryFailure, SummaryText
@@ -46,6 +46,17 @@ async def test_improper_answer_is_asked_about_once() -> None:
     first, second = provider.prompts
     assert second.messages[:2] == first.messages
     assert "summary: Field required" in second.messages[3].content
+
+
+async def test_an_answer_that_was_cut_off_is_asked_for_again_and_shorter() -> None:
+    provider = Says(Completion(text='{"summary": "Ada li', is_cut=True), answer())
+    assert (await write(provider)).result == SummaryText("Hello", "Say hello back")
+    assert "Write less." in provider.prompts[1].messages[3].content
+
+
+async def test_what_stands_around_an_answer_costs_no_second_call() -> None:
+    provider = Says(f"<think>Well...</think>\n```json\n{answer()}\n```\nDone.")
+    assert (await write(provider)).usage.calls == 1
 
 
 @pytest.mark.parametrize("text", REFUSED_ANSWERS, ids=range(len(REFUSED_ANSWERS)))

@@ -1,14 +1,18 @@
 """The Groq provider with the vendor's own library, against what Groq answers."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import web
 from pydantic import HttpUrl
+from redis.asyncio import Redis
 
 from devstack.free_ports import free_port
 from devstack.standins import groq as standin
@@ -16,25 +20,35 @@ from devstack.standins.serving import ListenSettings, running
 from services.summarizer.answers import read_answer
 from services.summarizer.prompts import write_prompt
 from services.summarizer.providers import ProviderError
-from services.summarizer.providers.groq import GroqProvider, open_groq
+from services.summarizer.providers.groq import GroqProvider, limit_name, open_groq
+from services.summarizer.storage.budget import MinuteBudget
+from services.summarizer.upstream import (
+    CHARACTERS_A_TOKEN,
+    Deadline,
+    ModelCircuit,
+    Upstream,
+    Usage,
+)
 from shared.domain.summary import FailureReason
 from tests.support.facts import facts
 from tests.support.repository import ROOT
+from tests.support.summaries import answer
 
 SAMPLES = ROOT / "tests/support/samples"
 ERRORS = json.loads((SAMPLES / "groq-errors.json").read_text())
 PROMPT = write_prompt(facts(), today=date(2026, 11, 24))
 LONG = timedelta(seconds=10)
+GOOD = answer()
 
 Open = Callable[..., AbstractAsyncContextManager[GroqProvider]]
 
 
-def open_at(url: Any, *, model: str = "openai/gpt-oss-20b") -> Any:
+def open_at(url: Any, *, model: str = "openai/gpt-oss-20b", most: int = 500) -> Any:
     return open_groq(
         api_key="gsk_tests",
         base_url=str(HttpUrl(str(url))),
         model=model,
-        max_tokens=500,
+        max_tokens=most,
         concurrency=10,
     )
 
@@ -106,8 +120,65 @@ async def test_answer_and_its_price() -> None:
     assert (answered.text, answered.tokens_in, answered.tokens_out) == ("anything", 7, 3)
     [body] = server.bodies
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
-    assert body["max_completion_tokens"] == 500
+    assert body["max_tokens"] == 500
     assert "tools" not in body
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.groq.com/openai/v1", "max_completion_tokens"),
+        ("http://localhost:11434/v1", "max_tokens"),
+        ("https://vllm.example.com", "max_tokens"),
+    ],
+)
+def test_the_limit_of_an_answer_has_the_name_that_the_server_knows(url: str, name: str) -> None:
+    assert limit_name(httpx.URL(url)) == name
+
+
+def in_an_hour(**zone: str) -> str:
+    moment = datetime.now(UTC) + timedelta(hours=1)
+    return moment.strftime(zone.get("form", "%a, %d %b %Y %H:%M:%S GMT"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        ({"Retry-After": "2.5"}, 2.5, 2.5),
+        ({"Retry-After": in_an_hour()}, 3_000, 3_600),
+        ({"Retry-After": in_an_hour(form="%A, %d-%b-%y %H:%M:%S GMT")}, 3_000, 3_600),
+        # A server whose clock is wrong; one that is in the past; too long a wait.
+        (
+            {
+                "Retry-After": "Sat, 01 Jan 2000 10:00:30 GMT",
+                "Date": "Sat, 01 Jan 2000 10:00:00 GMT",
+            },
+            30,
+            30,
+        ),
+        ({"Retry-After": "Sat, 01 Jan 2000 10:00:30 GMT"}, 0, 0),
+        ({"Retry-After": "1e9"}, 86_400, 86_400),
+        ({"Retry-After": "-1"}, 0, 0),
+    ],
+)
+async def test_retry_after_is_seconds_or_a_date(
+    headers: dict[str, str], least: float, most: float
+) -> None:
+    wait = await wait_asked_for(headers)
+    assert wait is not None
+    assert least <= wait.total_seconds() <= most
+
+
+@pytest.mark.parametrize("given", ["", "soon", "nan", "Sat, 99 Foo 2000", "-"])
+async def test_retry_after_that_is_neither_says_nothing(given: str) -> None:
+    assert await wait_asked_for({"Retry-After": given}) is None
+
+
+async def wait_asked_for(headers: dict[str, str]) -> timedelta | None:
+    async with Recorder(429, {}, headers).serving() as url, open_at(url) as provider:
+        with pytest.raises(ProviderError) as caught:
+            await provider.complete(PROMPT, timeout=LONG)
+    return caught.value.retry_after
 
 
 @pytest.mark.parametrize(
@@ -116,7 +187,98 @@ async def test_answer_and_its_price() -> None:
 async def test_answer_without_text(body: dict[str, Any]) -> None:
     server = Recorder(200, body)
     async with server.serving() as url, open_at(url) as provider:
-        assert (await provider.complete(PROMPT, timeout=LONG)).text == ""
+        answered = await provider.complete(PROMPT, timeout=LONG)
+    assert answered.text == ""
+    is_told = body["usage"] is not None
+    assert (answered.tokens_in is None, answered.tokens_out is None) == (not is_told, not is_told)
+
+
+def other_server(**faults: Any) -> Any:
+    settings = standin.GroqSettings(faults=standin.GroqFaults(**faults))
+    return running(standin.create_app(settings), settings)
+
+
+# What servers with the same protocol know of it, by their own words.
+OTHERS = [
+    {"dialect": "ollama", "formats": ("text", "json_object", "json_schema")},
+    {"dialect": "llama.cpp", "formats": ("text", "json_object")},
+    {"dialect": "vllm", "formats": ("text",)},
+    {"dialect": "ollama", "formats": ("text",)},
+]
+
+
+@pytest.mark.parametrize("habits", OTHERS, ids=str)
+async def test_a_server_is_asked_for_no_more_than_it_knows(habits: dict[str, Any]) -> None:
+    async with other_server(**habits, answer=GOOD) as url, open_at(url) as provider:
+        upstream = Upstream(
+            provider,
+            circuit=ModelCircuit(failures=9, pause=LONG),
+            concurrency=9,
+            timeout=LONG,
+        )
+
+        async def calls() -> int:
+            usage = Usage()
+            await upstream.complete(PROMPT, deadline=Deadline.after(LONG), usage=usage)
+            return usage.calls
+
+        at_once = await asyncio.gather(calls(), calls(), calls())
+        assert max(at_once) == 4 - len(habits["formats"])
+        # From then on it is known.
+        assert await calls() == 1
+
+
+@pytest.mark.parametrize("dialect", ["ollama", "vllm", "llama.cpp"])
+@pytest.mark.parametrize(("status", "reason"), [(404, "provider-refused"), (503, None)])
+async def test_errors_of_other_servers(dialect: str, status: int, reason: str | None) -> None:
+    async with other_server(dialect=dialect, status=status) as url, open_at(url) as provider:
+        with pytest.raises(ProviderError) as caught:
+            await provider.complete(PROMPT, timeout=LONG)
+    assert caught.value.reason == (reason or "provider-unavailable")
+    assert caught.value.passing is (status == 503)
+
+
+@pytest.mark.parametrize("place", ["reasoning_content", "reasoning"])
+async def test_an_answer_that_stands_where_thoughts_do_is_found(place: str) -> None:
+    body = completion("")
+    body["choices"][0]["message"][place] = f"Let me see. {GOOD}"
+    async with Recorder(200, body).serving() as url, open_at(url) as provider:
+        answered = await provider.complete(PROMPT, timeout=LONG)
+    assert read_answer(answered.text).summary == "Hello"
+
+
+async def test_thoughts_of_other_servers_are_passed_over_and_a_cut_is_seen() -> None:
+    thinking = {"dialect": "vllm", "usage": False, "reasoning": "Is it Ada?"}
+    async with other_server(**thinking) as url, open_at(url / "v1", most=16) as provider:
+        answered = await provider.complete(PROMPT, timeout=LONG)
+    assert "Is it Ada?" not in answered.text
+    assert (answered.is_cut, answered.tokens_in, answered.tokens_out) == (True, None, None)
+
+
+async def test_calls_whose_generation_fails_are_within_the_budget(redis: Redis) -> None:
+    most = 5_000
+    budget = MinuteBudget(redis, name="tests", account="", calls=0, tokens=most)
+    async with other_server(status=400) as url, open_at(url) as provider:
+        upstream = Upstream(
+            provider,
+            circuit=ModelCircuit(failures=99, pause=LONG),
+            concurrency=50,
+            timeout=LONG,
+            budget=budget,
+            most_tokens=500,
+        )
+        usage = Usage()
+        within = timedelta(seconds=1)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(50):
+                tasks.create_task(_attempt(upstream, usage, within))
+    each = PROMPT.length // CHARACTERS_A_TOKEN + 500
+    assert usage.calls == most // each
+
+
+async def _attempt(upstream: Upstream, usage: Usage, within: timedelta) -> None:
+    with contextlib.suppress(ProviderError):
+        await upstream.complete(PROMPT, deadline=Deadline.after(within), usage=usage)
 
 
 MISSHAPEN: list[Any] = [

@@ -13,14 +13,19 @@ from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
+from shared.streams.model_pauses import ModelPauses
 
 WINDOW = timedelta(seconds=1)
 NO_WAIT = timedelta(0)
 TODAY, TOMORROW = date(2026, 11, 24), date(2026, 11, 25)
 
 
-def budget_of(redis: Redis, *, calls: int = 0, tokens: int = 0) -> MinuteBudget:
-    return MinuteBudget(redis, name="tests", calls=calls, tokens=tokens, window=WINDOW)
+def budget_of(
+    redis: Redis, *, calls: int = 0, tokens: int = 0, account: str = "ours"
+) -> MinuteBudget:
+    return MinuteBudget(
+        redis, name="tests", account=account, calls=calls, tokens=tokens, window=WINDOW
+    )
 
 
 async def reserve(
@@ -46,6 +51,20 @@ async def test_tokens_are_limited_and_settled(redis: Redis) -> None:
     await budget.settle(first, tokens=20)
     assert isinstance(await reserve(budget, tokens=80), Reservation)
     assert isinstance(await reserve(budget, tokens=1), timedelta)
+
+
+async def test_a_days_pause_is_over_with_another_key_or_when_it_is_lifted(redis: Redis) -> None:
+    day = timedelta(days=1)
+    budget = budget_of(redis, calls=100)
+    await budget.pause(day)
+    for replica in (budget, budget_of(redis, calls=100)):
+        assert isinstance(await reserve(replica), timedelta)
+    assert isinstance(await reserve(budget_of(redis, calls=100, account="new")), Reservation)
+    [lifted] = await ModelPauses(redis).lift()
+    assert lifted.name == "tests"
+    assert day - timedelta(minutes=1) < lifted.left <= day
+    assert isinstance(await reserve(budget), Reservation)
+    assert await ModelPauses(redis).lift() == []
 
 
 async def test_call_larger_than_the_budget_gets_all_of_it(redis: Redis) -> None:

@@ -1,0 +1,45 @@
+"""How long no replica calls a language model, since its provider said so."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from shared.redis_connections import translated_errors
+
+_PREFIX, _PAUSED = "budget:", ":paused:"
+
+
+def pause_key(name: str, account: str) -> str:
+    """Return the key of a budget's pause, which is there while the pause lasts."""
+    return f"{_PREFIX}{name}{_PAUSED}{account}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPause:
+    """A provider and model, and how long it is not to be called."""
+
+    name: str
+    left: timedelta
+
+
+class ModelPauses:
+    """The pauses of all budgets, for those who know that the provider has changed its mind."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def lift(self) -> list[ModelPause]:
+        """Have the model called again; returns what was lifted."""
+        lifted: list[ModelPause] = []
+        with translated_errors():
+            pattern = f"{_PREFIX}*{_PAUSED}*"
+            found = cast("Any", self._redis).scan_iter(match=pattern, count=1_000)
+            async for key in cast("AsyncIterator[bytes]", found):
+                left = await self._redis.pttl(key)
+                if await self._redis.delete(key):
+                    name = key.decode().removeprefix(_PREFIX).rpartition(_PAUSED)[0]
+                    lifted.append(ModelPause(name, timedelta(milliseconds=max(left, 0))))
+        return lifted
