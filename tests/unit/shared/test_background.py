@@ -1,4 +1,4 @@
-"""Loops: longer waits between tries, an end when the process stops, none by an error; cancelling."""
+"""Loops: waits that grow, an end by a stop and none by an error; cancellations that get lost."""
 
 import asyncio
 import contextlib
