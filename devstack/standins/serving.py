@@ -132,7 +132,7 @@ def install(app: web.Application, control: Control[Any], *, refuse: Refuse) -> N
 def _faults_of(control: Control[Any], refuse: Refuse) -> Any:
     @web.middleware
     async def misbehave(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in {"/health", "/_control"}:
+        if request.path == "/health" or request.path.startswith("/_control"):
             return await handler(request)
         with control.call():
             response = await _fault(control, request.path, refuse) or await handler(request)
@@ -168,11 +168,11 @@ class _Operator:
         self._control = control
 
     async def show(self, request: web.Request) -> web.Response:
-        _require_loopback(request)
+        require_loopback(request)
         return web.json_response(self._control.view())
 
     async def change(self, request: web.Request) -> web.Response:
-        _require_loopback(request)
+        require_loopback(request)
         try:
             self._control.change(await request.json())
         except (ValidationError, ValueError, TypeError) as error:
@@ -180,7 +180,7 @@ class _Operator:
         return web.json_response(self._control.view())
 
     async def reset(self, request: web.Request) -> web.Response:
-        _require_loopback(request)
+        require_loopback(request)
         self._control.reset()
         return web.json_response(self._control.view())
 
@@ -188,7 +188,8 @@ class _Operator:
         self._control.closing.set()
 
 
-def _require_loopback(request: web.Request) -> None:
+def require_loopback(request: web.Request) -> None:
+    """Raises `HTTPForbidden` for a caller from elsewhere."""
     if request.remote is None or not ipaddress.ip_address(request.remote).is_loopback:
         raise web.HTTPForbidden(text="only from this machine")
 

@@ -32,6 +32,10 @@ class StandInControl:
         counters: dict[str, int] = (await self._ask("GET"))["counters"]
         return counters.get(name, 0)
 
+    async def change_keys(self, change: str) -> None:
+        """Have an auth server `add-standby`, `rotate` or `revoke` its signing keys."""
+        await self._ask("POST", path=f"/keys/{change}")
+
     async def is_asked(self) -> None:
         """Wait until a call is under way."""
 
@@ -40,11 +44,11 @@ class StandInControl:
 
         await eventually(probe)
 
-    async def _ask(self, method: str, **options: Any) -> Any:
+    async def _ask(self, method: str, *, path: str = "", **options: Any) -> Any:
         # A connection for each: the stand-in may have been started again in between.
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT) as session,
-            session.request(method, self._url, **options) as response,
+            session.request(method, self._url + path, **options) as response,
         ):
             assert response.status == 200, await response.text()
             return await response.json()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack.data_directory import OWNER_ONLY
-from devstack.standins.supabase_auth.errors import AuthError
+from devstack.standins.supabase_auth.errors import AuthError, invalid
 
 REFRESH_TOKEN_LENGTH = 12
 _SCHEMA = """
@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS refresh_tokens (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
     parent TEXT,
     revoked_at TEXT
+);
+CREATE TABLE IF NOT EXISTS bans (
+    user_id TEXT PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    until TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS sessions_by_user ON sessions (user_id);
 CREATE INDEX IF NOT EXISTS refresh_tokens_by_session ON refresh_tokens (session_id);
@@ -124,6 +128,26 @@ class Accounts:
             (now(), user_id),
         )
 
+    def change_password(self, user_id: str, password_hash: str) -> None:
+        self._database.execute(
+            "UPDATE users SET password_hash = ? WHERE id = ?", (password_hash, user_id)
+        )
+
+    def delete(self, user_id: str) -> None:
+        """Deletes an account with its sessions."""
+        self._database.execute("DELETE FROM users WHERE id = ?", (user_id,))
+
+    def ban(self, user_id: str, duration: timedelta) -> None:
+        """Bans an account from now on; no duration lifts the ban."""
+        until = _text(datetime.now(UTC) + duration)
+        self._database.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (user_id, until))
+
+    def is_banned(self, user_id: str) -> bool:
+        found = self._database.execute(
+            "SELECT 1 FROM bans WHERE user_id = ? AND until > ?", (user_id, now())
+        )
+        return found.fetchone() is not None
+
     def start_session(self, user_id: str) -> Session:
         session_id, moment = str(uuid.uuid4()), now()
         with self._transaction():
@@ -147,8 +171,12 @@ class Accounts:
         never have seen the answer) or within the reuse interval. Later the whole session ends,
         as someone may have stolen the token.
         """
+        if len(token) != REFRESH_TOKEN_LENGTH:
+            raise invalid("Invalid Refresh Token: not of a known form")
         row = self._database.execute(
-            "SELECT * FROM refresh_tokens WHERE token = ?", (token,)
+            "SELECT refresh_tokens.*, user_id FROM refresh_tokens "
+            "JOIN sessions ON sessions.id = session_id WHERE token = ?",
+            (token,),
         ).fetchone()
         if row is None:
             raise AuthError(
@@ -156,6 +184,8 @@ class Accounts:
                 "refresh_token_not_found",
                 "Invalid Refresh Token: Refresh Token Not Found",
             )
+        if self.is_banned(row["user_id"]):
+            raise AuthError(400, "user_banned", "Invalid Refresh Token: User Banned")
         session_id = row["session_id"]
         if row["revoked_at"] is not None:
             if (successor := self._unused_successor(token)) is not None:
@@ -222,7 +252,11 @@ class Accounts:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return _text(datetime.now(UTC))
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _user(row: sqlite3.Row) -> User:

@@ -1,12 +1,14 @@
 """What callers send, read as leniently as Go's JSON decoder does, and checked as strictly."""
 
 import re
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from devstack.standins.supabase_auth.errors import AuthError, WeakPasswordError, invalid
+from devstack.standins.supabase_auth.settings import SupabaseAuthSettings
 
 MAX_EMAIL_LENGTH = 255
 # bcrypt, which the service hashes with, looks at no more.
@@ -30,6 +32,16 @@ class Credentials(Parameters):
     phone: str = ""
     password: str = ""
     data: dict[str, Any] = {}
+    gotrue_meta_security: dict[str, Any] = {}
+
+
+class LinkParameters(Parameters):
+    """What an administrator makes the link of a confirmation e-mail from."""
+
+    type: str = ""
+    email: str = ""
+    password: str = ""
+    data: dict[str, Any] = {}
 
 
 class RefreshGrant(Parameters):
@@ -47,6 +59,14 @@ class NewUser(Parameters):
     email_confirm: bool = False
     user_metadata: dict[str, Any] = {}
     app_metadata: dict[str, Any] = {}
+
+
+class UserChanges(Parameters):
+    """What an administrator changes of a user."""
+
+    password: str | None = None
+    email_confirm: bool = False
+    ban_duration: str = ""
 
 
 ParametersT = TypeVar("ParametersT", bound=Parameters)
@@ -75,12 +95,29 @@ def check_email(email: str) -> str:
     return email.lower()
 
 
-def check_password(password: str, *, min_length: int) -> None:
+def check_password(password: str, settings: SupabaseAuthSettings) -> None:
     if not password:
         raise invalid("Signup requires a valid password")
     check_password_length(password)
-    if len(password.encode()) < min_length:
-        raise WeakPasswordError(f"Password should be at least {min_length} characters.", ["length"])
+    least, required = settings.password_min_length, settings.password_required_characters
+    reasons: dict[str, str] = {}
+    if len(password.encode()) < least:
+        reasons["length"] = f"Password should be at least {least} characters."
+    if any(not set(characters) & set(password) for characters in required):
+        reasons["characters"] = (
+            f"Password should contain at least one character of each: {', '.join(required)}."
+        )
+    if reasons:
+        raise WeakPasswordError(" ".join(reasons.values()), list(reasons))
+
+
+def read_duration(text: str) -> timedelta:
+    """A time span as Go writes it, such as `24h` or `1h30m`; `none` is none."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|m|s)", text)
+    if text != "none" and "".join(number + unit for number, unit in parts) != text:
+        raise invalid(f'invalid format for ban duration: time: invalid duration "{text}"')
+    seconds = {"h": 3600, "m": 60, "s": 1}
+    return timedelta(seconds=sum(float(number) * seconds[unit] for number, unit in parts))
 
 
 def check_password_length(password: str) -> None:

@@ -1,15 +1,24 @@
 """The endpoints under `/auth/v1`."""
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from devstack.standins.serving import require_loopback
 from devstack.standins.supabase_auth.accounts import Accounts, User
-from devstack.standins.supabase_auth.credentials import Credentials, NewUser, RefreshGrant, read
+from devstack.standins.supabase_auth.credentials import (
+    Credentials,
+    LinkParameters,
+    NewUser,
+    RefreshGrant,
+    UserChanges,
+    read,
+)
 from devstack.standins.supabase_auth.errors import AuthError, invalid
 from devstack.standins.supabase_auth.gateway import Gateway
-from devstack.standins.supabase_auth.keys import SigningKey
+from devstack.standins.supabase_auth.keys import SigningKeys
 from devstack.standins.supabase_auth.settings import SupabaseAuthSettings
 from devstack.standins.supabase_auth.tokens import AUDIENCE, Bearer, Tokens, describe
 from devstack.standins.supabase_auth.users import Users
@@ -28,7 +37,7 @@ class Handlers:
     users: Users
     tokens: Tokens
     gateway: Gateway
-    signing_key: SigningKey
+    keys: SigningKeys
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_post(f"{PREFIX}/signup", self.sign_up)
@@ -37,12 +46,21 @@ class Handlers:
         router.add_post(f"{PREFIX}/logout", self.log_out)
         router.add_post(f"{PREFIX}/admin/users", self.create_user)
         router.add_get(f"{PREFIX}/admin/users", self.list_users)
+        router.add_put(f"{PREFIX}/admin/users/{{id}}", self.change_user)
+        router.add_delete(f"{PREFIX}/admin/users/{{id}}", self.delete_user)
+        router.add_post(f"{PREFIX}/admin/generate_link", self.make_link)
         router.add_get(f"{PREFIX}/.well-known/jwks.json", self.jwks)
+        router.add_get(f"{PREFIX}/.well-known/openid-configuration", self.discover)
         router.add_get(f"{PREFIX}/health", self.health)
         router.add_get(f"{PREFIX}/settings", self.show_settings)
+        # What the owner of a project does to its keys: on the platform, in the dashboard.
+        router.add_post("/_control/keys/{change}", self.change_keys)
 
     async def sign_up(self, request: web.Request) -> web.Response:
-        user = await self.users.sign_up(await read(request, Credentials))
+        given = await read(request, Credentials)
+        self._check_captcha(request, given)
+        self.gateway.limit(request)
+        user = await self.users.sign_up(given)
         if user.confirmed_at is None:
             return web.json_response(describe(user))
         return self._grant(request, user)
@@ -78,6 +96,35 @@ class Handlers:
         self.gateway.require_admin(request)
         return web.json_response(describe(await self.users.create(await read(request, NewUser))))
 
+    async def change_user(self, request: web.Request) -> web.Response:
+        user = self._named_user(request)
+        changed = await self.users.change(user, await read(request, UserChanges))
+        return web.json_response(describe(changed))
+
+    async def delete_user(self, request: web.Request) -> web.Response:
+        self.accounts.delete(self._named_user(request).id)
+        return web.json_response({})
+
+    async def make_link(self, request: web.Request) -> web.Response:
+        """Answers with what a confirmation e-mail has in it, and sends none."""
+        self.gateway.require_admin(request)
+        wanted = await read(request, LinkParameters)
+        if wanted.type != "signup":
+            raise invalid(f"Invalid email action link type requested: {wanted.type}")
+        user = await self.users.add_unconfirmed(wanted)
+        secret = secrets.token_hex(28)
+        link = f"{request.url.origin()}{PREFIX}/verify?token={secret}&type=signup"
+        return web.json_response(
+            {
+                **describe(user),
+                "action_link": link,
+                "email_otp": f"{secrets.randbelow(10**6):06}",
+                "hashed_token": secret,
+                "verification_type": "signup",
+                "redirect_to": "",
+            }
+        )
+
     async def list_users(self, request: web.Request) -> web.Response:
         self.gateway.require_admin(request)
         page = self.accounts.page(
@@ -90,8 +137,28 @@ class Handlers:
 
     async def jwks(self, _request: web.Request) -> web.Response:
         return web.json_response(
-            {"keys": self.signing_key.public_keys()}, headers={"Cache-Control": JWKS_CACHE}
+            {"keys": self.keys.published()}, headers={"Cache-Control": JWKS_CACHE}
         )
+
+    async def discover(self, request: web.Request) -> web.Response:
+        issuer = self._issuer(request)
+        return web.json_response(
+            {"issuer": issuer, "jwks_uri": f"{issuer}/.well-known/jwks.json"},
+            headers={"Cache-Control": JWKS_CACHE},
+        )
+
+    async def change_keys(self, request: web.Request) -> web.Response:
+        changes: dict[str, Callable[[], None]] = {
+            "add-standby": self.keys.add_standby,
+            "rotate": self.keys.rotate,
+            "revoke": self.keys.revoke,
+        }
+        require_loopback(request)
+        change = changes.get(request.match_info["change"])
+        if change is None:
+            raise web.HTTPNotFound
+        change()
+        return web.json_response({"signing": self.keys.signing.key_id})
 
     async def health(self, _request: web.Request) -> web.Response:
         return web.json_response(
@@ -105,7 +172,11 @@ class Handlers:
     async def show_settings(self, _request: web.Request) -> web.Response:
         return web.json_response(
             {
-                "external": {"anonymous_users": False, "email": True, "phone": False},
+                "external": {
+                    "anonymous_users": False,
+                    "email": self.settings.email_enabled,
+                    "phone": False,
+                },
                 "disable_signup": not self.settings.signup_enabled,
                 "mailer_autoconfirm": self.settings.autoconfirm,
                 "phone_autoconfirm": False,
@@ -116,6 +187,8 @@ class Handlers:
 
     async def _password_grant(self, request: web.Request) -> web.Response:
         given = await read(request, Credentials)
+        self._check_captcha(request, given)
+        self.gateway.limit(request)
         if given.email and given.phone:
             raise invalid("Only an email address or phone number should be provided on login.")
         if given.phone:
@@ -126,6 +199,7 @@ class Handlers:
 
     async def _refresh_grant(self, request: web.Request) -> web.Response:
         given = await read(request, RefreshGrant)
+        self.gateway.limit(request)
         if not given.refresh_token:
             raise invalid("refresh_token required")
         session = self.accounts.refresh(
@@ -148,7 +222,25 @@ class Handlers:
                 "session_not_found",
                 "Session from session_id claim in JWT does not exist",
             )
+        if self.accounts.is_banned(user.id):
+            raise AuthError(403, "user_banned", "User is banned")
         return bearer, user
+
+    def _named_user(self, request: web.Request) -> User:
+        self.gateway.require_admin(request)
+        user = self.accounts.by_id(request.match_info["id"])
+        if user is None:
+            raise AuthError(404, "user_not_found", "User not found")
+        return user
+
+    def _check_captcha(self, request: web.Request, given: Credentials) -> None:
+        wanted = self.settings.captcha_token
+        if wanted is None or self.gateway.is_admin(request):
+            return
+        if given.gotrue_meta_security.get("captcha_token") != wanted:
+            raise AuthError(
+                400, "captcha_failed", "captcha protection: request disallowed (invalid-token)"
+            )
 
     def _issuer(self, request: web.Request) -> str:
         return f"{self.settings.origin or request.url.origin()}{PREFIX}"

@@ -3,11 +3,12 @@
 import hmac
 import json
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey
 
 from devstack.data_directory import write_secret
@@ -38,6 +39,51 @@ class SigningKey:
         return jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
 
 
+class SigningKeys:
+    """The key that signs, and others whose tokens count too: those before it, and the next.
+
+    They change as the owner of a project changes them; a restart goes back to the first.
+    """
+
+    def __init__(self, first: SigningKey) -> None:
+        self.signing = first
+        self._standby: SigningKey | None = None
+        self._former: list[SigningKey] = []
+
+    def __iter__(self) -> Iterator[SigningKey]:
+        yield self.signing
+        yield from self._former
+        if self._standby is not None:
+            yield self._standby
+
+    def add_standby(self) -> None:
+        """Publishes the key that will sign next."""
+        self._standby = _new_pair()
+
+    def rotate(self) -> None:
+        """Signs with the standby key from now on. Tokens of the one before are still good."""
+        self._former.append(self.signing)
+        self.signing, self._standby = self._standby or _new_pair(), None
+
+    def revoke(self) -> None:
+        """Forgets all but the key that signs."""
+        self._former.clear()
+        self._standby = None
+
+    def published(self) -> list[dict[str, object]]:
+        return [public for key in self for public in key.public_keys()]
+
+    def verify(self, token: str) -> dict[str, Any]:
+        """Returns the claims; raises `JoseError` or `ValueError` for a token that is not ours."""
+        header = jws.extract_compact(token.encode()).headers()
+        kid, algorithm = header.get("kid"), header.get("alg")
+        for key in self:
+            # A token without a kid is from before keys had them, and signed with the secret.
+            if kid in {None, key.key_id} and algorithm == key.algorithm:
+                return jwt.decode(token, key.key, algorithms=[key.algorithm]).claims
+        raise ValueError(f"unrecognized JWT kid {kid} for algorithm {algorithm}")
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
     """The keys that identify the calling application."""
@@ -63,6 +109,11 @@ def open_signing_key(settings: SupabaseAuthSettings) -> SigningKey:
         generated = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"})
         write_secret(path, json.dumps(generated.as_dict(private=True)))
     pair = ECKey.import_key(json.loads(path.read_text()))
+    return SigningKey("ES256", pair, pair.thumbprint())
+
+
+def _new_pair() -> SigningKey:
+    pair = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"})
     return SigningKey("ES256", pair, pair.thumbprint())
 
 

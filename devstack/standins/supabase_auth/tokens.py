@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from joserfc import jwt
 from joserfc.errors import JoseError
 
 from devstack.standins.supabase_auth.accounts import Session, User
 from devstack.standins.supabase_auth.errors import AuthError
-from devstack.standins.supabase_auth.keys import SigningKey
+from devstack.standins.supabase_auth.keys import SigningKeys
 
 AUDIENCE = ROLE = "authenticated"
 
@@ -27,8 +26,8 @@ class Bearer:
 class Tokens:
     """Issues access tokens and verifies them."""
 
-    def __init__(self, signing_key: SigningKey, *, lifetime: timedelta) -> None:
-        self._signing_key = signing_key
+    def __init__(self, keys: SigningKeys, *, lifetime: timedelta) -> None:
+        self._keys = keys
         self._lifetime = lifetime
 
     def grant(self, session: Session, *, issuer: str) -> dict[str, Any]:
@@ -37,7 +36,7 @@ class Tokens:
         lifetime = int(self._lifetime.total_seconds())
         claims = _claims(session, issuer=issuer)
         return {
-            "access_token": self._signing_key.sign(
+            "access_token": self._keys.signing.sign(
                 {**claims, "iat": issued, "exp": issued + lifetime}
             ),
             "token_type": "bearer",
@@ -49,9 +48,8 @@ class Tokens:
 
     def verify(self, token: str) -> Bearer:
         """Raises `AuthError` for a token that is not ours, has expired or is no user's."""
-        key = self._signing_key
         try:
-            claims = jwt.decode(token, key.key, algorithms=[key.algorithm]).claims
+            claims = self._keys.verify(token)
         except (JoseError, ValueError) as error:
             raise _bad_jwt(f"invalid JWT: unable to parse or verify signature, {error}") from error
         if claims.get("exp", 0) <= time.time():

@@ -13,13 +13,16 @@ from typing import Any
 from devstack.standins.supabase_auth.accounts import Accounts, User, now
 from devstack.standins.supabase_auth.credentials import (
     Credentials,
+    LinkParameters,
     NewUser,
+    UserChanges,
     check_email,
     check_password,
     check_password_length,
+    read_duration,
 )
 from devstack.standins.supabase_auth.errors import AuthError, invalid
-from devstack.standins.supabase_auth.settings import SupabaseAuthSettings
+from devstack.standins.supabase_auth.settings import Hook, SupabaseAuthSettings
 
 MADE_UP_PASSWORD_BYTES = 48
 SALT_BYTES = 16
@@ -47,6 +50,7 @@ class Users:
         email = check_email(wanted.email)
         user = self._accounts.by_email(email)
         if user is None:
+            self.ask_hook("before-user-created")
             user = _new_user(email, wanted.data)
             claims = {
                 "email": email,
@@ -87,14 +91,49 @@ class Users:
         password = wanted.password or secrets.token_urlsafe(MADE_UP_PASSWORD_BYTES)
         return await self._store(user, password, taken=_email_exists)
 
+    async def add_unconfirmed(self, wanted: LinkParameters) -> User:
+        """The user of a link that confirms an address; one who waits already stays as he is."""
+        email = check_email(wanted.email)
+        user = self._accounts.by_email(email)
+        if user is not None:
+            if user.confirmed_at is not None:
+                raise _email_exists()
+            return user
+        check_password(wanted.password, self._settings)
+        self.ask_hook("before-user-created")
+        user = replace(_new_user(email, wanted.data), user_metadata=wanted.data)
+        return await self._store(user, wanted.password, taken=_email_exists)
+
+    async def change(self, user: User, changes: UserChanges) -> User:
+        """What an administrator changes; a password has to be strong, unlike that of `create`."""
+        duration = read_duration(changes.ban_duration) if changes.ban_duration else None
+        if changes.password is not None:
+            check_password(changes.password, self._settings)
+            hashed = await hash_password(changes.password, self._executor)
+            self._accounts.change_password(user.id, hashed)
+        if duration is not None:
+            self._accounts.ban(user.id, duration)
+        return self._confirmed(user) if changes.email_confirm else user
+
+    def ask_hook(self, hook: Hook) -> None:
+        """Raises `AuthError` when the project's hook refuses."""
+        refusal = self._settings.hooks.get(hook)
+        if refusal is not None:
+            raise AuthError(refusal.status, refusal.code, refusal.message)
+
     async def log_in(self, given: Credentials) -> User:
+        if not self._settings.email_enabled:
+            raise AuthError(422, "email_provider_disabled", "Email logins are disabled")
         user = self._accounts.by_email(given.email.lower())
+        if user is not None and self._accounts.is_banned(user.id):
+            raise AuthError(400, "user_banned", "User is banned")
         if user is None or not await is_password(
             given.password, user.password_hash, self._executor
         ):
             raise AuthError(400, "invalid_credentials", "Invalid login credentials")
         if user.confirmed_at is None:
             raise AuthError(400, "email_not_confirmed", "Email not confirmed")
+        self.ask_hook("custom-access-token")
         return user
 
     def _check_sign_up(self, wanted: Credentials) -> None:
@@ -102,9 +141,11 @@ class Users:
             raise AuthError(422, "signup_disabled", "Signups not allowed for this instance")
         if not wanted.email and not wanted.phone:
             raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
-        check_password(wanted.password, min_length=self._settings.password_min_length)
+        check_password(wanted.password, self._settings)
         if wanted.phone:
             raise AuthError(400, "phone_provider_disabled", "Phone signups are disabled")
+        if not self._settings.email_enabled:
+            raise AuthError(400, "email_provider_disabled", "Email signups are disabled")
 
     async def _store(self, user: User, password: str, *, taken: Any) -> User:
         user = replace(user, password_hash=await hash_password(password, self._executor))

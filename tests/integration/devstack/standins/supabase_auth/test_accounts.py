@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import supabase
@@ -10,6 +11,7 @@ from joserfc.jwk import KeySet
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
 from devstack.standins.supabase_auth import SupabaseAuthSettings
+from devstack.standins.supabase_auth.settings import HookRefusal
 from tests.integration.devstack.standins.conftest import OpenProject, Project
 from tests.integration.devstack.standins.supabase_auth.conftest import (
     EMAIL,
@@ -238,3 +240,76 @@ async def test_malformed_sign_ups_are_refused(project: Project, body: bytes, cod
     )
     assert answer.status_code in {400, 422}
     assert answer.json()["error_code"] == code
+
+
+LETTERS_AND_DIGITS = ("abcdefghijklmnopqrstuvwxyz", "0123456789")
+HOOK = HookRefusal(status=403, message="Not from this domain")
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"password_required_characters": LETTERS_AND_DIGITS}, (422, "weak_password")),
+        ({"captcha_token": "solved"}, (400, "captcha_failed")),
+        ({"email_enabled": False}, (400, "email_provider_disabled")),
+        ({"signup_enabled": False}, (422, "signup_disabled")),
+        ({"hooks": {"before-user-created": HOOK}}, (403, "unknown")),
+    ],
+)
+async def test_a_project_has_rules_of_its_own(
+    open_project: OpenProject, tmp_path: Path, changes: Any, refused: tuple[int, str]
+) -> None:
+    async with open_project(SupabaseAuthSettings(data_dir=tmp_path, **changes)) as project:
+        answer = await project.http.post(
+            f"{project.url}/auth/v1/signup",
+            json={"email": EMAIL, "password": PASSWORD},
+            headers={"apikey": project.anon_key},
+        )
+        assert (answer.status_code, answer.json()["error_code"]) == refused
+
+
+async def test_a_captcha_that_was_solved_lets_in(open_project: OpenProject, tmp_path: Path) -> None:
+    settings = SupabaseAuthSettings(data_dir=tmp_path, captcha_token="solved")
+    async with open_project(settings) as project:
+        await project.client().sign_up(
+            {"email": EMAIL, "password": PASSWORD, "options": {"captcha_token": "solved"}}
+        )
+        # An administrator need not solve one.
+        admin = await project.admin().sign_in_with_password({"email": EMAIL, "password": PASSWORD})
+        assert admin.session is not None
+
+
+async def test_addresses_are_limited_as_the_owner_of_the_secret_key_names_them(
+    open_project: OpenProject, tmp_path: Path
+) -> None:
+    async def log_in_from(address: str, key: str) -> int:
+        answer = await project.http.post(
+            f"{project.url}/auth/v1/token?grant_type=password",
+            json={"email": EMAIL, "password": "wrong"},
+            headers={"apikey": key, "Sb-Forwarded-For": address},
+        )
+        return answer.status_code
+
+    async with open_project(SupabaseAuthSettings(data_dir=tmp_path, rate_limit=2)) as project:
+        service, anon = project.service_key, project.anon_key
+        assert [await log_in_from("192.0.2.1", service) for _ in range(3)] == [400, 400, 429]
+        assert await log_in_from("192.0.2.2", service) == 400
+        assert [await log_in_from(f"192.0.2.{n}", anon) for n in range(3)] == [400, 400, 429]
+
+
+async def test_a_link_makes_an_account_that_waits_for_its_confirmation(
+    open_project: OpenProject, tmp_path: Path
+) -> None:
+    settings = SupabaseAuthSettings(data_dir=tmp_path, autoconfirm=False)
+    async with open_project(settings) as project:
+        admin = project.admin().admin
+        link = await admin.generate_link({"type": "signup", "email": EMAIL, "password": PASSWORD})
+        assert link.user.email_confirmed_at is None
+        again = await admin.generate_link({"type": "signup", "email": EMAIL, "password": "another"})
+        assert again.user.id == link.user.id
+        confirmed = await admin.update_user_by_id(link.user.id, {"email_confirm": True})
+        assert confirmed.user.email_confirmed_at is not None
+        assert (await log_in(project)).session is not None
+        with pytest.raises(AuthApiError) as caught:
+            await admin.generate_link({"type": "signup", "email": EMAIL, "password": PASSWORD})
+        assert code_of(caught) == (422, "email_exists")

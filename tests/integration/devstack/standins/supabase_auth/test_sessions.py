@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import OctKey
 from pydantic import SecretStr
 from supabase_auth.errors import AuthApiError, AuthInvalidJwtError
@@ -126,3 +126,70 @@ async def test_accounts_sessions_and_keys_outlive_a_restart(
         assert (await refresh(project, session.refresh_token)).user.id == session.user.id
     secrets = [tmp_path / name for name in ("service_key", "signing_key.json", "accounts.sqlite3")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
+
+
+async def test_the_keys_of_a_project_change_as_in_the_dashboard(
+    open_project: OpenProject, tmp_path: Path
+) -> None:
+    secret = SecretStr("a secret of at least thirty-two characters")
+
+    async def change(what: str) -> None:
+        assert (await project.http.post(f"{project.url}/_control/keys/{what}")).status_code == 200
+
+    async def published() -> int:
+        url = f"{project.url}/auth/v1/.well-known/jwks.json"
+        return len((await project.http.get(url)).json()["keys"])
+
+    async with open_project(SupabaseAuthSettings(data_dir=tmp_path, jwt_secret=secret)) as project:
+        first = await sign_up(project)
+        await change("add-standby")
+        assert await published() == 1
+        second = (await log_in(project)).session
+        assert second is not None
+        await change("rotate")
+        third = (await log_in(project)).session
+        assert third is not None
+        sessions = (first, second, third)
+        headers = [jws.extract_compact(one.access_token.encode()).headers() for one in sessions]
+        assert [header["alg"] for header in headers] == ["HS256", "HS256", "ES256"]
+        for session in sessions:
+            assert await project.client().get_user(session.access_token) is not None
+        await change("revoke")
+        assert await project.client().get_user(third.access_token) is not None
+        with pytest.raises(AuthApiError) as caught:
+            await project.client().get_user(first.access_token)
+        assert code_of(caught) == (403, "bad_jwt")
+
+
+@pytest.mark.parametrize("token", ["", "abcdefghijkl", "nonsense", "v1.MXc1cmVmcmVzaA"])
+async def test_a_refresh_token_of_no_known_form_is_not_even_looked_for(
+    project: Project, token: str
+) -> None:
+    answer = await project.http.post(
+        f"{project.url}/auth/v1/token?grant_type=refresh_token",
+        json={"refresh_token": token},
+        headers={"apikey": project.anon_key},
+    )
+    known_form = token == "abcdefghijkl"
+    code = "refresh_token_not_found" if known_form else "validation_failed"
+    assert (answer.status_code, answer.json()["error_code"]) == (400, code)
+
+
+async def test_an_administrator_bans_and_deletes(project: Project) -> None:
+    session, admin = await sign_up(project), project.admin().admin
+    await admin.update_user_by_id(session.user.id, {"ban_duration": "1h30m"})
+    for ask in (
+        log_in(project),
+        refresh(project, session.refresh_token),
+        project.client().get_user(session.access_token),
+        project.client().admin.sign_out(session.access_token, "local"),
+    ):
+        with pytest.raises(AuthApiError) as caught:
+            await ask
+        assert caught.value.code == "user_banned"
+    await admin.update_user_by_id(session.user.id, {"ban_duration": "none"})
+    assert (await log_in(project)).session is not None
+    await admin.delete_user(session.user.id)
+    with pytest.raises(AuthApiError) as caught:
+        await project.client().get_user(session.access_token)
+    assert code_of(caught) == (403, "user_not_found")
