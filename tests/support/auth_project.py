@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 from pydantic import SecretStr
 
 from devstack.standins import supabase_auth
 from devstack.standins.serving import running
+from services.api.auth.tokens import unverified_claims
 from services.api.settings import ApiSettings
 from tests.support.standin_control import StandInControl
 
@@ -25,6 +27,13 @@ class Project:
     @property
     def control(self) -> StandInControl:
         return StandInControl(self.url)
+
+    async def change_user(self, session: dict[str, Any], method: str, **changes: Any) -> None:
+        """Change (PUT) or DELETE the user of a session, as an administrator does."""
+        user_id = unverified_claims(session["access_token"])["sub"]
+        url = f"{self.url}/auth/v1/admin/users/{user_id}"
+        async with httpx.AsyncClient(headers={"apikey": self.service_key}) as http:
+            (await http.request(method, url, json=changes)).raise_for_status()
 
     def settings(self, settings: ApiSettings, **changes: Any) -> ApiSettings:
         """Return settings by which an API uses this project."""

@@ -4,12 +4,12 @@ import hashlib
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from typing import NoReturn
 
 from joserfc.jwk import OctKey
 
-from services.api.auth.accounts import Accounts, auth_unavailable
+from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
+from services.api.auth.refusals import auth_unavailable, invalid_token
 from services.api.auth.tokens import (
     ASYMMETRIC,
     SYMMETRIC,
@@ -73,7 +73,7 @@ class TokenVerifier:
             verified = await self._verify(token)
             await self._check_session(verified, token)
         except InvalidTokenError as error:
-            _refuse(str(error))
+            raise invalid_token(str(error)) from error
         except UnavailableError as error:
             raise auth_unavailable("Tokens cannot be checked now") from error
         assured = min(verified.expires_at, time.time() + ASSURANCE_SECONDS)
@@ -189,11 +189,3 @@ def bearer_token(authorization: str) -> str:
 def _session_of(verified: VerifiedToken, token: str) -> str:
     """Return the session's name; a token that names none is a session by itself."""
     return hashlib.sha256((verified.session or token).encode()).hexdigest()
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise Problem(
-        "invalid-token",
-        reason,
-        headers={"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{reason}"'},
-    )

@@ -7,16 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
+from services.api.auth import accounts as auth
 from services.api.auth.accounts import Accounts
+from services.api.auth.refusals import sign_up_closed
 from services.api.auth.tokens import unverified_claims
 from services.api.auth.verifier import TokenVerifier, bearer_token
 from services.api.handlers.leads import EXAMPLE_LEAD
 from services.api.server.limits import LoginLimits
 from services.api.server.routing import Call
 from services.api.settings import AuthSettings
-from services.api.web.body import parse, read_json_object
+from services.api.web.body import Model, parse, read_json_object
 from services.api.web.endpoint import Access, Answer, Body, Endpoint, Tag
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.responses import (
@@ -26,7 +29,8 @@ from services.api.web.responses import (
     json_response,
     with_example,
 )
-from shared.events.lead_fields import Email
+from shared.domain.lead import email_key
+from shared.events.lead_fields import Cleaned, Email
 
 # Auth servers hash a password only where there is an account: the 100 ms would reveal that.
 REFUSAL_STEP = timedelta(milliseconds=250)
@@ -36,14 +40,48 @@ PASSWORD_MAX_BYTES = 72
 EXAMPLE_CREDENTIALS = {"email": "ada@example.com", "password": "correct horse battery"}
 EXAMPLE_REFRESH_TOKEN = "v1.MXc1cmVmcmVzaA"  # noqa: S105 (made up)
 
+# What a refused log-in says of the password that was tried; an outage says nothing.
+GUESSES = frozenset({"invalid-credentials", "account-suspended"})
 
-class Credentials(BaseModel):
-    """The body of a log-in."""
+
+def _check_unicode(secret: SecretStr) -> SecretStr:
+    """Refuse lone surrogates: no text on its way to the auth server has them."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError as error:
+        raise PydanticCustomError("unicode", "Must be valid Unicode") from error
+    return secret
+
+
+def _check_printable(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().isprintable():
+        raise PydanticCustomError("control_character", "Control characters are not allowed")
+    return secret
+
+
+Password = Annotated[
+    SecretStr, Field(min_length=1, max_length=1000), AfterValidator(_check_unicode)
+]
+Token = Annotated[SecretStr, Field(min_length=1, max_length=4000), AfterValidator(_check_printable)]
+
+
+class Attempt(BaseModel):
+    """What log-in and sign-up have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    email: Email
-    password: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+    captcha_token: Annotated[
+        Token | None,
+        Field(description="Where the project asks for a captcha: the token of one that was solved"),
+    ] = None
+
+
+class Credentials(Attempt):
+    """The body of a log-in."""
+
+    # Of an account that exists, perhaps made elsewhere and by other rules than those of sign-up.
+    email: Annotated[str, Cleaned, Field(min_length=1, max_length=1000)]
+    password: Password
 
 
 class RefreshToken(BaseModel):
@@ -51,12 +89,13 @@ class RefreshToken(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+    refresh_token: Token
 
 
-class NewAccount(Credentials):
+class NewAccount(Attempt):
     """The body of a sign-up."""
 
+    email: Email
     # Checked by `check_new_password`, since the least length is a setting.
     password: Annotated[
         SecretStr,
@@ -73,7 +112,7 @@ class SignedUp(Representation):
 
     model_config = with_example(email="ada@example.com")
 
-    email: Email
+    email: Annotated[str, Field(json_schema_extra={"format": "email"})]
 
 
 class Session(Representation):
@@ -132,21 +171,24 @@ class AccountHandlers:
         access=Access.PUBLIC,
         body=Body.json(NewAccount, **EXAMPLE_CREDENTIALS),
         answers=(Answer.json(201, SignedUp, "The account is made"),),
-        problems=("sign-up-closed", "email-taken", "rate-limited", "auth-unavailable"),
+        problems=(
+            *("sign-up-closed", "email-taken", "captcha-failed", "account-suspended"),
+            *("second-factor-needed", "auth-refused", "rate-limited", "auth-unavailable"),
+        ),
     )
     async def sign_up(self, call: Call) -> web.StreamResponse:
         """Answer 201 with the e-mail address of the new account."""
         if self._settings.signup_mode == "closed":
-            raise Problem("sign-up-closed", "New accounts are not accepted")
-        credentials = await self._credentials(call, NewAccount)
-        password = credentials.password.get_secret_value()
-        check_new_password(password, min_length=self._settings.password_min_length)
+            raise sign_up_closed()
+        account = await self._read(call, NewAccount)
+        given = self._credentials(call, account.email, account)
+        check_new_password(given.password, min_length=self._settings.password_min_length)
         sign_up = (
             self._accounts.create_confirmed
             if self._settings.signup_confirmation == "auto"
             else self._accounts.sign_up
         )
-        email = await sign_up(credentials.email, password)
+        email = await sign_up(given)
         return json_response(SignedUp(email=email).to_body(), status=201, headers=NO_STORE)
 
     @Endpoint(
@@ -161,18 +203,24 @@ class AccountHandlers:
         body=Body.json(Credentials, **EXAMPLE_CREDENTIALS),
         answers=(Answer.json(200, Session, "Signed in"),),
         problems=(
-            *("invalid-credentials", "email-not-confirmed", "account-suspended"),
+            *("invalid-credentials", "email-not-confirmed", "account-suspended", "log-in-closed"),
+            *("captcha-failed", "second-factor-needed", "auth-refused"),
             *("rate-limited", "auth-unavailable"),
         ),
     )
     async def log_in(self, call: Call) -> web.StreamResponse:
         """Answer with the tokens of a new session."""
-        credentials = await self._credentials(call, Credentials)
-        email = credentials.email
-        await self._limits.count_attempt(call, email=email)
-        async with _steady_refusals():
-            tokens = await self._accounts.log_in(email, credentials.password.get_secret_value())
-        await self._limits.reset_attempts(email=email)
+        credentials = await self._read(call, Credentials)
+        given = self._credentials(call, credentials.email, credentials)
+        await self._limits.count_attempt(call, email=given.email)
+        try:
+            async with _steady_refusals():
+                tokens = await self._accounts.log_in(given)
+        except Problem as problem:
+            if problem.code not in GUESSES:
+                await self._limits.return_attempt(call, email=given.email)
+            raise
+        await self._limits.reset_attempts(call, email=given.email)
         return json_response(Session.of(tokens).to_body(), headers=NO_STORE)
 
     @Endpoint(
@@ -185,13 +233,17 @@ class AccountHandlers:
         access=Access.PUBLIC,
         body=Body.json(RefreshToken, refresh_token=EXAMPLE_REFRESH_TOKEN),
         answers=(Answer.json(200, Session, "Signed in"),),
-        problems=("session-over", "account-suspended", "rate-limited", "auth-unavailable"),
+        problems=(
+            *("session-over", "account-suspended", "second-factor-needed", "auth-refused"),
+            *("rate-limited", "auth-unavailable"),
+        ),
     )
     async def refresh(self, call: Call) -> web.StreamResponse:
         """Answer with the next tokens of the session."""
-        body = await read_json_object(call.request, within=self._body_timeout)
-        token = parse(RefreshToken, body).refresh_token.get_secret_value()
-        tokens = await self._accounts.refresh(token)
+        token = (await self._read(call, RefreshToken)).refresh_token.get_secret_value()
+        tokens = await self._accounts.refresh(
+            token, client_address=self._limits.sender_address(call)
+        )
         return json_response(Session.of(tokens).to_body(), headers=NO_STORE)
 
     @Endpoint(
@@ -202,7 +254,10 @@ class AccountHandlers:
         summary="End the session",
         explanation="Its access tokens are refused from then on, by every process within a minute.",
         answers=(Answer(status=204, description="The session is over"),),
-        problems=("rate-limited", "auth-unavailable", "unavailable"),
+        problems=(
+            *("account-suspended", "auth-refused"),
+            *("rate-limited", "auth-unavailable", "unavailable"),
+        ),
     )
     async def log_out(self, call: Call) -> web.StreamResponse:
         """Answer 204 once the session is over."""
@@ -232,9 +287,20 @@ class AccountHandlers:
         body = me.model_dump_json(by_alias=True).encode()
         return json_response(body, headers=NO_STORE)
 
-    async def _credentials(self, call: Call, model: type[Credentials]) -> Credentials:
-        body = await read_json_object(call.request, within=self._body_timeout)
-        return parse(model, body)
+    async def _read(self, call: Call, model: type[Model]) -> Model:
+        return parse(model, await read_json_object(call.request, within=self._body_timeout))
+
+    def _credentials(
+        self, call: Call, email: str, given: Credentials | NewAccount
+    ) -> auth.Credentials:
+        captcha = given.captcha_token
+        return auth.Credentials(
+            # As auth servers keep it, which know neither capitals nor domains that are not ASCII.
+            email=email_key(email) if "@" in email else email,
+            password=given.password.get_secret_value(),
+            captcha_token=None if captcha is None else captcha.get_secret_value(),
+            client_address=self._limits.sender_address(call),
+        )
 
 
 @contextlib.asynccontextmanager

@@ -124,10 +124,27 @@ class LoginLimits:
             if not is_allowed:
                 raise _refusal(usage)
 
-    async def reset_attempts(self, *, email: str) -> None:
-        """Give an account whose owner has logged in all its attempts again."""
-        if self._is_on:
-            await self._accounts.limits.reset(_account(email))
+    async def return_attempt(self, call: Call, *, email: str) -> None:
+        """Count an attempt no longer: no password was tried."""
+        if not self._is_on:
+            return
+        await self._addresses.limits.give_back(self._clients.client_of(call.request))
+        await self._accounts.limits.give_back(_account(email))
+
+    async def reset_attempts(self, call: Call, *, email: str) -> None:
+        """Give an account whose owner has logged in all its attempts again, and the address one."""
+        if not self._is_on:
+            return
+        await self._addresses.limits.give_back(self._clients.client_of(call.request))
+        await self._accounts.limits.reset(_account(email))
+
+    def sender_address(self, call: Call) -> str | None:
+        """Return the address that counts for the caller, for the auth server to count by too."""
+        address = self._clients.client_of(call.request).partition("/")[0]
+        try:
+            return str(ipaddress.ip_address(address))
+        except ValueError:
+            return None
 
 
 class ClientAddresses:

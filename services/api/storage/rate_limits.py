@@ -84,6 +84,21 @@ class RateLimits:
         usage.leased -= 1
         return True, usage
 
+    async def give_back(self, caller: str) -> None:
+        """Count a call no longer. Without Redis it is given back to this process."""
+        try:
+            with translated_errors():
+                was_counted = await return_call(self._redis, counter=self._counter(caller))
+        except UnavailableError:
+            was_counted = False
+        usage = self._current(caller)
+        if usage is None:
+            return
+        if was_counted:
+            usage.shared += 1
+        else:
+            usage.leased += 1
+
     async def reset(self, caller: str) -> None:
         """Give the caller a fresh window, unless Redis is down."""
         self._usages.pop(caller, None)
@@ -149,4 +164,14 @@ def lease_calls(*, counter: Key, wanted: int, most: int, span: timedelta) -> tup
 
     Returns how many were granted, how many are left, and the milliseconds the window still lasts.
     """
+    raise NotImplementedError
+
+
+@lua_script("""
+if tonumber(redis.call('GET', counter) or '0') < 1 then return 0 end
+redis.call('DECR', counter)
+return 1
+""")
+def return_call(*, counter: Key) -> int:
+    """Take one call back from a window; returns 0 when the window is over, else 1."""
     raise NotImplementedError

@@ -1,5 +1,6 @@
 """A session from its log-in to its log-out, and who may have one."""
 
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,12 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from devstack.free_ports import free_port
+from services.api.auth.tokens import unverified_claims
 from services.api.settings import ApiSettings
 from shared.settings import StreamsSettings
 from tests.support.api import running_api
 from tests.support.auth_project import Project, running_project
+from tests.support.eventually import eventually
 
 CREDENTIALS = {"email": "ada@example.com", "password": "correct horse battery"}
 
@@ -71,7 +74,9 @@ class TestRefresh:
         # It may have been stolen: the whole session is over.
         assert (await refresh(api, third["refresh_token"])).status_code == 401
 
-    @pytest.mark.parametrize("token", ["nonsense", "x" * 1000, "' OR 1=1 --", "\u00e9\u4e2d"])
+    @pytest.mark.parametrize(
+        "token", ["nonsense", "abcdefghijkl", "x" * 1000, "' OR 1=1 --", "\u00e9\u4e2d", "v1.MXc1"]
+    )
     async def test_an_unknown_refresh_token_is_refused(
         self, token: str, api: httpx.AsyncClient
     ) -> None:
@@ -135,6 +140,52 @@ class TestLogOut:
             assert (answer.status_code, answer.json()["code"]) == (503, "auth-unavailable")
         answer = await api.post("/authentication/logout", headers=bearer(session))
         assert answer.status_code == 204
+
+    async def test_a_token_in_its_leeway_ends_nothing_and_says_so(
+        self, tmp_path: Path, api_settings: ApiSettings
+    ) -> None:
+        async with (
+            running_project(tmp_path, jwt_exp=timedelta(seconds=1)) as project,
+            running_api(project.settings(api_settings)) as api,
+        ):
+            await api.post("/authentication/signup", json=CREDENTIALS)
+            session = await log_in(api)
+
+            async def is_expired() -> bool:
+                claims = unverified_claims(session["access_token"])
+                return float(claims["exp"]) <= time.time()
+
+            await eventually(is_expired)
+            # Good for a little longer here, and no more there.
+            assert (await api.get("/leads", headers=bearer(session))).status_code == 200
+            refused = await api.post("/authentication/logout", headers=bearer(session))
+            assert (refused.status_code, refused.json()["code"]) == (401, "invalid-token")
+            fresh = (await refresh(api, session["refresh_token"])).json()
+            answer = await api.post("/authentication/logout", headers=bearer(fresh))
+            assert answer.status_code == 204
+            assert (await refresh(api, fresh["refresh_token"])).status_code == 401
+
+    async def test_a_banned_users_log_out_is_refused_for_good(
+        self, api: httpx.AsyncClient, project: Project
+    ) -> None:
+        session = await log_in(api)
+        await project.change_user(session, "PUT", ban_duration="1h")
+        for path, body in (("logout", None), ("refresh", session), ("login", CREDENTIALS)):
+            sent = body if body is not session else {"refresh_token": session["refresh_token"]}
+            answer = await api.post(
+                f"/authentication/{path}", json=sent, headers=bearer(session) if not sent else {}
+            )
+            assert (answer.status_code, answer.json()["code"]) == (403, "account-suspended")
+            assert "Retry-After" not in answer.headers
+
+    async def test_a_deleted_users_log_out_is_done(
+        self, api: httpx.AsyncClient, project: Project
+    ) -> None:
+        session = await log_in(api)
+        await project.change_user(session, "DELETE")
+        answer = await api.post("/authentication/logout", headers=bearer(session))
+        assert answer.status_code == 204
+        assert (await api.get("/leads", headers=bearer(session))).status_code == 401
 
     async def test_no_session_has_its_name_in_redis(
         self, api: httpx.AsyncClient, redis: Redis

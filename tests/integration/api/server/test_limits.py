@@ -13,9 +13,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from devstack.free_ports import free_port
 from services.api.settings import ApiSettings, Rate
+from shared.settings import StreamsSettings
 from tests.support.api import running_api
 from tests.support.auth_project import Project, running_project
 from tests.support.auth_server import AuthServer
@@ -262,6 +265,61 @@ class TestLogIns:
                 for _ in range(9):
                     assert (await self.log_in(api, password="wrong")).status_code == 401
                 assert (await self.log_in(api)).status_code == 200
+
+    @pytest.mark.parametrize("with_redis", [True, False])
+    async def test_what_says_nothing_of_a_password_uses_up_no_attempt(
+        self,
+        with_redis: bool,  # noqa: FBT001 (a parameter of the table)
+        settings: ApiSettings,
+        project: Project,
+    ) -> None:
+        limits = {"login_limit": Rate(2, MINUTE), "login_limit_address": Rate(3, MINUTE)}
+        settings = replace(settings, limits=settings.limits.model_copy(update=limits))
+        if not with_redis:
+            nowhere = StreamsSettings(redis_url=SecretStr(f"redis://127.0.0.1:{free_port()}"))
+            settings = replace(settings, streams=nowhere)
+        async with running_api(settings) as api:
+            for fault, status in (({"status": 503}, 503), ({"status": 429}, 429)):
+                async with project.control.misbehaving(**fault, path_prefix="/auth/v1/token"):
+                    answers = [await self.log_in(api) for _ in range(5)]
+                    assert {answer.status_code for answer in answers} == {status}
+                    assert await project.control.counter(f"status_{status}") == 5
+            await api.post("/authentication/signup", json=CREDENTIALS)
+            statuses = [(await self.log_in(api)).status_code for _ in range(5)]
+            assert statuses == [200] * 5
+            wrong = [(await self.log_in(api, password="wrong")).status_code for _ in range(3)]
+            assert wrong == [401, 401, 429]
+
+    async def test_an_address_that_is_not_confirmed_uses_up_no_attempt(
+        self, tmp_path: Path, api_settings: ApiSettings
+    ) -> None:
+        async with running_project(tmp_path, autoconfirm=False) as project:
+            settings = project.settings(api_settings, signup_confirmation="email")
+            limits = settings.limits.model_copy(update={"login_limit": Rate(2, MINUTE)})
+            async with running_api(replace(settings, limits=limits)) as api:
+                await api.post("/authentication/signup", json=CREDENTIALS)
+                answers = [await self.log_in(api) for _ in range(4)]
+                assert {answer.json()["code"] for answer in answers} == {"email-not-confirmed"}
+                # A guess of its password is one all the same.
+                wrong = [await self.log_in(api, password="wrong") for _ in range(3)]
+                assert [answer.status_code for answer in wrong] == [401, 401, 429]
+
+    async def test_the_auth_server_counts_by_the_clients_address_too(
+        self, tmp_path: Path, settings: ApiSettings
+    ) -> None:
+        async with (
+            running_project(tmp_path, rate_limit=2) as project,
+            running_api(project.settings(settings)) as api,
+        ):
+            for address in ("192.0.2.1", "203.0.113.9:50000", "2001:db8::1", "unknown"):
+                statuses = [(await self.log_in(api, address=address)).status_code for _ in range(3)]
+                assert statuses == [401, 401, 429], address
+            refused = await api.post(
+                "/authentication/refresh",
+                json={"refresh_token": "abcdefghijkl"},
+                headers={"X-Forwarded-For": "192.0.2.1"},
+            )
+            assert (refused.status_code, refused.json()["code"]) == (429, "rate-limited")
 
     async def test_no_address_of_a_person_stands_in_redis(
         self, settings: ApiSettings, redis: Redis
