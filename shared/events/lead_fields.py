@@ -3,10 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -81,10 +82,27 @@ EMAIL_MAX_LENGTH = 100
 
 
 def _check_email(value: str) -> str:
+    local, _, domain = value.rpartition("@")
     try:
-        return validate_email(value, check_deliverability=False, test_environment=True).normalized
+        if _is_plain(local) and domain.isascii():
+            return f"{local}@{_check_domain(domain)}"
+        return _validate_email(value).normalized
     except EmailNotValidError as error:
         raise PydanticCustomError("email", "Email must be a valid email address") from error
+
+
+# The local part of most addresses, valid as it stands. What is left to check is the domain, and
+# many leads share one: to check each address whole takes an eighth of the time of a create.
+_is_plain = re.compile(r"(?=.{1,64}\Z)[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*").fullmatch
+
+
+@lru_cache(maxsize=10_000)
+def _check_domain(domain: str) -> str:
+    return _validate_email(f"a@{domain}").domain
+
+
+def _validate_email(value: str) -> ValidatedEmail:
+    return validate_email(value, check_deliverability=False, test_environment=True)
 
 
 Email = Annotated[

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.domain.lead import email_key
-from shared.events.lead_fields import LeadFields
+from shared.events.lead_fields import EMAIL_MAX_LENGTH, LeadFields
 
 VALID: dict[str, Any] = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
 
@@ -79,6 +80,39 @@ def test_text_is_trimmed_and_normalised() -> None:
 )
 def test_who_is_the_same_person(one: str, other: str, *, same: bool) -> None:
     assert (email_key(one) == email_key(other)) is same
+
+
+@given(
+    local=st.one_of(
+        st.text("aZ09._+-' @é", max_size=70), st.emails().map(lambda it: it.split("@")[0])
+    ),
+    domain=st.sampled_from(
+        [
+            "EXAMPLE.com",
+            "a-b.example",
+            "corp.local",
+            "a..b",
+            "-a.de",
+            "bücher.de",
+            "xn--a.de",
+            "1.2",
+            "",
+        ]
+    ),
+)
+def test_an_address_is_checked_as_the_library_checks_it(local: str, domain: str) -> None:
+    """Most are not given to it whole."""
+    address = f"{local}@{domain}".strip()
+    try:
+        expected = validate_email(address, check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        with pytest.raises(ValidationError):
+            LeadFields.model_validate(VALID | {"email": address})
+    else:
+        if len(address) <= EMAIL_MAX_LENGTH:
+            assert (
+                LeadFields.model_validate(VALID | {"email": address}).email == expected.normalized
+            )
 
 
 @given(st.emails())
