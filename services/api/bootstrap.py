@@ -129,7 +129,12 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             runner=ReplayRunner(Replays(redis, operators), AdminLog(operators)),
         )
         tokens = TokenCache()
-        keys = SigningKeys(auth, auth_url=settings.auth.auth_url, on_change=tokens.clear)
+        keys = SigningKeys(
+            auth,
+            auth_url=settings.auth.auth_url,
+            key=settings.auth.supabase_key.get_secret_value(),
+            on_change=tokens.clear,
+        )
         async with (
             background(clients.replies.run(), name="replies"),
             background(clients.feed.run(), name="changes"),

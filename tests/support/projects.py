@@ -44,11 +44,12 @@ def open_project(
     """Join the parts that verify the tokens of the auth server's project."""
     settings = AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests"))
     known = TokenCache()
-    keys = SigningKeys(http, auth_url=settings.auth_url, on_change=known.clear)
+    key = settings.supabase_key.get_secret_value()
+    keys = SigningKeys(http, auth_url=settings.auth_url, key=key, on_change=known.clear)
     accounts = Accounts(
         http,
         auth_url=settings.auth_url,
-        key=settings.supabase_key.get_secret_value(),
+        key=key,
         timeout=settings.auth_timeout,
     )
     verifier = TokenVerifier(

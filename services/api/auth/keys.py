@@ -1,6 +1,7 @@
 """The project's public signing keys, fetched ahead of need and kept through outages."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -21,16 +22,18 @@ log = structlog.get_logger(__name__)
 REFRESH = timedelta(minutes=10)
 STALE = timedelta(hours=24)
 # However many tokens name unknown keys, the auth server is asked no more often than this.
-REFETCH_PAUSE = timedelta(seconds=30)
+REFETCH_PAUSE = timedelta(seconds=1)
 
 
 class SigningKeys:
     """The key set at the auth server's `/.well-known/jwks.json`. `run` keeps it current."""
 
     def __init__(
-        self, client: httpx.AsyncClient, *, auth_url: str, on_change: Callable[[], None]
+        self, client: httpx.AsyncClient, *, auth_url: str, key: str, on_change: Callable[[], None]
     ) -> None:
         self._client = client
+        # Some gateways let nothing through without a key.
+        self._headers = {"apikey": key}
         self._url = f"{auth_url}/.well-known/jwks.json"
         self._on_change = on_change
         self._keys: Mapping[str, VerificationKey] = {}
@@ -48,15 +51,12 @@ class SigningKeys:
         if age > STALE.total_seconds():
             raise UnavailableError("The signing keys could not be fetched for a day")
 
-    async def are_published(self) -> bool:
-        """Whether the project publishes keys; one that does not signs with a shared secret."""
-        if self._fetched_at is None:
-            await self._ask_for(None)
-        self.check_age()
-        return bool(self._keys)
-
     async def find_key(self, kid: str | None) -> VerificationKey | None:
-        """Return the key with this id, asking again for one that is new. None is for certain."""
+        """Return the key with this id, asking again for one that is new. None is for certain.
+
+        A key may have been published a moment ago: only an answer that was asked for since the
+        call began shows that there is none.
+        """
         if kid is None:
             return None
         if kid not in self._keys:
@@ -82,21 +82,25 @@ class SigningKeys:
         async with self._asking:
             await self._fetch()
 
-    async def _ask_for(self, kid: str | None) -> None:
+    async def _ask_for(self, kid: str) -> None:
+        begun = time.monotonic()
         # One after the other: those that waited find what the first one fetched.
         async with self._asking:
             if kid in self._keys:
                 return
-            pause = REFETCH_PAUSE.total_seconds()
-            if self._asked_at is None or time.monotonic() - self._asked_at >= pause:
-                await self._fetch()
-            elif not self._is_answered:
+            asked_at = -math.inf if self._asked_at is None else self._asked_at
+            pause = asked_at + REFETCH_PAUSE.total_seconds() - time.monotonic()
+            if (asked_at >= begun or pause > 0) and not self._is_answered:
                 raise UnavailableError("The auth server did not give its signing keys just now")
+            if asked_at >= begun:
+                return
+            await asyncio.sleep(max(0.0, pause))
+            await self._fetch()
 
     async def _fetch(self) -> None:
         self._asked_at, self._is_answered = time.monotonic(), False
         try:
-            response = await self._client.get(self._url)
+            response = await self._client.get(self._url, headers=self._headers)
             # Auth servers from before signing keys existed have no such page.
             if response.status_code == HTTPStatus.NOT_FOUND:
                 document: Any = {"keys": []}

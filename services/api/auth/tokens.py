@@ -31,6 +31,18 @@ class InvalidTokenError(Exception):
     """The token proves nothing; the message says why, in words for the caller."""
 
 
+class InvalidSignatureError(InvalidTokenError):
+    """The key at hand did not sign it."""
+
+
+class ForeignIssuerError(InvalidTokenError):
+    """It says that somebody else issued it: who, is in `issuer`."""
+
+    def __init__(self, issuer: object) -> None:
+        super().__init__("The token is from another issuer")
+        self.issuer = issuer
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A signed-in user of the Supabase project; `id` is the token's `sub`."""
@@ -74,11 +86,11 @@ def read_header(token: str) -> TokenHeader:
 def verify(
     token: str, key: VerificationKey, *, issuers: Collection[str], now: float
 ) -> VerifiedToken:
-    """Check signature and claims; raises `InvalidTokenError`."""
+    """Check signature, then claims; raises `InvalidTokenError`."""
     try:
         claims = jwt.decode(token, key, registry=_registry).claims
     except (JoseError, ValueError) as error:
-        raise InvalidTokenError("The token's signature is not valid") from error
+        raise InvalidSignatureError("The token's signature is not valid") from error
     return check_claims(claims, issuers=issuers, now=now)
 
 
@@ -100,7 +112,9 @@ def check_claims(
         since = _time_claim(claims, name)
         if since is not None and since - LEEWAY.total_seconds() > now:
             raise InvalidTokenError("The token is not valid yet")
-    for holds, message in _identity_rules(claims, issuers):
+    if not _is_one_of(claims.get("iss"), issuers):
+        raise ForeignIssuerError(claims.get("iss"))
+    for holds, message in _identity_rules(claims):
         if not holds:
             raise InvalidTokenError(message)
     session = claims.get("session_id")
@@ -111,12 +125,9 @@ def check_claims(
     )
 
 
-def _identity_rules(
-    claims: Mapping[str, Any], issuers: Collection[str]
-) -> tuple[tuple[bool, str], ...]:
+def _identity_rules(claims: Mapping[str, Any]) -> tuple[tuple[bool, str], ...]:
     subject, audience = claims.get("sub"), claims.get("aud")
     return (
-        (_is_one_of(claims.get("iss"), issuers), "The token is from another issuer"),
         (audience in (AUDIENCE, [AUDIENCE]), "The token is for another audience"),
         (claims.get("role") == ROLE, "The token is not a signed-in user's"),
         (claims.get("is_anonymous") in (None, False), "The token is an anonymous user's"),

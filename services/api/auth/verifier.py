@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
+import structlog
 from joserfc.jwk import OctKey
 
 from services.api.auth.accounts import Accounts
@@ -13,6 +14,8 @@ from services.api.auth.refusals import auth_unavailable, invalid_token
 from services.api.auth.tokens import (
     ASYMMETRIC,
     SYMMETRIC,
+    ForeignIssuerError,
+    InvalidSignatureError,
     InvalidTokenError,
     TokenHeader,
     User,
@@ -27,6 +30,8 @@ from services.api.storage.sign_outs import SignOuts
 from services.api.web.problems import Problem
 from shared.domain.errors import UnavailableError
 
+log = structlog.get_logger(__name__)
+
 SCHEME = "bearer "
 
 # How long a token counts as valid until it is checked again: whether its session is over, and where
@@ -34,14 +39,18 @@ SCHEME = "bearer "
 ASSURANCE_SECONDS = 60.0
 REFUSAL_SECONDS = 10.0
 REFUSALS = 1_000
-# Tokens to a generation of the cache.
+# Tokens to a generation of the cache, and the bytes that they may have together: some are of 16 kB.
 GENERATION = 5_000
+GENERATION_BYTES = 8 << 20
 
 
 class TokenVerifier:
     """Verifies tokens here, with the project's keys or its secret.
 
-    Where a project signs with a secret that is not configured, its auth server is asked instead.
+    A token that is signed with a secret, and not with the one that is configured, may be good all
+    the same: the auth server is asked about it. That it publishes keys says nothing of what it
+    signs with: the next key is published ahead of its time, and tokens of the one before count
+    until they expire.
     """
 
     def __init__(
@@ -60,7 +69,8 @@ class TokenVerifier:
         self._issuers = issuers
         self._known = known
         self._sign_outs = sign_outs
-        self._refused: dict[str, float] = {}
+        self._refused: dict[bytes, float] = {}
+        self._hints = {"tokens.wrong_secret", "tokens.foreign_issuer"}
 
     def remembered(self, authorization: str) -> User | None:
         """Return the user of a header that was verified before."""
@@ -101,7 +111,24 @@ class TokenVerifier:
         if header.alg == SYMMETRIC and self._secret is None:
             return await self._verify_remotely(token)
         key = await self._key(header)
-        return verify(token, key, issuers=self._issuers, now=time.time())
+        try:
+            return verify(token, key, issuers=self._issuers, now=time.time())
+        except ForeignIssuerError as error:
+            self._hint(
+                "tokens.foreign_issuer",
+                "The project's own tokens name another issuer: set SUPABASE_JWT_ISSUER to it",
+                issuer=str(error.issuer),
+            )
+            raise
+        except InvalidSignatureError:
+            if header.alg != SYMMETRIC:
+                raise
+        verified = await self._verify_remotely(token)
+        self._hint(
+            "tokens.wrong_secret",
+            "SUPABASE_JWT_SECRET is not the project's secret: its auth server checks every token",
+        )
+        return verified
 
     async def _check_session(self, verified: VerifiedToken, token: str) -> None:
         if await self._sign_outs.is_over(_session_of(verified, token)):
@@ -119,22 +146,25 @@ class TokenVerifier:
 
     async def _verify_remotely(self, token: str) -> VerifiedToken:
         """Have the auth server check a token, where it alone knows the secret."""
-        if await self._keys.are_published():
-            # The project signs with keys, and the maker of this token does not have them.
-            raise InvalidTokenError("The token is not signed in an accepted way")
-        now = time.time()
+        now, digest = time.time(), hashlib.sha256(token.encode()).digest()
         claimed = check_claims(unverified_claims(token), issuers=self._issuers, now=now)
-        if self._refused.get(token, 0.0) > now:
+        if self._refused.get(digest, 0.0) > now:
             raise InvalidTokenError("The token is not valid")
         if not await self._accounts.is_token_valid(token, for_user=claimed.user):
-            self._remember_refusal(token, until=now + REFUSAL_SECONDS)
+            self._remember_refusal(digest, until=now + REFUSAL_SECONDS)
             raise InvalidTokenError("The token is not valid")
         return claimed
 
-    def _remember_refusal(self, token: str, *, until: float) -> None:
+    def _remember_refusal(self, digest: bytes, *, until: float) -> None:
         if len(self._refused) >= REFUSALS:
             self._refused.clear()
-        self._refused[token] = until
+        self._refused[digest] = until
+
+    def _hint(self, event: str, hint: str, **fields: object) -> None:
+        """Log once in the life of the process: it is the same for every token."""
+        if event in self._hints:
+            self._hints.remove(event)
+            log.error(event, hint=hint, **fields)
 
 
 class TokenCache:
@@ -146,6 +176,7 @@ class TokenCache:
 
     def __init__(self, *, generation: int = GENERATION) -> None:
         self._generation = generation
+        self._young_bytes = 0
         self._young: dict[str, VerifiedToken] = {}
         self._old: dict[str, VerifiedToken] = {}
 
@@ -161,9 +192,10 @@ class TokenCache:
 
     def put(self, header: str, verified: VerifiedToken) -> None:
         """Remember a header."""
-        if len(self._young) >= self._generation:
-            self._old, self._young = self._young, {}
+        if len(self._young) >= self._generation or self._young_bytes > GENERATION_BYTES:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
         self._young[header] = verified
+        self._young_bytes += len(header)
 
     def remove(self, header: str) -> None:
         """Forget a header."""
@@ -172,7 +204,7 @@ class TokenCache:
 
     def clear(self) -> None:
         """Forget all headers."""
-        self._young, self._old = {}, {}
+        self._young, self._old, self._young_bytes = {}, {}, 0
 
 
 def bearer_token(authorization: str) -> str:

@@ -28,6 +28,8 @@ KEEPALIVE = timedelta(seconds=15)
 # How long a client that was refused may go on sending before it is cut off.
 LINGERING = timedelta(seconds=2)
 BACKLOG = 1_024
+# Tokens of users with many claims have some 10 kB, and so have the cookies of some browsers.
+HEADER_LIMIT = 18 << 10
 # For aiohttp to close what is left: by then every request has been answered.
 SHUTDOWN_TIMEOUT = 0.5
 
@@ -79,6 +81,8 @@ class Server(web.Server):
             access_log=None,
             keepalive_timeout=self._keepalive.total_seconds(),
             lingering_time=LINGERING.total_seconds(),
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
             # A small body must not become a large one.
             auto_decompress=False,
         )

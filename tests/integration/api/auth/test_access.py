@@ -90,6 +90,17 @@ async def test_a_valid_token_costs_the_auth_server_nothing(
         assert auth.asked_keys <= 2
 
 
+async def test_users_with_many_claims_and_cookies_are_let_in(
+    auth: AuthServer, open_api: OpenApi
+) -> None:
+    async with open_api() as api:
+        for claims, cookie in ((60, 9_000), (9_000, 60), (11_500, 16_000)):
+            token = auth.token(app_metadata={"roles": "r" * claims})
+            headers = {"Authorization": f"Bearer {token}", "Cookie": "c=" + "c" * cookie}
+            assert (await api.get("/leads", headers=headers)).status_code == 200
+        assert len(token) > 15_000
+
+
 async def test_an_expired_token_is_forgotten(auth: AuthServer, api_settings: ApiSettings) -> None:
     # Accepted for the leeway only, so it expires while it is remembered.
     token = auth.token(exp=int(time.time()) - 28)

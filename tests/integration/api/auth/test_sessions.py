@@ -287,3 +287,29 @@ async def test_an_address_that_has_to_be_confirmed_cannot_log_in_before(
             )
             answer = await client.post("/authentication/login", json=CREDENTIALS)
             assert (answer.status_code, answer.json()["code"]) == (403, "email-not-confirmed")
+
+
+async def test_a_project_that_migrates_to_signing_keys_locks_nobody_out(
+    tmp_path: Path, api_settings: ApiSettings
+) -> None:
+    """The dashboard publishes the next key first, then signs with it; the old secret goes last."""
+    secret = SecretStr("a-shared-secret-of-at-least-32-characters")
+    async with (
+        running_project(tmp_path, jwt_secret=secret) as project,
+        running_api(project.settings(api_settings)) as api,
+    ):
+        await api.post("/authentication/signup", json=CREDENTIALS)
+        sessions = [await log_in(api)]
+        for change in ("add-standby", "rotate", "rotate"):
+            await project.control.change_keys(change)
+            sessions.append(await log_in(api))
+            for session in sessions:
+                assert (await api.get("/leads", headers=bearer(session))).status_code == 200
+        unseen = await log_in(api)
+        for _ in range(2):
+            await project.control.change_keys("rotate")
+        await project.control.change_keys("revoke")
+        fresh = await log_in(api)
+        # A key that was added a moment ago; one that was withdrawn is known here for a while.
+        assert (await api.get("/leads", headers=bearer(fresh))).status_code == 200
+        assert (await api.get("/leads", headers=bearer(unseen))).status_code == 401

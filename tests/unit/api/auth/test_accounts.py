@@ -1,6 +1,7 @@
 """What the auth server's answers mean to the caller; shapes as the real servers send them."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from services.api.auth.accounts import Accounts, Credentials
+from services.api.auth.tokens import User
 from services.api.web.problems import Problem
 
 URL = "https://ref.supabase.co/auth/v1"
@@ -35,12 +37,18 @@ SESSION: dict[str, Any] = {
 GIVEN = Credentials(email="ada@example.com", password="correct horse")
 
 Answer = Callable[[httpx.Request], httpx.Response]
+SlowAnswer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 Method = Callable[[Accounts], Awaitable[object]]
 
 
-def accounts(answer: Answer, *, key: str = "sb_secret_x") -> Accounts:
+def accounts(
+    answer: Answer | SlowAnswer,
+    *,
+    key: str = "sb_secret_x",
+    timeout: timedelta = timedelta(seconds=0.2),
+) -> Accounts:
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    return Accounts(client, auth_url=URL, key=key, timeout=timedelta(seconds=0.2))
+    return Accounts(client, auth_url=URL, key=key, timeout=timeout)
 
 
 async def sign_up(accounts: Accounts) -> object:
@@ -368,6 +376,42 @@ def say(status: int, **content: Any) -> Answer:
 
 def hang(_request: httpx.Request) -> httpx.Response:
     raise httpx.ReadTimeout("too slow")
+
+
+class SlowServer:
+    """An auth server with two cores, to each of which a password is 20 ms of work."""
+
+    def __init__(self) -> None:
+        self._cores = asyncio.Semaphore(2)
+        self.at_once = self.most_at_once = 0
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        async with self._cores:
+            await asyncio.sleep(0.02)
+        self.at_once -= 1
+        is_check = request.url.path.endswith("/user")
+        return httpx.Response(
+            403 if is_check else 200, json={"code": "bad_jwt"} if is_check else SESSION, headers=NEW
+        )
+
+
+@pytest.mark.parametrize("method", [log_in, public_sign_up])
+async def test_fifty_at_once_have_their_turn(method: Method) -> None:
+    server = SlowServer()
+    # All in time, of which there is too little for fifty that are begun at once.
+    opened = accounts(server.answer, timeout=timedelta(seconds=0.4))
+    await asyncio.gather(*(method(opened) for _ in range(50)))
+    assert server.most_at_once <= 4
+
+
+async def test_made_up_tokens_do_not_flood_the_auth_server() -> None:
+    server = SlowServer()
+    opened = accounts(server.answer, timeout=timedelta(seconds=2))
+    checks = [opened.is_token_valid(f"a.{n}.c", for_user=User("ada")) for n in range(60)]
+    assert await asyncio.gather(*checks) == [False] * 60
+    assert server.most_at_once <= 10
 
 
 PAGE = "<!doctype html><title>Bad gateway</title>"

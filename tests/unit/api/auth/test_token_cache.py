@@ -29,3 +29,12 @@ def test_it_never_holds_more_than_two_generations() -> None:
         cache.put(f"header {number}", VerifiedToken(ADA, expires_at=100.0))
     held = sum(cache.get(f"header {number}", now=0.0) is not None for number in range(1000))
     assert held <= 20
+
+
+def test_large_headers_are_fewer() -> None:
+    cache = TokenCache()
+    headers = [f"{number}".rjust(16_000) for number in range(3_000)]
+    for header in headers:
+        cache.put(header, VerifiedToken(ADA, expires_at=100.0))
+    held = sum(len(header) for header in headers if cache.get(header, now=0.0) is not None)
+    assert 8 << 20 <= held < 25 << 20

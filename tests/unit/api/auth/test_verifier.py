@@ -1,6 +1,7 @@
 """Which tokens prove who is calling, and what happens when one cannot be checked."""
 
 import time
+from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -178,13 +179,40 @@ class TestSharedSecret:
         auth.valid_tokens = {token}
         assert (await refusal(project, token)).code == "invalid-token"
 
-    async def test_it_is_never_asked_where_keys_are_published(
+    async def test_keys_that_are_published_need_not_sign(
         self, auth: AuthServer, project: OpenProject
     ) -> None:
         token = auth.secret_token()
         auth.valid_tokens = {token}
-        assert (await refusal(project, token)).code == "invalid-token"
-        assert auth.asked_user == 0
+        verifier = project().verifier
+        for header in (token, auth.token()):
+            assert (await verifier.verify(f"Bearer {header}")).id == USER_ID
+        assert auth.asked_user == 1
+
+    async def test_another_secret_than_the_configured_one_locks_nobody_out(
+        self, auth: AuthServer, project: OpenProject, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tokens = [auth.secret_token(aal=f"aal{number}") for number in range(3)]
+        auth.valid_tokens = set(tokens)
+        verifier = project(secret="another-secret-of-more-than-thirty-two-chars").verifier
+        for token in tokens:
+            assert (await verifier.verify(f"Bearer {token}")).id == USER_ID
+        assert capsys.readouterr().out.count("SUPABASE_JWT_SECRET") == 1
+
+    async def test_an_issuer_that_is_not_the_configured_one_is_logged(
+        self, auth: AuthServer, project: OpenProject, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        custom: dict[str, Any] = {"iss": "https://api.example.com/auth/v1"}
+        verifier = project(secret=SECRET).verifier
+        for token, times in (
+            (auth.token(key=ECKey.generate_key("P-256"), **custom), 0),  # anybody can write that
+            (auth.token(**custom), 1),
+            (auth.secret_token(**custom), 0),
+        ):
+            with pytest.raises(Problem) as raised:
+                await verifier.verify(f"Bearer {token}")
+            assert raised.value.code == "invalid-token"
+            assert capsys.readouterr().out.count(custom["iss"]) == times
 
     @pytest.mark.parametrize("trouble", ["is_down", "is_hanging"])
     async def test_its_outage_is_not_the_callers_fault(
