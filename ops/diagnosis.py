@@ -1,7 +1,7 @@
 """Checking everything the system stands on: what is wrong, and what to do about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -64,9 +64,9 @@ def unreachable(check: str, error: TransientError, *, setting: str) -> list[Find
     return [Finding(check=check, severity=Severity.FAILURE, detail=str(error), advice=advice)]
 
 
-def of_redis(facts: RedisFacts) -> list[Finding]:
-    """Judge the streams' Redis."""
-    return [
+def of_redis(facts: RedisFacts, *, at: str = "") -> list[Finding]:
+    """Judge the streams' Redis, or the node of a cluster at an address."""
+    findings = [
         _judge(
             "redis version",
             f"{facts.product} {facts.version}",
@@ -86,6 +86,7 @@ def of_redis(facts: RedisFacts) -> list[Finding]:
         _memory(facts),
         _clock("redis clock", facts.ahead, facts.uncertainty),
     ]
+    return [replace(one, check=f"{one.check} {at}".rstrip()) for one in findings]
 
 
 def of_postgres(facts: PostgresFacts) -> list[Finding]:

@@ -2,21 +2,25 @@
 
 import contextlib
 import traceback
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterCrossSlotError, MovedError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.background import cancellation_kept
 from shared.domain.errors import UnavailableError
+from shared.redis_cluster import ClusterPipeline, ClusterRedis
+from shared.redis_slots import Address
 from shared.settings import SettingsError, StreamsSettings
 
 # A blocked read answers late by as much as the server was busy; only then is it lost.
@@ -26,8 +30,18 @@ SENTINEL_SCHEME = "redis+sentinel://"
 SENTINEL_PORT = 26379
 SENTINEL_OPTIONS = ("protocol", "socket_connect_timeout", "socket_timeout", "retry")
 
+CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+CLUSTER_PORT = 6379
+SAY_CLUSTER = (
+    "names a node of a Redis Cluster. Say redis+cluster://host:port,host:port with one or more of "
+    "its nodes (rediss+cluster:// for TLS)"
+)
+
 # Callers beyond these wait for a connection; the server gains nothing from more.
 MAX_CONNECTIONS = 16
+
+# Each partition of a stream that a process owns on a cluster is read over a connection of its own.
+MOST_PARTITIONS = 256
 
 # What a command answers when its group went with the stream, until the reader has made it anew.
 GROUP_GONE = ("NOGROUP", "UNBLOCKED")
@@ -43,6 +57,8 @@ def translated_errors() -> Generator[None]:
         if not is_outage(error):
             raise
         reason = str(error) or type(error).__name__
+        if isinstance(error, MovedError):
+            reason = f"the address {SAY_CLUSTER}"
         raise UnavailableError(f"Redis is unavailable: {reason}") from error
 
 
@@ -76,29 +92,68 @@ async def open_redis(
     Blocking reads get a client of their own (`block`: the longest wait), since they would
     starve other commands.
     """
-    timeout = settings.redis_timeout.total_seconds()
-    options = connection_options(
-        connect=settings.redis_timeout,
-        answer=settings.redis_timeout if block is None else block + READ_GRACE,
-    )
+    timeout = settings.redis_timeout
+    answer = timeout if block is None else block + READ_GRACE
     async with contextlib.AsyncExitStack() as stack:
         if settings.url.startswith(SENTINEL_SCHEME):
-            sentinel, group = _sentinel(settings.url, options)
+            sentinel, group = _sentinel(
+                settings.url, connection_options(connect=timeout, answer=answer)
+            )
             for one in sentinel.sentinels:
                 stack.push_async_callback(one.aclose)
             client: Redis = sentinel.master_for(
                 group,
                 connection_pool_class=LiveSentinelPool,
                 max_connections=MAX_CONNECTIONS,
-                timeout=timeout,
+                timeout=timeout.total_seconds(),
             )
         else:
-            client = Redis.from_pool(
-                LivePool.from_url(
-                    settings.url, max_connections=MAX_CONNECTIONS, timeout=timeout, **options
-                )
+            client = client_of(
+                settings.url,
+                connect=timeout,
+                answer=answer,
+                most=MAX_CONNECTIONS if block is None else MAX_CONNECTIONS + MOST_PARTITIONS,
             )
         yield await stack.enter_async_context(client)
+
+
+def client_of(url: str, *, connect: timedelta, answer: timedelta, most: int) -> Redis:
+    """Return a client of one server, or of the cluster that an address names.
+
+    `connect` and `answer` are how long each may take, and `most` the connections to a server.
+    """
+    options = connection_options(connect=connect, answer=answer) | {
+        "max_connections": most,
+        "timeout": connect.total_seconds(),
+    }
+    parts = urlsplit(url)
+    if parts.scheme not in CLUSTER_SCHEMES:
+        return Redis.from_pool(LivePool.from_url(url, **options))
+    if parts.path not in {"", "/", "/0"}:
+        raise SettingsError("A Redis Cluster has no other database than 0: leave it out")
+    credentials, at, hosts = parts.netloc.rpartition("@")
+
+    def open_node(address: Address) -> Redis:
+        host, port = address
+        netloc = (
+            f"{credentials}{at}[{host}]:{port}"
+            if ":" in host
+            else f"{credentials}{at}{host}:{port}"
+        )
+        node = urlunsplit((CLUSTER_SCHEMES[parts.scheme], netloc, "", parts.query, ""))
+        return Redis.from_pool(LivePool.from_url(node, **options))
+
+    return ClusterRedis(
+        [_address(host) for host in hosts.split(",")],
+        open_node,
+        is_outage=is_outage,
+        confirm_within=connect / 2,
+    )
+
+
+def _address(host: str) -> Address:
+    parts = urlsplit(f"//{host}")
+    return parts.hostname or "localhost", parts.port or CLUSTER_PORT
 
 
 def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
@@ -126,17 +181,54 @@ async def ping(redis: Redis) -> None:
         await redis.ping()
 
 
-async def refuse_cluster(redis: Redis) -> None:
-    """Raise `SettingsError` when the server is a node of a Redis Cluster.
+async def check_server(client: Redis, *, setting: str) -> None:
+    """Raise `SettingsError` when an address is a cluster's and does not say so, or the reverse.
 
-    It would answer every key of another node with MOVED. A server that is away is not asked.
+    A node would answer every key of another node with MOVED. A server that is away is not asked.
     """
     with contextlib.suppress(UnavailableError), translated_errors():
-        if (await redis.info("cluster")).get("cluster_enabled"):
-            raise SettingsError(
-                "REDIS_URL: names a node of a Redis Cluster. Streams need one server, or a "
-                "Sentinel group: redis+sentinel://host:port,host:port/group"
-            )
+        if isinstance(client, ClusterRedis):
+            try:
+                await client.nodes()
+            except redis.ResponseError as error:
+                if "cluster support disabled" not in str(error):
+                    raise
+                raise SettingsError(f"{setting}: names no node of a Redis Cluster") from error
+        elif (await client.info("cluster")).get("cluster_enabled"):
+            raise SettingsError(f"{setting}: {SAY_CLUSTER}")
+
+
+# What only a cluster asks for; with one server it says nothing.
+
+
+def is_cluster(client: Redis) -> bool:
+    """Return whether keys lie in slots, and those of a script or transaction must share one."""
+    return isinstance(client, ClusterRedis)
+
+
+def hash_tag(redis: Redis, text: str) -> str:
+    """Return a part of keys' names that keeps keys with the same part in one slot of a cluster.
+
+    With one server they are named as they were before there were clusters.
+    """
+    return f"{{{text}}}" if is_cluster(redis) else text
+
+
+async def servers_of(redis: Redis) -> Mapping[str, Redis]:
+    """Return clients of all servers that hold data, by their addresses: "" where there is one."""
+    return await redis.nodes() if isinstance(redis, ClusterRedis) else {"": redis}
+
+
+def keep_safe(pipeline: Pipeline) -> None:
+    """Have what is written outlive the server, where a replica of it takes over by itself."""
+    if isinstance(pipeline, ClusterPipeline):
+        pipeline.is_safe = True
+
+
+def then(pipeline: Pipeline) -> None:
+    """Have what is queued from now on follow what was queued before, as it does on one server."""
+    if isinstance(pipeline, ClusterPipeline):
+        pipeline.then()
 
 
 def connection_options(*, connect: timedelta, answer: timedelta | None) -> dict[str, Any]:
@@ -159,7 +251,7 @@ def connection_options(*, connect: timedelta, answer: timedelta | None) -> dict[
 # is not known or not allowed is the operator's, who may rename and forbid commands.
 _DEFECTS = (
     "BUSYGROUP",
-    "CROSSSLOT",
+    "Script attempted to access a non local key",
     "WRONGTYPE",
     "Error compiling script",
     "Invalid stream ID",
@@ -180,8 +272,8 @@ def is_outage(error: BaseException) -> bool:
     ours: an error that no one listed must not end a process or park an event.
     """
     match error:
-        case redis.DataError() | redis.WatchError():  # a wrong type; an answer for the caller
-            return False
+        case redis.DataError() | redis.WatchError() | ClusterCrossSlotError():
+            return False  # a wrong type or key; an answer for the caller
         case redis.ResponseError():
             message = str(error).rpartition(_IN_PIPELINE)[2].lstrip("('\"")
             return not message.startswith(_DEFECTS)

@@ -79,9 +79,10 @@ class StreamsSettings(SettingsGroup):
     """The Redis that carries the streams: durable, never evicting.
 
     `redis_url` overrides host and port, e.g. for TLS, a password or another database
-    (`rediss://user:password@host:port/0`), or for the current master of a Sentinel group
-    (`redis+sentinel://password@host:port,host:port/group/0`). A consumed stream may grow to
-    `stream_max_bytes`; past it events are refused.
+    (`rediss://user:password@host:port/0`), for the current master of a Sentinel group
+    (`redis+sentinel://password@host:port,host:port/group/0`), or for a Redis Cluster by some of
+    its nodes (`redis+cluster://user:password@host:port,host:port`, rediss+cluster:// for TLS). A
+    consumed stream may grow to `stream_max_bytes`; past it events are refused.
 
     A stream that keeps an order has `stream_partitions`, fixed at its first start (8 then, where
     none is given): at most so many processes share it.

@@ -20,6 +20,7 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
 from shared.streams.ordering.layout import Divisions
+from tests.support.clusters import Cluster, open_cluster
 from tests.support.fresh_databases import FreshDatabases
 from tests.support.tcp_proxy import TcpProxy
 
@@ -138,4 +139,27 @@ def cache_settings() -> CacheSettings:
 @pytest.fixture
 async def redis(streams_settings: StreamsSettings) -> AsyncGenerator[Redis]:
     async with open_redis(streams_settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def running_cluster() -> AsyncGenerator[Cluster]:
+    with scratch_directory() as directory:
+        async with open_cluster(directory) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+async def cluster(running_cluster: Cluster) -> Cluster:
+    """Return a whole cluster with nothing in it but how `stream:leads` is divided."""
+    await running_cluster.heal()
+    await running_cluster.clear()
+    async with open_redis(running_cluster.settings) as client:
+        await Divisions(client).publish(LEADS_DIVISION)
+    return running_cluster
+
+
+@pytest.fixture
+async def cluster_client(cluster: Cluster) -> AsyncGenerator[Redis]:
+    async with open_redis(cluster.settings) as client:
         yield client

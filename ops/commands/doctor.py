@@ -48,7 +48,10 @@ async def _redis(servers: Servers) -> list[Finding]:
         states = await inspector.sampled(diagnosis.all_streams(), over=None)
     except TransientError as error:
         return diagnosis.unreachable("redis", error, setting="REDIS_URL or REDIS_HOST")
-    return [*diagnosis.of_redis(facts), *diagnosis.of_streams(states)]
+    return [
+        *(finding for name, one in facts.items() for finding in diagnosis.of_redis(one, at=name)),
+        *diagnosis.of_streams(states),
+    ]
 
 
 async def _postgres(servers: Servers) -> list[Finding]:

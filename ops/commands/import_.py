@@ -219,9 +219,9 @@ async def _import(
     files = ImportFiles(servers.redis)
     import_id = row_event_id(new_id(), 0)
     with open_to_read(path) as file:
-        async with files.uploading() as upload:
+        async with files.uploading(import_id) as upload:
             data = await _upload(file, upload, order)
-            await upload.keep_as(import_id)
+            await upload.keep()
     event = Event(
         id=import_id,
         source="ops",

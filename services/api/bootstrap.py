@@ -46,7 +46,7 @@ from shared.administration.replays import Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.lifecycle import instance_name
-from shared.redis_connections import open_redis, ping, refuse_cluster
+from shared.redis_connections import check_server, open_redis, ping
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.inbox import EventStore
@@ -114,7 +114,7 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
         ) as publisher,
         httpx.AsyncClient(timeout=seconds) as auth,
     ):
-        await refuse_cluster(redis)
+        await check_server(redis, setting="REDIS_URL")
         await divisions.check_settings()
         clients = Clients(
             database=database,

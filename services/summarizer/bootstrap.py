@@ -28,7 +28,7 @@ from shared.batcher import open_batcher
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
 from shared.events.data import LeadChanged, SummaryRequested
-from shared.redis_connections import open_redis, refuse_cluster
+from shared.redis_connections import check_server, open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database, open_database
@@ -77,7 +77,7 @@ async def bootstrap(
         open_results(database, _source(settings, chosen)) as results,
         open_cache_writes(cache) as cache_lead,
     ):
-        await refuse_cluster(redis)
+        await check_server(redis, setting="REDIS_URL")
         registry = CollectorRegistry()
         metrics = SummaryMetrics(registry)
         circuit = ModelCircuit(failures=CIRCUIT_FAILURES, pause=CIRCUIT_PAUSE)

@@ -33,7 +33,7 @@ from shared.events.data import (
     LeadUpserted,
     SyncRequested,
 )
-from shared.redis_connections import open_redis, refuse_cluster
+from shared.redis_connections import check_server, open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
@@ -77,7 +77,7 @@ async def bootstrap(
         divisions = Divisions(
             redis, PartitionRepository(database), partitions=settings.streams.stream_partitions
         )
-        await refuse_cluster(redis)
+        await check_server(redis, setting="REDIS_URL")
         await divisions.check_settings()
         once = OncePublisher(redis, divisions)
         chosen = source or RandomUserSource(session, str(settings.sync.randomuser_url))

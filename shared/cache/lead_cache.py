@@ -5,12 +5,12 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import redis
@@ -22,7 +22,15 @@ from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
 from shared.events.lead_fields import DOCUMENT_NAMES
 from shared.lua import Keys, lua_script
-from shared.redis_connections import LivePool, connection_options, is_outage, milliseconds
+from shared.redis_connections import (
+    SENTINEL_SCHEME,
+    check_server,
+    client_of,
+    connection_options,
+    is_cluster,
+    is_outage,
+    milliseconds,
+)
 from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -53,6 +61,7 @@ MOST_PER_PUT = 50
 
 Request = tuple[bytes, ...]
 Values = tuple[bytes | None, ...]
+Read = Callable[[Sequence[Request]], Awaitable[list[Values]]]
 
 
 class Document(Protocol):
@@ -93,23 +102,30 @@ async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGener
     """Open the cache at `CACHE_REDIS_URL`, or at `default_url` when that is unset."""
     configured = settings.cache_redis_url
     url = default_url if configured is None else configured.get_secret_value()
-    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+    if url.startswith(SENTINEL_SCHEME):
         # Nothing is lost with a cache, so it needs no fail-over and speaks to one server.
         raise SettingsError("CACHE_REDIS_URL: must be set when the streams are behind Sentinel")
     timeout = settings.cache_timeout
-    pool = LivePool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout.total_seconds(),
-        **connection_options(connect=timeout, answer=timeout),
-    )
-    async with Redis.from_pool(pool) as client:
-        reader = KeyReader(url, timeout=timeout)
-        try:
-            async with open_batcher(reader.read, name="cache reads") as batcher:
-                yield LeadCache(client, batcher, settings)
-        finally:
-            await reader.close()
+    async with (
+        client_of(url, connect=timeout, answer=timeout, most=MAX_CONNECTIONS) as client,
+        _open_reader(client, url, settings) as read,
+        open_batcher(read, name="cache reads") as batcher,
+    ):
+        if configured is not None:
+            await check_server(client, setting="CACHE_REDIS_URL")
+        yield LeadCache(client, batcher, settings)
+
+
+@contextlib.asynccontextmanager
+async def _open_reader(client: Redis, url: str, settings: CacheSettings) -> AsyncGenerator[Read]:
+    if is_cluster(client):
+        yield partial(_read_by_slot, client, within=settings.cache_timeout)
+        return
+    reader = KeyReader(url, timeout=settings.cache_timeout)
+    try:
+        yield reader.read
+    finally:
+        await reader.close()
 
 
 class LeadCache:
@@ -193,7 +209,10 @@ class LeadCache:
             lifetime = milliseconds(self._ttl * random.uniform(0.9, 1.1))  # noqa: S311 (jitter)
             keys += (key, pointer or key)
             values += (lead.version, _value(lead), lifetime, str(lead.id) if pointer else b"")
-        await put_leads(self._client, keys=keys, values=values)
+        if is_cluster(self._client):
+            await _put_by_slot(self._client, keys, values)
+        else:
+            await put_leads(self._client, keys=keys, values=values)
 
     async def _pointed_to(self, pointer: bytes, *, external_id: str) -> CachedLead | None:
         cached = await self.get(UUID(pointer.decode()))
@@ -236,6 +255,36 @@ def put_leads(*, keys: Keys, values: Sequence[int | bytes | str]) -> None:
     (see `_value`), its lifetime in milliseconds, and its id to put into the pointer, or nothing.
     """
     raise NotImplementedError
+
+
+async def _put_by_slot(
+    client: Redis, keys: Sequence[bytes], values: Sequence[int | bytes | str]
+) -> None:
+    """Do what `put_leads` does where each key has a slot of its own."""
+    async with client.pipeline(transaction=False) as pipeline:
+        for place in range(0, len(keys), 2):
+            key, pointer = keys[place : place + 2]
+            version, value, lifetime, id_ = values[place * 2 : place * 2 + 4]
+            put_leads.queue(pipeline, keys=[key, key], values=[version, value, lifetime, b""])
+            if id_:
+                pipeline.set(pointer, id_, px=int(lifetime))
+        await pipeline.execute()
+
+
+async def _read_by_slot(
+    client: Redis, requests: Sequence[Request], *, within: timedelta
+) -> list[Values]:
+    """Do what `KeyReader.read` does where each key has a slot of its own."""
+    with translated_errors():
+        async with (
+            asyncio.timeout(within.total_seconds()),
+            client.pipeline(transaction=False) as pipeline,
+        ):
+            for request in requests:
+                for key in request:
+                    pipeline.get(key)
+            values = iter(await pipeline.execute())
+    return [tuple(islice(values, len(request))) for request in requests]
 
 
 def _value(lead: Document) -> bytes:

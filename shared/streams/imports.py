@@ -21,7 +21,7 @@ from shared.domain.errors import PermanentError, UnavailableError
 from shared.events.catalog import LEADS
 from shared.events.envelope import Event, new_id
 from shared.lua import Key, lua_script
-from shared.redis_connections import milliseconds, translated_errors
+from shared.redis_connections import hash_tag, keep_safe, milliseconds, translated_errors
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import StreamFullError, add_events, memory_of
 
@@ -62,7 +62,7 @@ class ImportJobs:
     async def progress(self, import_id: UUID) -> ImportProgress | None:
         """Return how far an import has come; None before its first window and after its end."""
         with translated_errors():
-            fields = await self._redis.hgetall(_key(import_id))
+            fields = await self._redis.hgetall(self._key(import_id))
         if not fields:
             return None
         return ImportProgress(int(fields[b"position"]), orjson.loads(fields[b"counts"]))
@@ -72,7 +72,7 @@ class ImportJobs:
 
         Raises `StreamFullError` when there is no room.
         """
-        mark = f"{_key(import_id)}:offered"
+        mark = f"{self._key(import_id)}:offered"
         with translated_errors():
             if await self._redis.get(mark) == window.encode():
                 return
@@ -95,8 +95,8 @@ class ImportJobs:
         with translated_errors():
             return await advance_import(
                 self._redis,
-                job=_key(import_id),
-                errors=_errors_key(import_id),
+                job=self._key(import_id),
+                errors=self._errors_key(import_id),
                 after=after,
                 position=progress.position,
                 counts=orjson.dumps(progress.counts),
@@ -109,7 +109,7 @@ class ImportJobs:
         number = 0
         while True:
             with translated_errors():
-                chunk = await self._redis.lindex(_errors_key(import_id), number)
+                chunk = await self._redis.lindex(self._errors_key(import_id), number)
             if chunk is None:
                 return
             yield zlib.decompress(cast("bytes", chunk))
@@ -118,7 +118,13 @@ class ImportJobs:
     async def remove_progress(self, import_id: UUID) -> None:
         """Remove the position of an import that has ended; its errors stay for their time."""
         with translated_errors():
-            await self._redis.delete(_key(import_id))
+            await self._redis.delete(self._key(import_id))
+
+    def _key(self, import_id: UUID) -> str:
+        return _import_key(self._redis, import_id)
+
+    def _errors_key(self, import_id: UUID) -> str:
+        return f"{self._key(import_id)}:errors"
 
 
 # The first process to finish a window moves the position; one that was taken for dead is late.
@@ -146,12 +152,8 @@ def advance_import(
     raise NotImplementedError
 
 
-def _key(import_id: UUID) -> str:
-    return f"import:{import_id}"
-
-
-def _errors_key(import_id: UUID) -> str:
-    return f"import:{import_id}:errors"
+def _import_key(redis: Redis, import_id: UUID) -> str:
+    return f"import:{hash_tag(redis, str(import_id))}"
 
 
 # The files of imports, kept beside the streams while they are in work.
@@ -168,11 +170,12 @@ _COMPRESSION = 1
 
 
 class Upload:
-    """A file on its way in."""
+    """The file of an import on its way in."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, import_id: UUID) -> None:
         self._redis = redis
-        self._key = file_key(new_id())
+        self._key = f"{_import_key(redis, import_id)}:{new_id()}:file"
+        self._file = file_key(redis, import_id)
 
     async def append(self, chunk: bytes) -> None:
         """Keep the next part of the file."""
@@ -183,11 +186,12 @@ class Upload:
                 pipeline.expire(self._key, UPLOAD_KEPT)
                 await pipeline.execute()
 
-    async def keep_as(self, import_id: UUID) -> None:
-        """Make it the file of an import, unless that has one: a repeated upload is the same."""
+    async def keep(self) -> None:
+        """Make it the import's file, unless it has one: a repeated upload is the same."""
         with translated_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.renamenx(self._key, file_key(import_id))
+                keep_safe(pipeline)
+                pipeline.renamenx(self._key, self._file)
                 pipeline.delete(self._key)
                 await pipeline.execute()
 
@@ -204,9 +208,9 @@ class ImportFiles:
         self._redis = redis
 
     @contextlib.asynccontextmanager
-    async def uploading(self) -> AsyncGenerator[Upload]:
+    async def uploading(self, import_id: UUID) -> AsyncGenerator[Upload]:
         """Take a file in; nothing of it stays when the block fails."""
-        upload = Upload(self._redis)
+        upload = Upload(self._redis, import_id)
         try:
             yield upload
         except BaseException:
@@ -218,8 +222,8 @@ class ImportFiles:
     async def keep(self, import_id: UUID) -> None:
         """Keep an import's file for its whole time from now on."""
         with translated_errors():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.expire(file_key(import_id), KEPT)
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.expire(file_key(self._redis, import_id), KEPT)
                 pipeline.zadd(WAITING, {str(import_id): time.time() + KEPT.total_seconds()})
                 await pipeline.execute()
 
@@ -232,7 +236,7 @@ class ImportFiles:
     async def has(self, import_id: UUID) -> bool:
         """Return whether an import's file is there."""
         with translated_errors():
-            return bool(await self._redis.exists(file_key(import_id)))
+            return bool(await self._redis.exists(file_key(self._redis, import_id)))
 
     async def chunk(self, import_id: UUID, number: int) -> bytes:
         """Return a part of a file, empty after the last one.
@@ -240,10 +244,11 @@ class ImportFiles:
         Raises `PermanentError`, with code `file-gone` when there is no file any more, or
         `file-damaged` when the part is not what was kept.
         """
+        key = file_key(self._redis, import_id)
         with translated_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.exists(file_key(import_id))
-                pipeline.lindex(file_key(import_id), number)
+                pipeline.exists(key)
+                pipeline.lindex(key, number)
                 exists, chunk = await pipeline.execute()
         if not exists:
             raise PermanentError("The file is not there any more", code="file-gone")
@@ -257,12 +262,12 @@ class ImportFiles:
     async def remove_file(self, import_id: UUID) -> None:
         """Remove the file of an import that has ended."""
         with translated_errors():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.delete(file_key(import_id))
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.delete(file_key(self._redis, import_id))
                 pipeline.zrem(WAITING, str(import_id))
                 await pipeline.execute()
 
 
-def file_key(file_id: UUID) -> str:
-    """Return the list in which a file is kept."""
-    return f"import:{file_id}:file"
+def file_key(redis: Redis, import_id: UUID) -> str:
+    """Return the list in which an import's file is kept."""
+    return f"{_import_key(redis, import_id)}:file"

@@ -14,9 +14,9 @@ from shared.events.catalog import ORDERED, groups_of
 from shared.events.envelope import now
 from shared.events.partitions import Division
 from shared.lua import Key, lua_script
-from shared.redis_connections import translated_errors
+from shared.redis_connections import servers_of, translated_errors
 from shared.streams.codec import entry_id
-from shared.streams.consuming.group import groups_info, stream_info
+from shared.streams.consuming.group import groups_info, stream_info, time_at
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import (
@@ -152,7 +152,7 @@ class Inspector:
         """Return the state of what is one stream in Redis."""
         with translated_errors():
             info = await stream_info(self._redis, stream)
-            now = int((await self._redis.time())[0])
+            now = await time_at(self._redis, stream=stream) / 1000
             groups = [
                 await self._group(stream, group, length=int(info.get("length", 0)), now=now)
                 for group in await groups_info(self._redis, stream)
@@ -189,7 +189,7 @@ class Inspector:
         return sum(int(info.get("entries-added", 0)) for info in infos)
 
     async def _group(
-        self, stream: str, info: dict[str, Any], *, length: int, now: int
+        self, stream: str, info: dict[str, Any], *, length: int, now: float
     ) -> GroupState:
         name = info["name"].decode()
         last_delivered = info["last-delivered-id"].decode()
@@ -300,7 +300,7 @@ def _partitions(
                 yield state
 
 
-def _age(oldest: bytes, now: int) -> timedelta:
+def _age(oldest: bytes, now: float) -> timedelta:
     return timedelta(seconds=max(0, now - entry_id(oldest)[0] / 1000))
 
 
@@ -338,8 +338,14 @@ class RedisFacts:
     uncertainty: timedelta
 
 
-async def redis_facts(client: Redis) -> RedisFacts:
-    """Ask the server about itself."""
+async def redis_facts(client: Redis) -> dict[str, RedisFacts]:
+    """Ask each server about itself; by its address where there are several."""
+    with translated_errors():
+        servers = await servers_of(client)
+    return {address: await _facts(server) for address, server in servers.items()}
+
+
+async def _facts(client: Redis) -> RedisFacts:
     with translated_errors():
         asked = now()
         seconds, microseconds = await client.time()

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from shared.redis_connections import translated_errors
+from shared.redis_connections import hash_tag, servers_of, translated_errors
 
 _PREFIX, _PAUSED = "budget:", ":paused:"
 
 
-def pause_key(name: str, account: str) -> str:
+def pause_key(redis: Redis, name: str, account: str) -> str:
     """Return the key of a budget's pause, which is there while the pause lasts."""
-    return f"{_PREFIX}{name}{_PAUSED}{account}"
+    return f"{_PREFIX}{hash_tag(redis, name)}{_PAUSED}{account}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,16 @@ class ModelPauses:
         """Have the model called again; returns what was lifted."""
         lifted: list[ModelPause] = []
         with translated_errors():
-            pattern = f"{_PREFIX}*{_PAUSED}*"
-            found = cast("Any", self._redis).scan_iter(match=pattern, count=1_000)
-            async for key in cast("AsyncIterator[bytes]", found):
-                left = await self._redis.pttl(key)
-                if await self._redis.delete(key):
-                    name = key.decode().removeprefix(_PREFIX).rpartition(_PAUSED)[0]
-                    lifted.append(ModelPause(name, timedelta(milliseconds=max(left, 0))))
+            for server in (await servers_of(self._redis)).values():
+                pattern = f"{_PREFIX}*{_PAUSED}*"
+                found = cast("Any", server).scan_iter(match=pattern, count=1_000)
+                async for key in cast("AsyncIterator[bytes]", found):
+                    left = await self._redis.pttl(key)
+                    if await self._redis.delete(key):
+                        lifted.append(_lifted(key.decode(), left))
         return lifted
+
+
+def _lifted(key: str, left: int) -> ModelPause:
+    name = key.removeprefix(_PREFIX).rpartition(_PAUSED)[0].strip("{}")
+    return ModelPause(name, timedelta(milliseconds=max(left, 0)))

@@ -17,7 +17,7 @@ from shared.domain.errors import UnavailableError
 from shared.events.catalog import ORDERED, STREAMS, groups_of, stream_of
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
-from shared.redis_connections import milliseconds, translated_errors
+from shared.redis_connections import keep_safe, milliseconds, translated_errors
 from shared.streams.codec import encode, for_group
 from shared.streams.ordering.layout import Divisions, is_sealed
 
@@ -116,6 +116,7 @@ async def _add(
     ]
     with translated_errors():
         async with redis.pipeline(transaction=False) as pipeline:
+            keep_safe(pipeline)
             for stream, (_, _, fields) in zip(streams, entries, strict=True):
                 pipeline.xadd(stream, fields)
             ids = await pipeline.execute()

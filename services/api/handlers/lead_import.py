@@ -164,11 +164,11 @@ class LeadImportHandlers:
         with self._turn():
             if await self._files.waiting() >= MOST_WAITING:
                 raise _too_many("Too many imports wait for their turn")
-            async with self._files.uploading() as upload:
+            async with self._files.uploading(import_id) as upload:
                 received = await self._receive(call.request, upload, query)
                 event = _requested(call, import_id, query, received)
                 await self._keys.check_key(call.request, import_id, event.data.intent())
-                await upload.keep_as(import_id)
+                await upload.keep()
         await self._exchange.publish(event)
         await self._files.keep(import_id)
         return accepted_response(import_id)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from services.summarizer.upstream import Reservation
 from shared.lua import Key, load_lua, lua_script
-from shared.redis_connections import translated_errors
+from shared.redis_connections import hash_tag, translated_errors
 from shared.streams.model_pauses import pause_key
 
 # A second more than the provider's minute: calls do not take equally long to get there.
@@ -87,8 +87,8 @@ class MinuteBudget:
         window: timedelta = WINDOW,
     ) -> None:
         self._redis = redis
-        self._reserved = f"budget:{name}"
-        self._paused = pause_key(name, account)
+        self._reserved = f"budget:{hash_tag(redis, name)}"
+        self._paused = pause_key(redis, name, account)
         self._limits = (calls, tokens)
         self._window = window
 

@@ -200,6 +200,16 @@ def _nothing_without_a_stream() -> Generator[None]:
             raise
 
 
+# A script, as each server has a clock of its own and a command without a key is for any.
+@lua_script("""
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+""")
+def time_at(*, stream: Key) -> int:
+    """Return the time in ms by the clock of the server that has a stream."""
+    raise NotImplementedError
+
+
 async def first_unfinished(client: Redis, stream: str, group: dict[str, Any]) -> EntryId:
     """Return the id of a group's oldest pending entry, or the one after the last delivered."""
     if group["pending"]:

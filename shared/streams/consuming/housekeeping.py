@@ -8,7 +8,12 @@ from redis.asyncio import Redis
 from shared.events.catalog import groups_of
 from shared.lua import Key, lua_script
 from shared.redis_connections import milliseconds, translated_errors
-from shared.streams.consuming.group import delete_unless_pending, first_unfinished, groups_info
+from shared.streams.consuming.group import (
+    delete_unless_pending,
+    first_unfinished,
+    groups_info,
+    time_at,
+)
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import memory_of
 
@@ -72,14 +77,11 @@ class Housekeeping:
         unfinished = [await first_unfinished(self._redis, name, group) for group in groups]
         # History makes way before new events are refused: the archive has it too.
         if not unfinished or not is_large:
-            unfinished.append((await self._now() - milliseconds(self._retention), 0))
+            # The server's time: a host with a fast clock would trim what is still young.
+            with translated_errors():
+                now = await time_at(self._redis, stream=name)
+            unfinished.append((now - milliseconds(self._retention), 0))
         return "{}-{}".format(*min(unfinished))
-
-    async def _now(self) -> int:
-        """Return the server's time: a host with a fast clock would trim what is still young."""
-        with translated_errors():
-            seconds, microseconds = await self._redis.time()
-        return seconds * 1000 + microseconds // 1000
 
     async def remove_idle_consumers(self) -> None:
         """Delete consumers that are long idle with nothing pending."""

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
 from shared.lua import Key, lua_script
-from shared.redis_connections import translated_errors
+from shared.redis_connections import hash_tag, translated_errors
 from shared.streams.codec import Entry, flatten
 
 FIRST_DELAY = timedelta(seconds=1)
@@ -21,7 +21,7 @@ class RetryQueue:
     """The delayed retries of one group."""
 
     def __init__(self, redis: Redis, *, stream: str, group: str) -> None:
-        self.key = f"retry:{stream}:{group}"
+        self.key = f"retry:{hash_tag(redis, stream)}:{group}"
         self._redis = redis
         self._stream = stream
         self._group = group

@@ -15,7 +15,7 @@ from shared.events.dead_letter import DeadLetter, short_key
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability.logging import describe_error, error_fields
-from shared.redis_connections import is_outage, translated_errors
+from shared.redis_connections import is_outage, then, translated_errors
 from shared.streams.codec import Entry, bounded_number, decode
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result
@@ -133,6 +133,7 @@ class Settlement:
             log.error("entry.not_reported", stream=self._stream, **error_fields(errors[0]))
 
     def _acknowledge(self, pipeline: Pipeline, *entry_ids: str) -> None:
+        then(pipeline)
         pipeline.xack(self._stream, self._group, *entry_ids)
 
     def _letter(self, entry: Entry, error: BaseException, *, reason: str) -> DeadLetter:

@@ -67,7 +67,7 @@ class ReplayJobs:
     async def save(self, order: ReplayOrder) -> None:
         """Keep a new order."""
         with translated_errors():
-            async with self._redis.pipeline(transaction=True) as pipeline:
+            async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hset(
                     _key(order.id),
                     mapping={"order": _ORDER.dump_json(order), "state": ReplayState.ADDING},

@@ -57,7 +57,7 @@ async def test_a_job_that_is_run_again_asks_for_nothing_twice(
 async def test_pauses_are_lifted_and_named(ops: Ops, redis: Redis) -> None:
     names = ("groq:openai/gpt-oss-20b", "groq:qwen2.5:7b")
     for name in names:
-        await redis.set(pause_key(name, "account"), "", px=timedelta(hours=20))
+        await redis.set(pause_key(redis, name, "account"), "", px=timedelta(hours=20))
     await redis.set("budget:groq:qwen2.5:7b", "no pause")
     lifted = (await ops("summaries", "resume", "--json")).json
     assert sorted(one["model"] for one in lifted) == sorted(names)

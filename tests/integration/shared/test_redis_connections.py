@@ -1,17 +1,17 @@
 """Connections to Redis: those that die idle, calls that are cancelled, servers that will not do."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
-from devstack.free_ports import free_port
-from devstack.servers.valkey import EmbeddedValkey
-from shared.redis_connections import open_redis, ping, refuse_cluster, translated_errors
-from shared.settings import SettingsError, StreamsSettings
+from shared.cache.lead_cache import open_cache
+from shared.domain.errors import UnavailableError
+from shared.redis_connections import check_server, open_redis, ping, translated_errors
+from shared.settings import CacheSettings, SettingsError, StreamsSettings
+from tests.support.clusters import Cluster
 from tests.support.idle_connections import until_dead
 from tests.support.tcp_proxy import TcpProxy
 
@@ -34,30 +34,44 @@ async def test_a_connection_that_died_idle_is_made_anew(
         await asyncio.gather(*(ping(client) for _ in range(CALLERS)))
 
 
-class ClusterNode(EmbeddedValkey):
-    """A server that is a node of a cluster."""
+async def test_a_node_of_a_cluster_is_refused_with_what_to_do(cluster: Cluster) -> None:
+    settings = StreamsSettings(redis_url=SecretStr(cluster.nodes[0].url))
+    async with open_redis(settings) as client:
+        with pytest.raises(SettingsError, match=r"REDIS_URL: names a node .* redis\+cluster://"):
+            await check_server(client, setting="REDIS_URL")
+        # One of them is on another node.
+        gets = asyncio.gather(*(client.get(key) for key in ("a", "b", "c")))
+        with pytest.raises(UnavailableError, match=r"Say redis\+cluster://"), translated_errors():
+            await gets
 
-    def _write_configuration(self) -> Path:
-        path = super()._write_configuration()
-        with path.open("a") as configuration:
-            configuration.write(f"cluster-enabled yes\ncluster-port {free_port()}\n")
-        return path
+
+async def test_a_cache_on_a_node_of_a_cluster_is_refused_as_well(cluster: Cluster) -> None:
+    url = cluster.nodes[0].url
+    opening = open_cache(CacheSettings(cache_redis_url=SecretStr(url)), default_url=url)
+    with pytest.raises(SettingsError, match="CACHE_REDIS_URL: names a node"):
+        await opening.__aenter__()
 
 
-async def test_a_node_of_a_cluster_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    async with (
-        ClusterNode(tmp_path, appendfsync="no") as node,
-        open_redis(StreamsSettings(redis_url=SecretStr(node.url))) as client,
-    ):
-        with pytest.raises(SettingsError, match="REDIS_URL: names a node of a Redis Cluster"):
-            await refuse_cluster(client)
+async def test_one_server_is_no_cluster(redis_url: str) -> None:
+    address = redis_url.replace("redis://", "redis+cluster://")
+    async with open_redis(StreamsSettings(redis_url=SecretStr(address))) as client:
+        with pytest.raises(SettingsError, match="REDIS_URL: names no node of a Redis Cluster"):
+            await check_server(client, setting="REDIS_URL")
+
+
+async def test_a_cluster_has_one_database() -> None:
+    settings = StreamsSettings(redis_url=SecretStr("redis+cluster://localhost:7000/1"))
+    with pytest.raises(SettingsError, match="no other database"):
+        async with open_redis(settings):
+            pass
 
 
 async def test_one_server_will_do_and_one_that_is_away_is_not_asked(redis: Redis) -> None:
-    await refuse_cluster(redis)
-    nowhere = StreamsSettings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
-    async with open_redis(nowhere) as client:
-        await refuse_cluster(client)
+    await check_server(redis, setting="REDIS_URL")
+    for scheme in ("redis", "redis+cluster"):
+        nowhere = StreamsSettings(redis_url=SecretStr(f"{scheme}://127.0.0.1:1/0"))
+        async with open_redis(nowhere) as client:
+            await check_server(client, setting="REDIS_URL")
 
 
 async def test_a_task_is_cancelled_at_whatever_point_of_a_command_it_is(redis: Redis) -> None:

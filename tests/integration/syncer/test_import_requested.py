@@ -59,10 +59,10 @@ def requested(
 
 async def keep(redis: Redis, event: Event, *chunks: bytes) -> None:
     """Keep the import's file in these parts."""
-    async with ImportFiles(redis).uploading() as upload:
+    async with ImportFiles(redis).uploading(event.id) as upload:
         for chunk in chunks:
             await upload.append(chunk)
-        await upload.keep_as(event.id)
+        await upload.keep()
 
 
 def halves(content: bytes) -> tuple[bytes, bytes]:
@@ -130,7 +130,7 @@ async def test_of_a_damaged_file_no_row_is_written(
     content = csv_file(mixed_rows(40))
     event = requested(content)
     await keep(redis, event, *halves(content))
-    await damage(redis, file_key(event.id))
+    await damage(redis, file_key(redis, event.id))
     async with start_syncer():
         await add_events(redis, [event])
         outcome, detail = await end_of(database, event)
@@ -152,7 +152,7 @@ async def test_a_file_that_is_damaged_midway_is_not_counted_as_whole(
             return await jobs.progress(event.id) is not None
 
         await eventually(has_begun)
-        await lose_the_end(redis, file_key(event.id))
+        await lose_the_end(redis, file_key(redis, event.id))
         [outcome] = await handler([event])
     detail = orjson.loads(outcome.body)
     assert (outcome.status, detail["code"]) == ("failed", "file-damaged")
