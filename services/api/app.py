@@ -38,4 +38,5 @@ def create_gateway(api: Api, settings: ApiSettings) -> Gateway:
         request_timeout=settings.http.request_timeout,
         logs_reads=logging.getLogger().isEnabledFor(logging.DEBUG),
         on_drain=api.feed.close,
+        unknown=settings.http.unknown_fields,
     )

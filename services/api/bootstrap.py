@@ -205,7 +205,10 @@ def _join_leads(
     return (
         LeadHandlers(lookup),
         LeadListHandlers(
-            LeadSearch(clients.database), settled_before=settled, timeout=http.read_timeout
+            LeadSearch(clients.database),
+            settled_before=settled,
+            timeout=http.read_timeout,
+            default_limit=http.list_default_limit,
         ),
         LeadExportHandlers(LeadExport(clients.database), settled_before=settled),
         LeadWriteHandlers(exchange=exchange, keys=keys, targets=targets, settings=http),

@@ -95,6 +95,9 @@ class HttpSettings(SettingsGroup):
     read_timeout: Duration = timedelta(seconds=1.8)
     body_timeout: Duration = timedelta(seconds=10)
     request_timeout: Duration = timedelta(seconds=45)
+    # What clients of the first version of this API may rely on.
+    list_default_limit: int = Field(default=100, ge=1, le=10_000)
+    unknown_fields: Literal["refuse", "ignore"] = "refuse"
     import_max_bytes: int = Field(default=64 << 20, ge=1)
     shutdown_deadline: Duration = timedelta(seconds=8)
 

@@ -19,7 +19,7 @@ from services.api.handlers.leads import EXAMPLE_LEAD
 from services.api.server.limits import LoginLimits
 from services.api.server.routing import Call
 from services.api.settings import AuthSettings
-from services.api.web.body import Model, parse, read_json_object
+from services.api.web.body import Model, read_json_object
 from services.api.web.endpoint import Access, Answer, Body, Endpoint, Tag
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.responses import (
@@ -288,7 +288,7 @@ class AccountHandlers:
         return json_response(body, headers=NO_STORE)
 
     async def _read(self, call: Call, model: type[Model]) -> Model:
-        return parse(model, await read_json_object(call.request, within=self._body_timeout))
+        return call.parse(model, await read_json_object(call.request, within=self._body_timeout))
 
     def _credentials(
         self, call: Call, email: str, given: Credentials | NewAccount

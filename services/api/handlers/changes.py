@@ -13,7 +13,7 @@ from pydantic import Field
 from services.api.server.routing import Call
 from services.api.web.endpoint import Answer, Endpoint, Parameter, Tag
 from services.api.web.problems import Problem, validation_problem
-from services.api.web.query import Query, parse_query
+from services.api.web.query import Query
 from services.api.web.streaming import BUFFERING, EVENT_STREAM, HEARTBEAT, event_stream, message
 from shared.streams.change_feed import ChangeFeed, Follower, parse_entry_id
 from shared.streams.codec import Entry, entry_id
@@ -87,7 +87,7 @@ class ChangeHandlers:
     )
     async def follow(self, call: Call) -> web.StreamResponse:
         """Answer with a stream of events."""
-        after = _last_seen(call.request)
+        after = _last_seen(call)
         async with asyncio.timeout(self._seconds):
             return await event_stream(self.messages(after))
 
@@ -134,9 +134,9 @@ class ChangeHandlers:
             self._clients -= 1
 
 
-def _last_seen(request: web.BaseRequest) -> str | None:
-    query = parse_query(ChangesQuery, request.query)
-    header = request.headers.get(LAST_EVENT_ID.name)
+def _last_seen(call: Call) -> str | None:
+    query = call.parse_query(ChangesQuery)
+    header = call.request.headers.get(LAST_EVENT_ID.name)
     # Some clients send an empty header before they have seen any event.
     given = header or query.after
     if given is None:

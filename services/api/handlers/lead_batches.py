@@ -20,7 +20,7 @@ from services.api.handlers.operations import Accepted
 from services.api.lead_lookup import LeadTargets
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
-from services.api.web.body import parse, read_json_object
+from services.api.web.body import read_json_object
 from services.api.web.endpoint import Answer, Body, Endpoint, Tag
 from services.api.web.headers import (
     IDEMPOTENCY_KEY,
@@ -150,7 +150,7 @@ class LeadBatchHandlers:
     async def write(self, call: Call) -> web.StreamResponse:
         """Answer 207 with a result for every row, in their order."""
         body = await read_json_object(call.request, within=self._body_timeout, limit=BODY_LIMIT)
-        batch = parse(LeadBatch, body)
+        batch = call.parse(LeadBatch, body)
         batch_id = event_id_of(call.request, user=call.user, operation=WRITE)
         # Each row alone would notice that it changed, but not that there were others.
         await self._keys.check_key(call.request, batch_id, json.dumps(body, sort_keys=True))
@@ -182,7 +182,7 @@ class LeadBatchHandlers:
             subject=str(lead_id),
             correlation_id=call.id,
             reply_to=self._exchange.reply_address,
-            data=(_created if mode == "create" else _upserted)(lead, lead_id, call.user.id),
+            data=(_created if mode == "create" else _upserted)(call, lead, lead_id),
         )
 
     async def _addressed(self, events: list[Event]) -> list[Event]:
@@ -212,17 +212,19 @@ def _email(event: Event) -> str:
     return data.lead.email
 
 
-def _created(value: object, lead_id: UUID, user_id: str) -> LeadCreated:
-    lead = parse(LeadInput, value)
-    return LeadCreated(lead_id=lead_id, source=LeadSource.MANUAL, created_by=user_id, lead=lead)
+def _created(call: Call, value: object, lead_id: UUID) -> LeadCreated:
+    lead = call.parse(LeadInput, value)
+    return LeadCreated(
+        lead_id=lead_id, source=LeadSource.MANUAL, created_by=call.user.id, lead=lead
+    )
 
 
-def _upserted(value: object, lead_id: UUID, user_id: str) -> LeadUpserted:
-    lead = parse(LeadUpsert, value)
+def _upserted(call: Call, value: object, lead_id: UUID) -> LeadUpserted:
+    lead = call.parse(LeadUpsert, value)
     return LeadUpserted(
         lead_id=lead_id,
         source=LeadSource.MANUAL,
-        created_by=user_id,
+        created_by=call.user.id,
         external_id=cast("UUID", lead.external_id),  # the model requires it
         lead=lead,
     )

@@ -20,7 +20,7 @@ from services.api.storage.history import LeadHistory
 from services.api.web.endpoint import Answer, Endpoint, Tag
 from services.api.web.paging import NEXT_PAGE, PageQuery, list_response
 from services.api.web.problems import Problem
-from services.api.web.query import canonical_id, parse_query
+from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, with_example
 
 
@@ -123,7 +123,7 @@ class LeadHistoryHandlers:
     )
     async def list_summaries(self, call: Call) -> web.StreamResponse:
         """Answer with a page of summaries."""
-        query = parse_query(PageQuery, call.request.query)
+        query = call.parse_query(PageQuery)
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing=NOT_FOUND))
         scope = f"summaries {lead_id}"
         after = query.position(scope=scope)
@@ -146,7 +146,7 @@ class LeadHistoryHandlers:
     )
     async def list_events(self, call: Call) -> web.StreamResponse:
         """Answer with a page of events; by its id also those of a deleted lead."""
-        query = parse_query(PageQuery, call.request.query)
+        query = call.parse_query(PageQuery)
         lead_id = await self._id_of_any(canonical_id(call.param, missing=NOT_FOUND))
         scope = f"history {lead_id}"
         after = query.position(scope=scope)

@@ -19,7 +19,7 @@ from services.api.web.body import read_chunks
 from services.api.web.endpoint import Body, Endpoint, Tag
 from services.api.web.headers import IDEMPOTENCY_KEY, IdempotencyKeys, event_id_of
 from services.api.web.problems import Problem, validation_problem
-from services.api.web.query import Flag, Query, parse_query
+from services.api.web.query import Flag, Query
 from shared.domain.errors import PermanentError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.data import ImportRequested, row_event_id
@@ -157,7 +157,7 @@ class LeadImportHandlers:
     )
     async def begin(self, call: Call) -> web.StreamResponse:
         """Answer 202 once the whole file is kept."""
-        query = parse_query(LeadImportQuery, call.request.query)
+        query = call.parse_query(LeadImportQuery)
         key = event_id_of(call.request, user=call.user, operation=IMPORT)
         # Rows have ids of their own that differ from the import's in what is its row 0.
         import_id = row_event_id(key, 0)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from aiohttp import web
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from services.api.handlers.leads import Lead
@@ -18,9 +19,9 @@ from services.api.server.routing import Call
 from services.api.storage.lead_search import LeadSearch, LeadSort
 from services.api.web.endpoint import Answer, Endpoint, Header, Tag
 from services.api.web.headers import preferred_type
-from services.api.web.paging import NEXT_PAGE, PageQuery, list_response
+from services.api.web.paging import DEFAULT_LIMIT, NEXT_PAGE, PageLimit, PageQuery, list_response
 from services.api.web.problems import Problem
-from services.api.web.query import Flag, Instant, Query, parse_query
+from services.api.web.query import Flag, Instant, Query
 from services.api.web.responses import NO_STORE
 from services.api.web.streaming import streamed
 from shared.domain.lead import LeadStatus, email_key
@@ -133,9 +134,21 @@ class LeadFilterQuery(Query):
         )
 
 
+def _without_default(schema: JsonDict) -> None:
+    del schema["default"]
+
+
 class LeadListQuery(LeadFilterQuery, PageQuery):
     """Which page of which leads, in which order."""
 
+    limit: Annotated[
+        PageLimit,
+        Field(
+            description=f"How many to a page. Left out: {DEFAULT_LIMIT}, unless the API is set to "
+            "another number",
+            json_schema_extra=_without_default,
+        ),
+    ] = DEFAULT_LIMIT
     sort: Annotated[LeadSort, Field(description="The order; a minus sign turns it round")] = (
         LeadSort.CREATED_LAST
     )
@@ -184,10 +197,16 @@ class LeadListHandlers:
     """Lists leads."""
 
     def __init__(
-        self, leads: LeadSearch, *, settled_before: SettledBefore, timeout: timedelta
+        self,
+        leads: LeadSearch,
+        *,
+        settled_before: SettledBefore,
+        timeout: timedelta,
+        default_limit: int = DEFAULT_LIMIT,
     ) -> None:
         self._leads = leads
         self._settled_before = settled_before
+        self._default_limit = default_limit
         self._seconds = timeout.total_seconds()
 
     @Endpoint(
@@ -196,11 +215,12 @@ class LeadListHandlers:
         id="listLeads",
         tag=Tag.LEADS,
         summary="List leads",
-        explanation="A page is an array. `Link` leads to the next one, until the last: follow it "
-        "as it is. Pages are stable while leads are added. To poll for what is new, ask with "
-        "`updatedAfter` for the greatest `updatedAt` that you have seen: nothing is missed. For "
-        "that, lists by `updatedAfter` or `createdAfter`, or in the order of `updatedAt`, end "
-        "before what a write that is under way may still overtake: as a rule, a moment ago.",
+        explanation="A page is an array, and not all leads. `Link` leads to the next one, until "
+        "the last: follow it as it is. Pages are stable while leads are added. To poll for what "
+        "is new, ask with `updatedAfter` for the greatest `updatedAt` that you have seen: nothing "
+        "is missed. For that, lists by `updatedAfter` or `createdAfter`, or in the order of "
+        "`updatedAt`, end before what a write that is under way may still overtake: as a rule, a "
+        "moment ago.",
         query=LeadListQuery,
         answers=(
             Answer.json(200, list[Lead], "A page of leads", headers=(NEXT_PAGE, TOTAL_COUNT)),
@@ -209,7 +229,8 @@ class LeadListHandlers:
     )
     async def list_leads(self, call: Call) -> web.StreamResponse:
         """Answer with an array; `Link` leads to the next page."""
-        query = parse_query(LeadListQuery, call.request.query)
+        query = call.parse_query(LeadListQuery)
+        limit = query.limit if "limit" in query.model_fields_set else self._default_limit
         after = query.position(scope=query.scope, by_time=query.sort.by_time)
         async with asyncio.timeout(self._seconds):
             # All pages of a list end where its first one saw that it must.
@@ -217,13 +238,13 @@ class LeadListHandlers:
                 query = query.settled(await self._settled_before())
             filters = query.filters()
             found = await self._leads.page(
-                limit=query.limit + 1, sort=query.sort, filters=filters, after=after
+                limit=limit + 1, sort=query.sort, filters=filters, after=after
             )
             total = await self._leads.count(filters) if query.count else None
         return list_response(
             call.request,
             found,
-            limit=query.limit,
+            limit=limit,
             scope=query.scope,
             total=total,
             next_parameters=query.bounds,
@@ -297,7 +318,7 @@ class LeadExportHandlers:
     )
     async def export(self, call: Call) -> web.StreamResponse:
         """Answer with a file that is written while it is sent."""
-        query = parse_query(LeadExportQuery, call.request.query)
+        query = call.parse_query(LeadExportQuery)
         if query.polled:
             query = query.settled(await self._settled_before())
         file_format = (

@@ -24,7 +24,7 @@ from services.api.handlers.operations import ACCEPTED, accepted_response, proble
 from services.api.lead_lookup import NOT_FOUND, LeadTargets, Target
 from services.api.server.routing import Call
 from services.api.settings import HttpSettings
-from services.api.web.body import JSON_ONLY, MERGE_PATCH, parse, read_json_object
+from services.api.web.body import JSON_ONLY, MERGE_PATCH, read_json_object
 from services.api.web.endpoint import JSON, Answer, Body, Endpoint, Parameter, Tag
 from services.api.web.headers import (
     ETAG,
@@ -126,7 +126,8 @@ class LeadWriteHandlers:
     )
     async def create(self, call: Call) -> web.StreamResponse:
         """Answer 201 once the lead is committed."""
-        lead = parse(LeadInput, await read_json_object(call.request, within=self._body_timeout))
+        body = await read_json_object(call.request, within=self._body_timeout)
+        lead = call.parse(LeadInput, body)
         event_id = event_id_of(call.request, user=call.user, operation=CREATE)
         lead_id = lead_id_of(event_id)
         data = LeadCreated(
@@ -165,7 +166,7 @@ class LeadWriteHandlers:
         body = await read_json_object(
             call.request, within=self._body_timeout, media_types=(MERGE_PATCH, *JSON_ONLY)
         )
-        changes = parse(LeadPatch, body)
+        changes = call.parse(LeadPatch, body)
         event_id = event_id_of(call.request, user=call.user, operation=UPDATE)
         lead = await self._find_lead(call)
         data = LeadUpdated(
@@ -229,7 +230,7 @@ class LeadWriteHandlers:
         """Answer 200 with the lead changed, or 201 with a new one."""
         refuse_precondition(call.request)
         external_id = _external_id(call.param)
-        lead = parse(LeadPut, await read_json_object(call.request, within=self._body_timeout))
+        lead = call.parse(LeadPut, await read_json_object(call.request, within=self._body_timeout))
         # Null is what a client sends whose leads have the field, and here no value of their own.
         if lead.external_id not in {None, external_id}:
             raise validation_problem({"externalId": "Must be the one in the address"})

@@ -20,8 +20,9 @@ INFO: Json = {
         "Sign up, log in and send the access token with every request: "
         "`Authorization: Bearer <token>`.\n\n"
         "Every refusal and failure is `application/problem+json` with a stable `code`. Fields and "
-        "query parameters that an operation does not know are refused by name; health and these "
-        "documents alone ignore such parameters, which probes and browsers add to get past caches. "
+        "query parameters that an operation does not know are refused by name, unless the API is "
+        "set to ignore them; health and these documents always ignore such parameters, which "
+        "probes and browsers add to get past caches. "
         "HEAD is answered wherever GET is, and OPTIONS everywhere."
     ),
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

@@ -21,7 +21,8 @@ as a page at `/docs`. [leads.http](leads.http) has requests to send one after an
   answer is 401. Endpoints for *anyone* need neither.
 - **Problems.** Every refusal and failure is `application/problem+json` (RFC 9457) with a stable
   `code`; the last table below lists the codes. A 400 names every wrong or unknown field and
-  parameter in `errors`. Only health and documents ignore unknown parameters.
+  parameter in `errors`. Only health and documents ignore unknown parameters, unless
+  `UNKNOWN_FIELDS=ignore` has all but operators' endpoints ignore unknown fields and parameters.
 - **Limits.** Past a limit the answer is 429 with `Retry-After`. `RateLimit` says how many calls are
   left.
 - **Idempotency.** With an `Idempotency-Key` a request may be sent again: the same key with the same
@@ -30,7 +31,8 @@ as a page at `/docs`. [leads.http](leads.http) has requests to send one after an
   `Prefer: respond-async`, the answer is 202, and `Location` leads to the operation.
 - **Versions.** A lead has its version as `ETag`. Reads honour `If-None-Match`, changes and
   deletions `If-Match`.
-- **Pages.** A list is an array, and its `Link` header leads to the next page, until the last.
+- **Pages.** A list is an array, and its `Link` header leads to the next page, until the last. A
+  page has 100 rows, or as many as `limit` says (500 at most); of leads, `LIST_DEFAULT_LIMIT`.
 
 Any request may also be answered 400, 429, 431, 500 or 503, and one with a body 408, 413, 415 or
 417. The tables name the problems that are an endpoint's own.

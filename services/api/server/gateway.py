@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from services.api.auth.verifier import TokenVerifier
 from services.api.server.limits import CallLimits
 from services.api.server.routing import Call, Route, Router
+from services.api.web.body import Unknown
 from services.api.web.endpoint import Access
 from services.api.web.problems import Problem, problem_response
 from services.api.web.query import refuse_unknown
@@ -97,6 +98,7 @@ class Gateway:
         request_timeout: timedelta,
         logs_reads: bool,
         on_drain: Callable[[], None],
+        unknown: Unknown = "refuse",
     ) -> None:
         self._router = router
         self._verifier = verifier
@@ -106,6 +108,7 @@ class Gateway:
         self._request_seconds = request_timeout.total_seconds()
         self._logs_reads = logs_reads
         self._on_drain = on_drain
+        self._unknown: Unknown = unknown
         self._ids = RequestIds()
         self._in_flight = 0
         self._is_draining = False
@@ -179,9 +182,12 @@ class Gateway:
             await limits.spend(call, route.access)
         if route.access is Access.OPERATOR:
             self._check_operator(call.request)
+        else:
+            # What an operator asks for may be costly to be misunderstood.
+            call.unknown = self._unknown
         # Most addresses have no parameters, and then none are looked for.
         if route.parameters is not None and call.request.rel_url.raw_query_string:
-            refuse_unknown(call.request.query, route.parameters)
+            refuse_unknown(call.request.query, route.parameters, unknown=call.unknown)
         if route.is_bounded:
             return await route.handler(call)
         async with asyncio.timeout(self._request_seconds):

@@ -3,14 +3,19 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from services.api.auth.tokens import User
+from services.api.web.body import Unknown, parse
 from services.api.web.endpoint import Access, declared_endpoints
 from services.api.web.problems import Problem
-from services.api.web.query import NO_PARAMETERS, KnownParameters
+from services.api.web.query import NO_PARAMETERS, KnownParameters, Query, parse_query
+
+Model = TypeVar("Model", bound=BaseModel)
+GivenQuery = TypeVar("GivenQuery", bound=Query)
 
 
 @dataclass(slots=True)  # not frozen: that would triple the cost of making one
@@ -18,7 +23,8 @@ class Call:
     """A request on its way to a handler.
 
     `id` is the request's id, `param` the variable part of its path, `user` the caller of a
-    route with `Access.USER`, `limit_headers` what every answer says of its rate limit.
+    route with `Access.USER`, `limit_headers` what every answer says of its rate limit. `unknown`
+    is what to do about fields and parameters of this route that nobody knows.
     """
 
     request: web.BaseRequest
@@ -26,6 +32,7 @@ class Call:
     param: str
     caller: User | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
+    unknown: Unknown = "refuse"
 
     @property
     def user(self) -> User:
@@ -33,6 +40,14 @@ class Call:
         if self.caller is None:
             raise RuntimeError("The route is open to callers who are not signed in")
         return self.caller
+
+    def parse(self, model: type[Model], value: object) -> Model:
+        """Validate a JSON value of the request; raises `Problem` 400."""
+        return parse(model, value, unknown=self.unknown)
+
+    def parse_query(self, model: type[GivenQuery]) -> GivenQuery:
+        """Read the address's parameters; raises `Problem` 400."""
+        return parse_query(model, self.request.query, unknown=self.unknown)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]

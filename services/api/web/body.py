@@ -5,7 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,9 @@ MOST_ERRORS = 50
 LONGEST_NAME = 60
 
 Model = TypeVar("Model", bound=BaseModel)
+
+# What is done about fields and parameters that nothing here knows.
+Unknown: TypeAlias = Literal["refuse", "ignore"]
 
 
 async def read_json_object(
@@ -64,10 +67,10 @@ def parse_json(body: bytes) -> object:
     return value
 
 
-def parse(model: type[Model], value: object) -> Model:
+def parse(model: type[Model], value: object, *, unknown: Unknown = "refuse") -> Model:
     """Validate a JSON value; raises `Problem` 400 that names every wrong field."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, extra="ignore" if unknown == "ignore" else None)
     except ValidationError as error:
         raise validation_problem(_explain(error)) from None
 

@@ -30,7 +30,7 @@ MOST = 500
 NEXT_PAGE = Header(
     name="Link",
     description='The next page, as `<address>; rel="next"` (RFC 8288)',
-    example='</leads?limit=100&after=AAZEv...>; rel="next"',
+    example='</leads?after=AAZEv...>; rel="next"',
     is_required=False,
 )
 
@@ -53,14 +53,13 @@ def _whole_number(value: Any) -> Any:
     raise PydanticCustomError("limit", "Must be a whole number from 1 to {most}", {"most": MOST})
 
 
+PageLimit = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_whole_number)]
+
+
 class PageQuery(Query):
     """Which page: how many rows to it, and the cursor it begins at."""
 
-    limit: Annotated[
-        int,
-        Field(ge=1, le=MOST, description="How many to a page"),
-        BeforeValidator(_whole_number),
-    ] = DEFAULT_LIMIT
+    limit: Annotated[PageLimit, Field(description="How many to a page")] = DEFAULT_LIMIT
     after: Annotated[
         str | None,
         Field(description="Where the page begins: a cursor out of a `Link` header"),
@@ -106,12 +105,13 @@ def page_response(
     """Answer with an array of the first `limit` rows.
 
     When there are more, `Link` leads to the page at `cursor`, with all the parameters of this one
-    but for `next_parameters`.
+    but for `next_parameters`. A limit that the API is set to may be greater than clients may ask
+    for: it is not among them.
     """
     headers: dict[str, str] = {}
     if len(rows) > limit and cursor is not None:
         given = {**request.query, **next_parameters}
-        parameters = {**given, "limit": str(limit), "after": cursor}
+        parameters = {**given, "after": cursor}
         headers["Link"] = f'<{request.rel_url.raw_path}?{urlencode(parameters)}>; rel="next"'
     if total is not None:
         headers["X-Total-Count"] = str(total)

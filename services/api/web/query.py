@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from services.api.web.body import parse
+from services.api.web.body import Unknown, parse
 from services.api.web.problems import Problem, validation_problem
 
 Model = TypeVar("Model", bound="Query")
@@ -65,18 +65,24 @@ class KnownParameters:
 NO_PARAMETERS = KnownParameters()
 
 
-def parse_query(model: type[Model], query: MultiMapping[str]) -> Model:
+def parse_query(
+    model: type[Model], query: MultiMapping[str], *, unknown: Unknown = "refuse"
+) -> Model:
     """Read an address's parameters; raises `Problem` 400 that names every wrong one."""
     given = {
         name: query.getall(name) if name in model.repeatable else query[name] for name in query
     }
-    return parse(model, given)
+    return parse(model, given, unknown=unknown)
 
 
-def refuse_unknown(query: MultiMapping[str], known: KnownParameters) -> None:
+def refuse_unknown(
+    query: MultiMapping[str], known: KnownParameters, *, unknown: Unknown = "refuse"
+) -> None:
     """Raise `Problem` 400 for parameters that would be ignored, or that come twice."""
     errors = {
-        name: "Is not a parameter of this address" for name in query if name not in known.names
+        name: "Is not a parameter of this address"
+        for name in query
+        if name not in known.names and unknown == "refuse"
     }
     errors |= {
         name: "May be given once"

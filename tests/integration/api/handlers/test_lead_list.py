@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from shared.storage.pool import Connection, Database
+from tests.support.api import OpenApi
 from tests.support.lead_table import insert_lead
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -21,6 +22,14 @@ POLLS = [
     "/leads?sort=updatedAt",
     "/leads?sort=-updatedAt&limit=1",
 ]
+
+_MANY = """
+    INSERT INTO leads.lead (id, first_name, last_name, email, email_key, source, created_at,
+                            updated_at)
+    SELECT gen_random_uuid(), 'Ada', 'Lovelace', n || '@example.com', n || '@example.com',
+           'import', now(), now()
+    FROM generate_series(1, $1::int) AS n
+"""
 
 Commit = Callable[[], Awaitable[None]]
 
@@ -103,6 +112,35 @@ async def test_a_cursor_is_refused_in_another_list(api: httpx.AsyncClient) -> No
     ):
         refused = await api.get(other)
         assert (refused.status_code, list(refused.json()["errors"])) == (400, ["after"])
+
+
+@pytest.mark.parametrize(
+    ("default", "query", "sizes"),
+    [
+        (100, "", [6]),
+        (4, "", [4, 2]),
+        (4, "?limit=5", [5, 1]),
+        (2, "?status=new&sort=lastName", [2, 1]),
+        (10_000, "", [6]),
+    ],
+)
+@pytest.mark.usefixtures("leads")
+async def test_the_length_of_a_page_is_a_setting(
+    default: int, query: str, sizes: list[int], open_api: OpenApi
+) -> None:
+    async with open_api(list_default_limit=default) as api:
+        pages = await walk(api, f"/leads{query}")
+    assert [len(page) for page in pages] == sizes
+
+
+async def test_a_setting_may_give_clients_more_than_they_may_ask_for(
+    database: Database, open_api: OpenApi
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_MANY, 1300)
+    async with open_api(list_default_limit=600) as api:
+        assert [len(page) for page in await walk(api, "/leads")] == [600, 600, 100]
+        assert (await api.get("/leads?limit=501")).status_code == 400
 
 
 @pytest.mark.usefixtures("leads")
