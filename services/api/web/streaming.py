@@ -15,8 +15,11 @@ from shared.domain.errors import TransientError
 
 log = structlog.get_logger(__name__)
 
-# A client that takes nothing for so long has gone, or might as well have.
-WRITE_TIMEOUT = timedelta(seconds=30)
+# A client has to take so many bytes a second on average, with so long to spare. For half a minute
+# to pass without anything taken proves nothing: the buffers between here and a slow reader hold
+# megabytes, and make room in as large pieces.
+SLOWEST = 10_000
+TO_SPARE = timedelta(seconds=30)
 
 # Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 EVENT_STREAM = "text/event-stream"
@@ -70,9 +73,17 @@ class StreamedResponse(web.StreamResponse):
     """
 
     def __init__(
-        self, first: bytes, rest: AsyncGenerator[bytes], *, headers: Mapping[str, str]
+        self,
+        first: bytes,
+        rest: AsyncGenerator[bytes],
+        *,
+        headers: Mapping[str, str],
+        slowest: int = SLOWEST,
+        to_spare: timedelta = TO_SPARE,
     ) -> None:
         super().__init__(headers=headers)
+        self._slowest = slowest
+        self._seconds_to_spare = to_spare.total_seconds()
         self.on_end: Callable[[], None] | None = None
         self.is_empty = not first
         self._first = first
@@ -101,13 +112,17 @@ class StreamedResponse(web.StreamResponse):
             async for chunk in self._rest:
                 await self._write(chunk)
         except (TransientError, TimeoutError) as error:
-            log.warning("http.broken_off", error=str(error) or "the client takes nothing")
+            log.warning("http.broken_off", error=str(error) or "the client is too slow")
             self.force_close()
             raise ConnectionError("The answer broke off") from error
 
     async def _write(self, chunk: bytes) -> None:
-        async with asyncio.timeout(WRITE_TIMEOUT.total_seconds()):
+        clock = asyncio.get_running_loop().time
+        self._seconds_to_spare += len(chunk) / self._slowest
+        started = clock()
+        async with asyncio.timeout(self._seconds_to_spare):
             await self.write(chunk)
+        self._seconds_to_spare -= clock() - started
 
     async def _end(self) -> None:
         try:

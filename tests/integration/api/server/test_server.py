@@ -1,8 +1,11 @@
 """The server itself: slow senders, defects, and connections."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import cast
 
 import httpx
 import pytest
@@ -15,11 +18,17 @@ from services.api.settings import HttpSettings
 from services.api.web.body import read_json_object
 from services.api.web.endpoint import Access
 from services.api.web.responses import json_response
+from services.api.web.streaming import StreamedResponse
 from tests.support.auth_server import AuthServer
+from tests.support.eventually import eventually
 from tests.support.projects import open_project
 from tests.support.raw_http import send_raw
 
 SECRET = "ada@example.com"
+PIECE_BYTES = 1_000_000
+FILE_BYTES = 4 * PIECE_BYTES
+BUFFER = 64 * 1024
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 async def break_(_call: Call) -> web.StreamResponse:
@@ -36,6 +45,25 @@ async def dawdle(_call: Call) -> web.StreamResponse:
     return json_response(b"{}")
 
 
+async def stream(call: Call) -> web.StreamResponse:
+    """Answer with a file: to a reader who takes `slowest` bytes a second, with 0.1 s to spare."""
+    # What the system would send on its own would not be waited for.
+    sock = cast("asyncio.Transport", call.request.transport).get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+
+    async def rest() -> AsyncGenerator[bytes]:
+        for _ in range(FILE_BYTES // PIECE_BYTES - 1):
+            yield bytes(PIECE_BYTES)
+
+    return StreamedResponse(
+        bytes(PIECE_BYTES),
+        rest(),
+        headers={"Content-Type": "application/octet-stream"},
+        slowest=int(call.request.query["slowest"]),
+        to_spare=timedelta(seconds=0.1),
+    )
+
+
 @pytest.fixture
 async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
     """Yield a client of a server with routes that misbehave."""
@@ -46,6 +74,7 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
                     Route("GET", "/broken", break_, Access.PUBLIC),
                     Route("POST", "/body", read, Access.PUBLIC),
                     Route("GET", "/slow", dawdle, Access.PUBLIC),
+                    Route("GET", "/file", stream, Access.PUBLIC, parameters=None),
                 ]
             ),
             open_project(auth, http).verifier,
@@ -114,3 +143,45 @@ async def test_a_connection_serves_many_requests(served: httpx.AsyncClient) -> N
 async def test_an_older_client_is_answered_and_let_go(served: httpx.AsyncClient) -> None:
     answer = await send_raw(served, b"GET /nowhere HTTP/1.0\r\n\r\n")
     assert (answer.status, answer.headers["connection"]) == (404, "close")
+
+
+@contextlib.asynccontextmanager
+async def asking_for_file(
+    served: httpx.AsyncClient, *, slowest: int
+) -> AsyncGenerator[asyncio.StreamReader]:
+    """Have a file begin to come."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+    sock.connect((served.base_url.host, served.base_url.port))
+    reader, writer = await asyncio.open_connection(sock=sock)
+    try:
+        writer.write(b"GET /file?slowest=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % slowest)
+        yield reader
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(("piece", "pause"), [(1 << 18, 0.02), (1 << 16, 0.01), (1 << 12, 0.001)])
+async def test_a_slow_reader_gets_all_of_a_file(
+    piece: int, pause: float, served: httpx.AsyncClient
+) -> None:
+    """Each part of the file takes longer than there is to spare."""
+    received = bytearray()
+    async with asking_for_file(served, slowest=200_000) as reader:
+        while not received.endswith(LAST_CHUNK) and (part := await reader.read(piece)):
+            received += part
+            await asyncio.sleep(pause)
+    assert received.endswith(LAST_CHUNK)
+    assert len(received) > FILE_BYTES
+
+
+async def test_a_reader_that_stops_is_cut_off(
+    served: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def is_logged() -> bool:
+        return "http.broken_off" in capsys.readouterr().out
+
+    async with asking_for_file(served, slowest=50_000_000) as reader:
+        await eventually(is_logged)
+        received = await reader.read(-1)
+    assert not received.endswith(LAST_CHUNK)
