@@ -7,11 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from datetime import timedelta
 from typing import Any
 
-import structlog
-
-from shared.observability.logging import error_fields
-
-log = structlog.get_logger(__name__)
+from shared.observability.outages import Outages
 
 CANCEL_AGAIN = timedelta(milliseconds=100)
 LONGEST_PAUSE = timedelta(seconds=2)
@@ -116,26 +112,31 @@ class Backoff:
 async def repeat(
     step: Callable[[], Awaitable[object]],
     *,
-    on_failure: str,
+    outages: Outages,
+    activity: str,
     every: timedelta | None = None,
     stop: asyncio.Event | None = None,
-    **fields: str,
 ) -> None:
     """Do a step again and again, until `stop` is set or the task is cancelled.
 
-    With `every` there is that pause before each. Whatever a step raises is logged as `on_failure`
-    with `fields`, and the step done again: no answer of a server may end a process.
+    With `every` there is that pause before each. Whatever a step raises is an outage of this
+    activity, and the step done again: no answer of a server may end a process.
     """
-    stop = stop or asyncio.Event()
+    stop, has_failed = stop or asyncio.Event(), False
     while not stop.is_set():
         if every is not None and await wait_for_event(stop, within=every):
             return
         async for _ in Backoff(longest=every or LONGEST_PAUSE, stop=stop):
             try:
                 await step()
-                break
             except Exception as error:  # noqa: BLE001 (see above)
-                log.warning(on_failure, **fields, **error_fields(error))
+                outages.failed(activity, error)
+                has_failed = True
+            else:
+                if has_failed:
+                    outages.worked(activity)
+                has_failed = False
+                break
 
 
 async def wait_for_event(event: asyncio.Event, *, within: timedelta) -> bool:

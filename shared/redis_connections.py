@@ -59,7 +59,7 @@ def translated_errors() -> Generator[None]:
         reason = str(error) or type(error).__name__
         if isinstance(error, MovedError):
             reason = f"the address {SAY_CLUSTER}"
-        raise UnavailableError(f"Redis is unavailable: {reason}") from error
+        raise UnavailableError(f"Redis is unavailable: {reason}", dependency="redis") from error
 
 
 class LivePool(BlockingConnectionPool):

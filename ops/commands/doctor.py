@@ -1,8 +1,10 @@
 """`ops doctor`."""
 
+import contextlib
+
 import click
 
-from ops import diagnosis
+from ops import diagnosis, writes
 from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.output import as_json, print_json, print_table
 from ops.running import Servers, open_servers, run, settings
@@ -38,31 +40,45 @@ def command(*, as_json: bool) -> None:
 
 async def _examine() -> list[Finding]:
     async with open_servers() as servers:
-        return [*await _redis(servers), *await _postgres(servers), *await _partitions(servers)]
+        return await examine(servers)
+
+
+async def examine(servers: Servers) -> list[Finding]:
+    """Check both servers and what is in them; one that is away is a finding."""
+    return [*await _redis(servers), *await _postgres(servers), *await _partitions(servers)]
 
 
 async def _redis(servers: Servers) -> list[Finding]:
+    limit = settings(StreamsSettings).stream_max_bytes
     try:
         facts = await redis_facts(servers.redis)
         inspector = Inspector(servers.redis, PartitionRepository(servers.database))
         states = await inspector.sampled(diagnosis.all_streams(), over=None)
+        return [
+            *(found for name, one in facts.items() for found in diagnosis.of_redis(one, at=name)),
+            await writes.of_redis_writes(servers),
+            *diagnosis.of_streams(states),
+            *writes.of_room(states, max_bytes=limit),
+            *await writes.of_strangers(servers),
+            *await writes.of_troubles(servers),
+        ]
     except TransientError as error:
         return diagnosis.unreachable("redis", error, setting="REDIS_URL or REDIS_HOST")
-    return [
-        *(finding for name, one in facts.items() for finding in diagnosis.of_redis(one, at=name)),
-        *diagnosis.of_streams(states),
-    ]
 
 
 async def _postgres(servers: Servers) -> list[Finding]:
     try:
         findings = diagnosis.of_postgres(await postgres_facts(servers.database))
         if any(one.check == "migrations" and one.advice for one in findings):
-            return findings  # the table of dead letters may be missing
-        counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
+            return findings  # tables may be missing
+        findings += await writes.of_postgres_writes(servers)
     except TransientError as error:
         return diagnosis.unreachable("postgres", error, setting="SUPABASE_CONNECTION_STRING")
-    return [*findings, diagnosis.of_dead_letters(counts)]
+    with contextlib.suppress(TransientError):  # such as a lock, which has been found
+        findings += await writes.of_held(servers)
+        counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
+        findings.append(diagnosis.of_dead_letters(counts))
+    return findings
 
 
 async def _partitions(servers: Servers) -> list[Finding]:

@@ -32,7 +32,7 @@ from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
 from services.api.handlers.syncs import SyncHandlers
 from services.api.lead_lookup import LeadLookup, LeadTargets
 from services.api.server.limits import CallLimits, ClientAddresses, LoginLimits
-from services.api.settings import ApiSettings, HttpSettings
+from services.api.settings import ApiSettings, AuthSettings, HttpSettings
 from services.api.storage.history import LeadHistory
 from services.api.storage.lead_search import LeadSearch
 from services.api.storage.operations import OperationRepository
@@ -45,8 +45,10 @@ from shared.administration.dead_letters import DeadLetters
 from shared.administration.replays import Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
+from shared.events.catalog import LEADS
 from shared.lifecycle import instance_name
-from shared.redis_connections import check_server, open_redis, ping
+from shared.observability.outages import Outages
+from shared.redis_connections import check_server, open_redis
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.inbox import EventStore
@@ -59,14 +61,16 @@ from shared.streams.change_feed import ChangeFeed
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.inspection import Inspector
 from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import Publisher, open_publisher
+from shared.streams.publisher import Publisher, check_writable, open_publisher
 from shared.streams.replies import Replies
+from shared.streams.troubles import Troubles
 
 REPLY_BLOCK = timedelta(seconds=2)
 # A guard may delay a request by so much; then the request passes.
 GUARD_TIMEOUT = timedelta(milliseconds=100)
 # A replay from the archive uses one for its whole length.
 OPERATORS_CONNECTIONS = 4
+API = "api"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,8 @@ class Clients:
     feed: ChangeFeed
     auth: httpx.AsyncClient
     runner: ReplayRunner
+    divisions: Divisions
+    outages: Outages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +105,7 @@ class Api:
 @contextlib.asynccontextmanager
 async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
     """Open everything, yield it joined, and close it again."""
-    seconds = settings.auth.auth_timeout.total_seconds()
+    outages = Outages()
     async with (
         open_database(settings.postgres, read_only=True) as database,
         open_database(_for_operators(settings.postgres)) as operators,
@@ -111,8 +117,9 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             redis,
             divisions := _divisions(redis, operators, settings.streams),
             max_bytes=settings.streams.stream_max_bytes,
+            outages=outages,
         ) as publisher,
-        httpx.AsyncClient(timeout=seconds) as auth,
+        httpx.AsyncClient(timeout=settings.auth.auth_timeout.total_seconds()) as auth,
     ):
         await check_server(redis, setting="REDIS_URL")
         await divisions.check_settings()
@@ -123,25 +130,37 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             guard=guard,
             cache=cache,
             publisher=publisher,
-            replies=Replies(reader, instance=instance_name("api"), block=REPLY_BLOCK),
-            feed=ChangeFeed(redis, reader, block=REPLY_BLOCK),
+            divisions=divisions,
+            replies=_replies(reader, outages),
+            feed=ChangeFeed(redis, reader, block=REPLY_BLOCK, outages=outages),
             auth=auth,
             runner=ReplayRunner(Replays(redis, operators), AdminLog(operators)),
+            outages=outages,
         )
         tokens = TokenCache()
-        keys = SigningKeys(
-            auth,
-            auth_url=settings.auth.auth_url,
-            key=settings.auth.supabase_key.get_secret_value(),
-            on_change=tokens.clear,
-        )
+        keys = _keys(settings.auth, auth, tokens)
+        api, health = _join(settings, clients, keys, tokens)
         async with (
             background(clients.replies.run(), name="replies"),
             background(clients.feed.run(), name="changes"),
             background(keys.run(), name="signing keys"),
+            background(health.watch(), name="health watch"),
             clients.runner.running(),
         ):
-            yield _join(settings, clients, keys, tokens)
+            yield api
+
+
+def _keys(settings: AuthSettings, client: httpx.AsyncClient, tokens: TokenCache) -> SigningKeys:
+    return SigningKeys(
+        client,
+        auth_url=settings.auth_url,
+        key=settings.supabase_key.get_secret_value(),
+        on_change=tokens.clear,
+    )
+
+
+def _replies(reader: Redis, outages: Outages) -> Replies:
+    return Replies(reader, instance=instance_name(API), block=REPLY_BLOCK, outages=outages)
 
 
 def _divisions(redis: Redis, database: Database, settings: StreamsSettings) -> Divisions:
@@ -157,25 +176,21 @@ def _for_guards(settings: StreamsSettings) -> StreamsSettings:
     return settings.model_copy(update={"redis_timeout": GUARD_TIMEOUT})
 
 
-def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache) -> Api:
+def _join(
+    settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache
+) -> tuple[Api, HealthHandlers]:
     notes = RequestNotes(clients.redis)
     exchange = Exchange(
         clients.publisher, clients.replies, notes, publish_timeout=settings.http.publish_timeout
     )
     addresses = ClientAddresses(hops=settings.limits.forwarded_hops)
     verifier, accounts = _join_auth(settings, clients, keys, tokens, addresses)
-    return Api(
+    health = _join_health(clients, exchange, verifier)
+    api = Api(
         handlers=(
             *_join_leads(settings.http, clients, exchange, notes),
             accounts,
-            HealthHandlers(
-                {
-                    "postgres": clients.database.ping,
-                    "redis": lambda: ping(clients.redis),
-                    "replies": clients.replies.check,
-                    "auth": verifier.check_ready,
-                }
-            ),
+            health,
             DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
             *_join_administration(settings.http, clients, exchange, notes),
         ),
@@ -183,6 +198,27 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
         limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits, addresses),
         exchange=exchange,
         feed=clients.feed,
+    )
+    return api, health
+
+
+def _join_health(clients: Clients, exchange: Exchange, verifier: TokenVerifier) -> HealthHandlers:
+    inspector = Inspector(clients.redis, PartitionRepository(clients.database))
+    return HealthHandlers(
+        {
+            "postgres": LeadRepository(clients.database).check_readable,
+            "redis": partial(check_writable, clients.redis),
+            "replies": clients.replies.check,
+            "auth": verifier.check_ready,
+        },
+        {
+            "full": clients.publisher.check_room,
+            "closed": partial(clients.divisions.check_open, LEADS),
+            "late": partial(exchange.check_lateness, inspector),
+            "consumers": partial(Troubles(clients.redis).check, besides=API),
+        },
+        clients.outages,
+        tell=partial(Troubles(clients.redis).tell, clients.replies.instance, API),
     )
 
 

@@ -8,6 +8,7 @@ the client gets 202, and asks `/operations/{event id}` for the outcome.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -16,14 +17,19 @@ import structlog
 
 from services.api.storage.requests import RequestNotes
 from shared.domain.errors import UnavailableError
+from shared.events.catalog import LEADS, stream_of
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.streams.inspection import Inspector
 from shared.streams.publisher import Publisher
 from shared.streams.replies import Replies
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+# Writes are on time again when they were for so long.
+ON_TIME = timedelta(seconds=5)
 
 
 class Exchange:
@@ -46,6 +52,8 @@ class Exchange:
         self._notes = notes
         self._publish_seconds = publish_timeout.total_seconds()
         self._deadlines: set[asyncio.Timeout] = set()
+        self._late_at: float | None = None
+        self._in_time_at = 0.0
         self.has_stopped = False
 
     @property
@@ -63,6 +71,7 @@ class Exchange:
         with self._replies.expect(event.id) as reply:
             await self._in_time(self._publisher.publish(event))
             outcome = await self._wait(reply, within=within)
+        self._note_time([event], [outcome])
         if outcome is None:
             await self._note_accepted([event])
         return outcome
@@ -76,6 +85,7 @@ class Exchange:
             await self._in_time(self._publisher.publish_all(events))
             await self._wait(asyncio.gather(*replies), within=within)
             outcomes = [None if reply.cancelled() else reply.result() for reply in replies]
+        self._note_time(events, outcomes)
         await self._note_accepted(
             [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
         )
@@ -103,6 +113,33 @@ class Exchange:
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
             deadline.reschedule(now)
+
+    async def check_lateness(self, inspector: Inspector) -> None:
+        """Raise `UnavailableError` while writes of leads that were answered 202 are not applied."""
+        late_at = self._late_at
+        if late_at is None:
+            return
+        stream = await inspector.look(LEADS)
+        held = sum(group.retries or 0 for group in stream.groups)
+        lags = [group.lag for group in stream.groups] or [stream.length]
+        is_on_time = self._in_time_at > late_at + ON_TIME.total_seconds()
+        if not held and (is_on_time or not any(lag is None or lag for lag in lags)):
+            if self._late_at == late_at:
+                self._late_at = None
+            return
+        waiting = "very many" if None in lags else sum(lag or 0 for lag in lags)
+        raise UnavailableError(
+            f"{LEADS}: {waiting} events wait for a syncer, and {held} are held, since they fail"
+        )
+
+    def _note_time(self, events: Sequence[Event], outcomes: Sequence[Outcome | None]) -> None:
+        """Note whether writes of leads are answered in time."""
+        if self.has_stopped or stream_of(events[0].data) != LEADS:
+            return
+        if None in outcomes:
+            self._late_at = time.monotonic()
+        else:
+            self._in_time_at = time.monotonic()
 
     async def _in_time(self, publication: Awaitable[object]) -> None:
         try:

@@ -9,6 +9,7 @@ from services.summarizer.storage.results import SummaryResults
 from shared.background import repeat
 from shared.domain.summary import FailureReason, SummaryFailure
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.outages import Outages
 from shared.streams.replies import LateReplies, Reply
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,9 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep, forever."""
-        await repeat(self.sweep, every=self._every, on_failure="summaries.not_swept")
+        await repeat(
+            self.sweep, every=self._every, outages=Outages(), activity="sweeping summaries"
+        )
 
     async def sweep(self) -> int:
         """End what is late; returns how many requests failed by it."""

@@ -10,8 +10,13 @@ class TransientError(Exception):
 class UnavailableError(TransientError):
     """A dependency is down: hold the work and wait, however long it takes.
 
-    An outage says nothing about the event, so it uses up none of its attempts.
+    An outage says nothing about the event, so it uses up none of its attempts. `dependency` names
+    the server that is away (`redis`, `postgres`), where it is one.
     """
+
+    def __init__(self, message: str, *, dependency: str | None = None) -> None:
+        super().__init__(message)
+        self.dependency = dependency
 
 
 class FencedError(Exception):

@@ -1,13 +1,19 @@
 """The one JSON form of a lead: built by PostgreSQL, passed on as bytes by everything else."""
 
+import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
+from shared.domain.errors import UnavailableError
 from shared.storage.pool import Database
+
+# Shorter than what asks: who waits for longer does not learn why.
+READABLE_WITHIN = timedelta(milliseconds=900)
 
 _BY_ID = """
     SELECT id, external_id, version, leads.partition_key(lead) AS partition_key,
@@ -47,6 +53,19 @@ class LeadRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def check_readable(self) -> None:
+        """Raise `TransientError` unless leads can be read: the table may be locked, or missing."""
+        try:
+            async with (
+                asyncio.timeout(READABLE_WITHIN.total_seconds()),
+                self._database.transaction() as connection,
+            ):
+                # Else the server would go on waiting for it when nobody does any more.
+                await connection.execute("SET LOCAL lock_timeout = '500ms'")
+                await connection.execute("SELECT 1 FROM leads.lead LIMIT 1")
+        except TimeoutError as error:
+            raise UnavailableError(self._database.silence, dependency="postgres") from error
 
     async def get(self, lead_id: UUID) -> LeadDocument | None:
         """Return the lead with this id."""

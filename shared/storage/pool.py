@@ -104,7 +104,8 @@ def translated_errors() -> Generator[None]:
 
 
 def _unavailable(error: Exception) -> UnavailableError:
-    return UnavailableError(f"PostgreSQL is unavailable: {str(error) or type(error).__name__}")
+    reason = str(error) or type(error).__name__
+    return UnavailableError(f"PostgreSQL is unavailable: {reason}", dependency="postgres")
 
 
 @contextlib.contextmanager
@@ -140,6 +141,14 @@ class Database:
                     # and the caller, who just gave up on that server, would wait after all.
                     connection.terminate()
                     raise
+
+    @property
+    def silence(self) -> str:
+        """Why there may be no answer in time."""
+        most = self._pool.get_max_size()
+        if self._pool.get_size() == most and not self._pool.get_idle_size():
+            return f"PostgreSQL: all {most} connections are in use (POSTGRES_POOL_SIZE)"
+        return "PostgreSQL is unavailable: no answer in time"
 
     @contextlib.asynccontextmanager
     async def _acquired(self) -> AsyncGenerator[Connection]:

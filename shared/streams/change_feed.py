@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from shared.background import repeat
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
+from shared.observability.outages import Outages
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import Entry, entries_of, entry_id, read_entries
 from shared.streams.consuming.group import stream_info
@@ -84,17 +85,20 @@ class Follower:
 class ChangeFeed:
     """Follows the stream of changes for all readers of a process."""
 
-    def __init__(self, redis: Redis, reader: Redis, *, block: timedelta) -> None:
+    def __init__(
+        self, redis: Redis, reader: Redis, *, block: timedelta, outages: Outages | None = None
+    ) -> None:
         self._redis = redis
         self._reader = reader
         self._block = milliseconds(block)
         self._followers: set[Follower] = set()
         self._position: str | None = None
         self._is_closed = False
+        self._outages = outages or Outages()
 
     async def run(self) -> None:
         """Read the stream and pass it on to every follower, forever."""
-        await repeat(self._read, on_failure="changes.unavailable")
+        await repeat(self._read, outages=self._outages, activity="changes")
 
     @contextlib.contextmanager
     def following(self) -> Generator[Follower]:

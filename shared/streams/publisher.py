@@ -7,26 +7,28 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import orjson
-import structlog
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
 from shared.background import background, repeat
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
-from shared.events.catalog import ORDERED, STREAMS, groups_of, stream_of
+from shared.events.catalog import LEADS, ORDERED, STREAMS, groups_of, stream_of
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
+from shared.observability.outages import Outages
 from shared.redis_connections import keep_safe, milliseconds, translated_errors
 from shared.streams.codec import encode, for_group
 from shared.streams.ordering.layout import Divisions, is_sealed
 
-log = structlog.get_logger(__name__)
-
 
 @contextlib.asynccontextmanager
 async def open_publisher(
-    redis: Redis, divisions: Divisions, *, max_bytes: int | None = None
+    redis: Redis,
+    divisions: Divisions,
+    *,
+    max_bytes: int | None = None,
+    outages: Outages | None = None,
 ) -> AsyncGenerator["Publisher"]:
     """Run a publisher for the length of the block.
 
@@ -40,10 +42,16 @@ async def open_publisher(
         capacity = None
         if max_bytes is not None:
             bounded = [stream for stream in STREAMS if any(groups_of(stream))]
-            capacity = Capacity(redis, divisions, streams=bounded, max_bytes=max_bytes)
+            capacity = Capacity(
+                redis, divisions, streams=bounded, max_bytes=max_bytes, outages=outages
+            )
             await stack.enter_async_context(background(capacity.run(), name="stream capacity"))
         batcher = await stack.enter_async_context(open_batcher(send, name="publisher"))
         yield Publisher(batcher, capacity)
+
+
+# A stream that never is, of a name that whoever may publish may use.
+PROBED = f"{LEADS}:probe"
 
 
 class Publisher:
@@ -67,6 +75,20 @@ class Publisher:
     async def publish_all(self, events: Sequence[Event]) -> None:
         """Add several events in order, in one round trip; raises like `publish`."""
         await asyncio.gather(*(self.publish(event) for event in events))
+
+    async def check_room(self) -> None:
+        """Raise `StreamFullError` when a stream had no room at the last measurement."""
+        if self._capacity is not None:
+            self._capacity.check_all()
+
+
+async def check_writable(redis: Redis) -> None:
+    """Raise `UnavailableError` when Redis would not take an event, whatever the reason.
+
+    The server refuses a write before it finds that there is no such stream to add to.
+    """
+    with translated_errors():
+        await redis.xadd(PROBED, {"probe": ""}, nomkstream=True)
 
 
 async def add_events(
@@ -156,12 +178,19 @@ class Capacity:
     """Measures streams in the background; `check` costs nothing."""
 
     def __init__(
-        self, redis: Redis, divisions: Divisions, *, streams: Sequence[str], max_bytes: int
+        self,
+        redis: Redis,
+        divisions: Divisions,
+        *,
+        streams: Sequence[str],
+        max_bytes: int,
+        outages: Outages | None = None,
     ) -> None:
         self._redis = redis
         self._divisions = divisions
         self._streams = streams
         self._max_bytes = max_bytes
+        self._outages = outages or Outages()
         self._full: frozenset[str] = frozenset()
 
     def check(self, stream: str) -> None:
@@ -169,20 +198,25 @@ class Capacity:
         if stream in self._full:
             raise StreamFullError(stream)
 
+    def check_all(self) -> None:
+        """Raise `StreamFullError` when any stream has no room."""
+        if self._full:
+            raise StreamFullError(", ".join(sorted(self._full)))
+
     async def run(self) -> None:
         """Measure, forever. While Redis is down nothing can be added anyway."""
-        await repeat(self.measure, every=MEASURE_EVERY, on_failure="stream.not_measured")
+        await repeat(
+            self.measure,
+            every=MEASURE_EVERY,
+            outages=self._outages,
+            activity="measuring streams",
+        )
 
     async def measure(self) -> None:
         """Look at every stream now."""
-        full = frozenset(
+        self._full = frozenset(
             [name for name in self._streams if await self._memory(name) > self._max_bytes]
         )
-        for name in full - self._full:
-            log.error("stream.full", stream=name, max_bytes=self._max_bytes)
-        for name in self._full - full:
-            log.info("stream.has_room", stream=name)
-        self._full = full
 
     async def _memory(self, stream: str) -> int:
         return await memory_of(self._redis, *await self._divisions.streams_of(stream))

@@ -19,6 +19,7 @@ from redis.typing import EncodableT, FieldT
 from shared.background import repeat
 from shared.domain.errors import UnavailableError
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.outages import Outages
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import Fields, entry_id, read_entries
 
@@ -43,7 +44,15 @@ MOST_OVERDUE = 5
 class Replies:
     """One process's reply stream and the requests waiting on it."""
 
-    def __init__(self, reader: Redis, *, instance: str, block: timedelta) -> None:
+    def __init__(
+        self,
+        reader: Redis,
+        *,
+        instance: str,
+        block: timedelta,
+        outages: Outages | None = None,
+    ) -> None:
+        self.instance = instance
         self.address = f"reply:{instance}"
         self._reader = reader
         self._block = block
@@ -52,6 +61,7 @@ class Replies:
         self._read_at = time.monotonic()
         # The instance's name is new with every start, so its stream begins with its first reply.
         self._last_id = "0-0"
+        self._outages = outages or Outages()
 
     @contextlib.contextmanager
     def expect(self, event_id: UUID) -> Generator["asyncio.Future[Outcome]"]:
@@ -70,7 +80,7 @@ class Replies:
 
     async def run(self) -> None:
         """Read replies and wake the requests that wait for them, forever."""
-        await repeat(self._read, on_failure="replies.unavailable")
+        await repeat(self._read, outages=self._outages, activity="replies")
 
     async def check(self) -> None:
         """Raise `UnavailableError` unless replies are being read."""

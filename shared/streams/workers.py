@@ -9,6 +9,7 @@ from typing import TypeAlias
 from redis.asyncio import Redis
 
 from shared.events.catalog import ORDERED
+from shared.observability.outages import Outages
 from shared.redis_connections import open_redis
 from shared.settings import ConsumerSettings, StreamsSettings
 from shared.streams.consuming.consumer import RWLock
@@ -39,7 +40,7 @@ async def open_workers(
     They end soon after `stop` is set. `name` is the process's, new with every start. With
     `ordering` it shares ordered streams with others like it.
     """
-    opening = _Opening(writer, streams, dead_letters, settings, name, parts)
+    opening = _Opening(writer, streams, dead_letters, settings, name, parts, Outages())
     async with contextlib.AsyncExitStack() as stack:
         workers: list[AnyWorker] = []
         lock = RWLock()
@@ -65,6 +66,7 @@ class _Opening:
     settings: ConsumerSettings
     name: str
     parts: Parts
+    outages: Outages
 
     def unordered(
         self,
@@ -124,4 +126,5 @@ class _Opening:
             retention=self.settings.stream_retention,
             max_bytes=self.streams.stream_max_bytes,
             name=self.name,
+            outages=self.outages,
         )

@@ -22,7 +22,7 @@ from tests.support.repository import ROOT
 from tests.support.whole_system import OpenServices, System, open_system, services_on
 
 # What runs beside every flow, by the names of tasks: no part of it.
-CHORES = ("chore ", "sweeper", "stream capacity")
+CHORES = ("chore ", "sweeper", "stream capacity", "health watch")
 
 # Idle consumers read their streams at any moment: a flow enters what it entered each time.
 TIMES = 4

@@ -1,26 +1,45 @@
-"""`/health`: whether the process lives, and whether it can do its work."""
+"""`/health`: whether the process lives, and whether it can do its work.
+
+    a check that fails      503: something that the process needs is not there
+    a warning               200: it answers, but writes are refused or come late
+
+What a warning tells of concerns all processes alike, so a load balancer must not take them out.
+"""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal
 
-import structlog
 from aiohttp import web
 
 from services.api.server.routing import Call
 from services.api.web.endpoint import Access, Answer, Endpoint, Tag
 from services.api.web.responses import NO_STORE, Representation, json_response, with_example
+from shared.domain.errors import TransientError, UnavailableError
 from shared.observability.health import Check
-from shared.observability.logging import error_fields
-
-log = structlog.get_logger(__name__)
+from shared.observability.logging import describe_error
+from shared.observability.outages import Outages
 
 CHECK_TIMEOUT = timedelta(seconds=1)
 GOOD_FOR = timedelta(seconds=2)
+# What a process that has just started does not have yet is no outage.
+STARTING = timedelta(seconds=5)
 
 State = Literal["ok", "unavailable"]
+
+Tell = Callable[[Sequence[str]], Awaitable[None]]
+"""Tells operators what this process lacks; nothing when it has all. Raises `UnavailableError`."""
+
+# What clients notice, by the warning: this page is open to everyone, and reasons are for the log.
+WARNINGS = {
+    "full": "A stream is full: writes are answered 503",
+    "closed": "The number of partitions is being changed: writes are answered 503",
+    "late": "Writes are answered 202 and are applied late",
+    "consumers": "A consumer cannot work, or a stream fills up: what it is to do comes late",
+}
 
 
 class Alive(Representation):
@@ -35,21 +54,48 @@ class Readiness(Representation):
     """Whether the API can do its work, and the state of each thing that it needs."""
 
     model_config = with_example(
-        status="ok", checks={"postgres": "ok", "redis": "ok", "replies": "ok", "auth": "ok"}
+        status="ok",
+        checks={"postgres": "ok", "redis": "ok", "replies": "ok", "auth": "ok"},
+        warnings=[],
     )
 
-    status: State
+    status: Literal["ok", "degraded", "unavailable"]
     checks: dict[str, State]
+    warnings: list[str]
 
 
 class HealthHandlers:
-    """Liveness touches nothing; readiness asks what the API needs, at most every two seconds."""
+    """Liveness touches nothing; readiness asks what the API needs, at most every two seconds.
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    `warnings` are checks too, named as in `WARNINGS`.
+    """
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        warnings: Mapping[str, Check],
+        outages: Outages,
+        *,
+        tell: Tell,
+        starting: timedelta = STARTING,
+    ) -> None:
         self._checks = checks
+        self._warnings = warnings
+        self._outages = outages
+        self._tell = tell
         self._asking = asyncio.Lock()
         self._good_until = 0.0
-        self._states: dict[str, State] = {}
+        self._logs_from = time.monotonic() + starting.total_seconds()
+        self._readiness = Readiness(status="ok", checks={}, warnings=[])
+        self._reasons: Sequence[str] = ()
+
+    async def watch(self) -> None:
+        """Look again and again, so that what begins and ends is logged though nobody asks."""
+        while True:
+            await asyncio.sleep(GOOD_FOR.total_seconds())
+            await self._look()
+            with contextlib.suppress(UnavailableError):  # without Redis nobody can be told
+                await self._tell(self._reasons)
 
     # Probes add parameters of their own, to get past caches.
     @Endpoint(
@@ -75,7 +121,7 @@ class HealthHandlers:
         summary="Whether the API can do its work",
         access=Access.PUBLIC,
         answers=(
-            Answer.json(200, Readiness, "Everything that it needs is there"),
+            Answer.json(200, Readiness, "It answers, and `warnings` say what is amiss"),
             Answer.json(503, Readiness, "Something that it needs is not there"),
         ),
         is_limited=False,
@@ -83,25 +129,60 @@ class HealthHandlers:
     )
     async def ready(self, _call: Call) -> web.StreamResponse:
         """Answer 200, or 503 with the state of each check."""
+        readiness = await self._look()
+        status = 503 if readiness.status == "unavailable" else 200
+        return json_response(readiness.to_body(), status=status, headers=NO_STORE)
+
+    async def _look(self) -> Readiness:
         async with self._asking:
             if time.monotonic() >= self._good_until:
-                self._states = await self._check_all()
+                self._readiness = await self._check_all()
                 self._good_until = time.monotonic() + GOOD_FOR.total_seconds()
-        is_ready = all(state == "ok" for state in self._states.values())
-        readiness = Readiness(status="ok" if is_ready else "unavailable", checks=self._states)
-        return json_response(readiness.to_body(), status=200 if is_ready else 503, headers=NO_STORE)
+            return self._readiness
 
-    async def _check_all(self) -> dict[str, State]:
-        states = await asyncio.gather(*(_state(*item) for item in self._checks.items()))
-        return dict(zip(self._checks, states, strict=True))
+    async def _check_all(self) -> Readiness:
+        names = [*self._checks, *self._warnings]
+        checks = [*self._checks.values(), *self._warnings.values()]
+        failures = dict(zip(names, await asyncio.gather(*map(_failure, checks)), strict=True))
+        for name, failure in failures.items():
+            self._note(name, failure)
+        self._reasons = [
+            f"{name}: {failure}" for name in self._checks if (failure := failures[name])
+        ]
+        states: dict[str, State] = {
+            name: "unavailable" if failures[name] else "ok" for name in self._checks
+        }
+        # What a server that is away is to blame for is told by its check.
+        warnings = [
+            WARNINGS[name]
+            for name in self._warnings
+            if (failure := failures[name]) is not None and failure.dependency is None
+        ]
+        is_ready = all(state == "ok" for state in states.values())
+        if is_ready:
+            self._logs_from = 0.0
+        status: Literal["ok", "degraded"] = "degraded" if warnings else "ok"
+        return Readiness(
+            status=status if is_ready else "unavailable", checks=states, warnings=warnings
+        )
+
+    def _note(self, name: str, failure: UnavailableError | None) -> None:
+        if failure is None:
+            self._outages.worked(name)
+        elif time.monotonic() > self._logs_from:
+            self._outages.failed(name, failure)
 
 
-async def _state(name: str, check: Check) -> State:
+async def _failure(check: Check) -> UnavailableError | None:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT.total_seconds()):
             await check()
+    except UnavailableError as error:
+        return error
+    except TransientError as error:
+        return UnavailableError(str(error))
+    except TimeoutError:
+        return UnavailableError("no answer in time")
     except Exception as error:  # noqa: BLE001 (whatever a server answers, it is not ready)
-        # The reason is for the log: this page is open to everyone.
-        log.warning("health.unavailable", check=name, **error_fields(error))
-        return "unavailable"
-    return "ok"
+        return UnavailableError(describe_error(error))
+    return None

@@ -74,6 +74,7 @@ def options_response(request: web.BaseRequest, *, allowed: str) -> web.StreamRes
 REQUEST_ID = "X-Request-Id"
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 ERRORS = 400
+HEALTH = "/health"
 OPERATOR_HEADER = "X-API-Key"
 # How long requests still come in on open connections after the last connection was accepted.
 ON_THEIR_WAY = timedelta(milliseconds=500)
@@ -122,6 +123,7 @@ class Gateway:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         route: Route | None = None
         call: Call | None = None
+        reason: str | None = None
         self._in_flight += 1
         try:
             if request.method == hdrs.METH_OPTIONS:
@@ -136,11 +138,12 @@ class Gateway:
                     response.on_end = self._leave
         except _EXPECTED as error:
             response = problem_response(_problem(error), instance=request.rel_url.raw_path)
+            reason = str(error) if isinstance(error, TransientError) else None
         finally:
             self._leave()
         self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
-        if response.status >= ERRORS or self._logs_reads or request.method not in SAFE_METHODS:
-            _log_access(request.method, route, response.status, started)
+        if self._is_logged(request.method, route, response.status):
+            _log_access(request.method, route, response.status, started, reason=reason)
         return response
 
     def unreadable(self, problem: Problem) -> web.StreamResponse:
@@ -192,6 +195,13 @@ class Gateway:
             return await route.handler(call)
         async with asyncio.timeout(self._request_seconds):
             return await route.handler(call)
+
+    def _is_logged(self, method: str, route: Route | None, status: int) -> bool:
+        if self._logs_reads:
+            return True
+        # Probes come every few seconds; the log has when their answer changes, and why.
+        is_probe = route is not None and route.path.startswith(HEALTH)
+        return not is_probe and (status >= ERRORS or method not in SAFE_METHODS)
 
     def _options(self, request: web.BaseRequest) -> web.StreamResponse:
         resource, _ = self._router.resource(request.path)
@@ -253,13 +263,14 @@ def _problem(error: Exception) -> Problem:
         case Problem():
             return error
         case TransientError():
-            log.warning("http.unavailable", error=str(error))
             return Problem("unavailable", "Something this needs is down", headers=RETRY_LATER)
         case _:
             return Problem("timeout", "The answer took too long", headers=RETRY_LATER)
 
 
-def _log_access(method: str, route: Route | None, status: int, started: float) -> None:
+def _log_access(
+    method: str, route: Route | None, status: int, started: float, *, reason: str | None
+) -> None:
     log.info(
         "http.request",
         method=method,
@@ -267,6 +278,7 @@ def _log_access(method: str, route: Route | None, status: int, started: float) -
         route=None if route is None else route.path,
         status=status,
         milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        **({} if reason is None else {"reason": reason}),
     )
 
 

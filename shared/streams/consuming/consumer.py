@@ -6,18 +6,13 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import timedelta
 
-import structlog
-
 from shared.background import Backoff, wait_for_event
-from shared.observability.logging import describe_error, error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.codec import Entry
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.health import ConsumerCircuit, Progress
+from shared.streams.consuming.health import ConsumerCircuit, FailingError, Progress
 from shared.streams.consuming.processor import Processor
 from shared.streams.consuming.subscription import Subscription
-
-log = structlog.get_logger(__name__)
 
 # One read's size: bounds the memory that entries waiting for a place take up.
 MOST_PER_READ = 1_000
@@ -100,8 +95,7 @@ class Consumer:
             try:
                 return await self._read()
             except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
-                self._progress.hold("reading", describe_error(error))
-                log.warning("stream.unavailable", stream=self._group.stream, **error_fields(error))
+                self._progress.hold("reading", error)
         return ()
 
     async def _read(self) -> Sequence[Entry]:
@@ -111,7 +105,7 @@ class Consumer:
             return ()
         count = min(free * self._batch, MOST_PER_READ)
         if self._circuit.is_open:
-            self._progress.hold("reading", "nearly every event fails")
+            self._progress.hold("reading", FailingError())
             await wait_for_event(self._stop, within=TRIAL_EVERY)
             count = 1
         entries = await self._group.read(count=count, block=self._block)

@@ -231,6 +231,13 @@ async def finished_before(client: Redis, stream: str, *, group: str | None = Non
     return min(unfinished, default=(0, 0))
 
 
+async def first_entry(client: Redis, stream: str) -> EntryId | None:
+    """Return the id of the oldest entry that a stream holds; None when there is none."""
+    with translated_errors():
+        oldest = entries_of(await client.xrange(stream, count=1))
+    return entry_id(oldest[0].id) if oldest else None
+
+
 async def last_entry(client: Redis, stream: str) -> EntryId | None:
     """Return the id of the newest entry that a stream holds; None when there is none."""
     with translated_errors():

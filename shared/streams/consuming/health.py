@@ -7,8 +7,14 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from redis.asyncio import Redis
+
 from shared.background import Backoff
 from shared.domain.errors import UnavailableError
+from shared.observability.logging import describe_error
+from shared.observability.outages import Outages
+from shared.streams.consuming.housekeeping import Housekeeping
+from shared.streams.troubles import Troubles
 
 Result = TypeVar("Result")
 
@@ -16,18 +22,22 @@ Result = TypeVar("Result")
 class Progress:
     """A consumer is well while it has lately read, finished something or found nothing to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str, outages: Outages) -> None:
+        self._stream = stream
+        self._outages = outages
         self._moved_at = time.monotonic()
         self._held: dict[str, str] = {}
 
-    def hold(self, activity: str, reason: str) -> None:
+    def hold(self, activity: str, error: Exception) -> None:
         """Note that an activity (`reading`, `handling`) waits, and for what."""
-        self._held[activity] = reason
+        self._held[activity] = describe_error(error)
+        self._outages.failed(f"{activity} {self._stream}", error)
 
     def release(self, activity: str) -> None:
         """Note that an activity goes on."""
-        self._held.pop(activity, None)
         self._moved_at = time.monotonic()
+        if self._held.pop(activity, None) is not None:
+            self._outages.worked(f"{activity} {self._stream}")
 
     def trouble(self, *, timeout: timedelta) -> str | None:
         """Return what is wrong, or None when the consumer moved within `timeout`."""
@@ -37,6 +47,54 @@ class Progress:
         if still > timeout.total_seconds():
             return f"no progress for {still:.0f} s"
         return None
+
+
+class WorkerHealth:
+    """What a worker has to say of itself: to its health address, and to operators by Redis.
+
+    It may take `timeout` to move: a handler up to its deadline, in every place at once.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        housekeeping: Housekeeping,
+        *,
+        stream: str,
+        consumer: str,
+        timeout: timedelta,
+    ) -> None:
+        self._troubles = Troubles(redis)
+        self.progress = Progress(stream, housekeeping.outages)
+        self._housekeeping = housekeeping
+        self._stream = stream
+        self._consumer = consumer
+        self._timeout = timeout
+
+    async def check(self) -> None:
+        """Raise `UnavailableError` when the consumer does not move."""
+        trouble = self.progress.trouble(timeout=self._timeout)
+        if trouble is not None:
+            raise UnavailableError(trouble)
+
+    async def tell_troubles(self) -> None:
+        """Tell whoever asks Redis what is wrong here, if anything is. Raises `UnavailableError`."""
+        trouble = self.progress.trouble(timeout=self._timeout)
+        waits = [] if trouble is None else [trouble]
+        await self._troubles.tell(
+            self._consumer, self._stream, waits, tuple(self._housekeeping.troubles)
+        )
+
+    async def fall_silent(self) -> None:
+        """Take back what was told: the worker ends. Raises `UnavailableError`."""
+        await self._troubles.tell(self._consumer, self._stream, ())
+
+
+class FailingError(UnavailableError):
+    """Nearly every event fails."""
+
+    def __init__(self) -> None:
+        super().__init__("nearly every event fails: a bad release, or a broken dependency")
 
 
 class LeftPendingError(Exception):
@@ -64,7 +122,7 @@ class OutageWait:
                 result = await function()
             except UnavailableError as error:
                 outage = error
-                self._progress.hold("handling", str(error))
+                self._progress.hold("handling", error)
             else:
                 self._progress.release("handling")
                 return result

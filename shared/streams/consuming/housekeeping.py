@@ -1,21 +1,26 @@
 """The chores that one process does for all: trimming streams, removing dead consumers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from redis.asyncio import Redis
 
+from shared.domain.errors import UnavailableError
 from shared.events.catalog import groups_of
 from shared.lua import Key, lua_script
+from shared.observability.outages import Outages
 from shared.redis_connections import milliseconds, translated_errors
+from shared.streams.codec import EntryId
 from shared.streams.consuming.group import (
     delete_unless_pending,
+    first_entry,
     first_unfinished,
     groups_info,
     time_at,
 )
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import memory_of
+from shared.streams.replays.jobs import remove_copies
 
 HOUSEKEEP_EVERY = timedelta(seconds=5)
 
@@ -38,6 +43,7 @@ class Housekeeping:
         retention: timedelta,
         max_bytes: int,
         name: str,
+        outages: Outages | None = None,
     ) -> None:
         self._redis = redis
         self._divisions = divisions or Divisions(redis)
@@ -45,12 +51,22 @@ class Housekeeping:
         self._retention = retention
         self._high_water = max_bytes // 2
         self._name = name
+        self.outages = outages or Outages()
+        # Which groups keep old entries from being dropped, by stream and partition.
+        self._blocked: dict[str, str] = {}
+
+    @property
+    def troubles(self) -> Collection[str]:
+        """What keeps entries that nobody needs from being dropped; known to one process alone."""
+        return self._blocked.values()
 
     async def run(self) -> None:
         """Do the chores, if it is this process's turn."""
         if await self.hold_lease(HOUSEKEEP_EVERY * 3):
             await self.trim()
             await self.remove_idle_consumers()
+        else:
+            self._blocked.clear()
 
     async def hold_lease(self, span: timedelta) -> bool:
         """Take or renew the lease; False when another process has it."""
@@ -64,6 +80,7 @@ class Housekeeping:
             names = await self._divisions.streams_of(stream)
             is_large = await memory_of(self._redis, *names) >= self._high_water
             for name in names:
+                await remove_copies(self._redis, name)
                 boundary = await self._boundary(stream, name, is_large=is_large)
                 if boundary is not None:
                     with translated_errors():
@@ -74,14 +91,41 @@ class Housekeeping:
         names = {group["name"].decode() for group in groups}
         if not names.issuperset(groups_of(stream)):
             return None  # a group that has yet to be made has finished nothing
-        unfinished = [await first_unfinished(self._redis, name, group) for group in groups]
+        unfinished = {
+            group["name"].decode(): await first_unfinished(self._redis, name, group)
+            for group in groups
+        }
+        strangers = {group: unfinished.pop(group) for group in names.difference(groups_of(stream))}
+        boundaries = [*unfinished.values()]
         # History makes way before new events are refused: the archive has it too.
-        if not unfinished or not is_large:
+        if not boundaries or not is_large:
             # The server's time: a host with a fast clock would trim what is still young.
             with translated_errors():
                 now = await time_at(self._redis, stream=name)
-            unfinished.append((now - milliseconds(self._retention), 0))
-        return "{}-{}".format(*min(unfinished))
+            boundaries.append((now - milliseconds(self._retention), 0))
+        await self._note_blockers(name, strangers, boundary=min(boundaries))
+        return "{}-{}".format(*min([*boundaries, *strangers.values()]))
+
+    async def _note_blockers(
+        self, name: str, strangers: Mapping[str, EntryId], *, boundary: EntryId
+    ) -> None:
+        """Note which groups that no service reads for keep what would be dropped without them."""
+        activity = f"trimming {name}"
+        first = await first_entry(self._redis, name) if strangers else None
+        blocking = [
+            group
+            for group, unfinished in strangers.items()
+            if first is not None and unfinished <= first < boundary
+        ]
+        if blocking:
+            reason = (
+                f"{name} is not trimmed and fills up: {', '.join(sorted(blocking))} does not go on"
+            )
+            self._blocked[name] = reason
+            self.outages.failed(activity, UnavailableError(reason))
+        else:
+            self._blocked.pop(name, None)
+            self.outages.worked(activity)
 
     async def remove_idle_consumers(self) -> None:
         """Delete consumers that are long idle with nothing pending."""

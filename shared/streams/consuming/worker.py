@@ -12,18 +12,18 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.background import Backoff, end, repeat
-from shared.domain.errors import UnavailableError
-from shared.observability.logging import describe_error, error_fields
+from shared.observability.logging import error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.consuming.consumer import Consumer, RWLock
 from shared.streams.consuming.group import Group
-from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress
+from shared.streams.consuming.health import ConsumerCircuit, OutageWait, WorkerHealth
 from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping
 from shared.streams.consuming.processor import Processor
 from shared.streams.consuming.reclaimer import Reclaimer
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.consuming.settlement import DeadLetterStore, Settlement
 from shared.streams.consuming.subscription import Subscription
+from shared.streams.troubles import TELL_EVERY
 
 log = structlog.get_logger(__name__)
 
@@ -62,12 +62,17 @@ class Worker:
         self._housekeeping = housekeeping
         self._settings = settings
         self._stop = stop
-        # A handler may rightly take up to its deadline, in every place at once.
-        self._timeout = subscription.deadline + settings.stream_block * 5
-        self._progress = Progress()
+        self._health = WorkerHealth(
+            writer,
+            housekeeping,
+            stream=group.stream,
+            consumer=group.consumer,
+            timeout=subscription.deadline + settings.stream_block * 5,
+        )
+        self._progress = self._health.progress
         circuit = ConsumerCircuit()
-        outages = OutageWait(self._progress, stop)
-        settlement = parts.settlement(writer, group, dead_letters=dead_letters, outages=outages)
+        wait = OutageWait(self._progress, stop)
+        settlement = parts.settlement(writer, group, dead_letters=dead_letters, outages=wait)
         self._retries = RetryQueue(writer, stream=group.stream, group=group.name)
         processor = Processor(
             subscription,
@@ -75,7 +80,7 @@ class Worker:
             retries=self._retries,
             max_attempts=settings.stream_max_attempts,
             circuit=circuit,
-            outages=outages,
+            outages=wait,
         )
         self._consumer = Consumer(
             group,
@@ -98,9 +103,7 @@ class Worker:
 
     async def check(self) -> None:
         """Raise `UnavailableError` when the consumer does not move."""
-        trouble = self._progress.trouble(timeout=self._timeout)
-        if trouble is not None:
-            raise UnavailableError(trouble)
+        await self._health.check()
 
     async def run(self) -> None:
         """Consume until stopped, then drain: what does not end in time is handed back."""
@@ -111,8 +114,8 @@ class Worker:
                         chore,
                         every=span,
                         stop=self._stop,
-                        on_failure="chore.failed",
-                        chore=chore.__name__,
+                        outages=self._housekeeping.outages,
+                        activity=f"{chore.__name__.strip('_')} {self._group.stream}",
                     ),
                     name=f"chore {chore.__name__}",
                 )
@@ -133,6 +136,7 @@ class Worker:
             (self._reclaim, lease / 4),
             (self._move_due, MOVE_RETRIES_EVERY),
             (self._housekeeping.run, HOUSEKEEP_EVERY),
+            (self._health.tell_troubles, TELL_EVERY),
         ]
 
     async def _consume(self) -> None:
@@ -144,8 +148,7 @@ class Worker:
             try:
                 await self._group.ensure()
             except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
-                self._progress.hold("reading", describe_error(error))
-                log.warning("group.not_joined", stream=self._group.stream, **error_fields(error))
+                self._progress.hold("reading", error)
             else:
                 self._progress.release("reading")
                 return
@@ -163,6 +166,7 @@ class Worker:
         try:
             await self._consumer.hand_back()
             await self._group.leave()
+            await self._health.fall_silent()
         except Exception as error:  # noqa: BLE001 (whatever the server says)
             # The lease ends by itself, and with it this consumer's claim.
             log.warning("group.not_left", stream=self._group.stream, **error_fields(error))

@@ -13,12 +13,12 @@ from redis.asyncio import Redis
 
 from shared.background import Backoff, wait_for_event
 from shared.domain.errors import FencedError
-from shared.observability.logging import describe_error, error_fields
+from shared.observability.logging import error_fields
 from shared.redis_connections import milliseconds, translated_errors
 from shared.settings import ConsumerSettings
 from shared.streams.codec import Entry, EntryId, entries_of, entry_id
 from shared.streams.consuming.consumer import TRIAL_EVERY, RWLock
-from shared.streams.consuming.health import LeftPendingError, Progress
+from shared.streams.consuming.health import FailingError, LeftPendingError, Progress
 from shared.streams.ordering.bookkeeping import Bookkeeping
 from shared.streams.ordering.ownership import Owned, Ownership
 from shared.streams.ordering.partition import OwnPartition
@@ -82,12 +82,7 @@ class PartitionConsumer:
                     return
                 except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
                     self._is_unsure = True
-                    self._progress.hold("reading", describe_error(error))
-                    log.warning(
-                        "stream.unavailable",
-                        stream=self._ownership.stream,
-                        **error_fields(error),
-                    )
+                    self._progress.hold("reading", error)
 
     async def leave(self) -> None:
         """Save how far each partition has come, and give all up."""
@@ -173,7 +168,8 @@ class PartitionConsumer:
             return  # some of it may not be next any more
         async with self._lock.reader():
             await self._processor.process(chunk)
-        self._progress.release("reading")
+        if not self._circuit.is_open:
+            self._progress.release("reading")
 
     async def _work_on_suspect(self) -> bool:
         for partition in self._partitions.values():
@@ -223,7 +219,7 @@ class PartitionConsumer:
 
     async def _read(self) -> None:
         if self._circuit.is_open:
-            self._progress.hold("reading", "nearly every event fails")
+            self._progress.hold("reading", FailingError())
             await wait_for_event(self._stop, within=TRIAL_EVERY)
         wanted = {one.name: one for one in self._partitions.values() if one.has_room}
         if not wanted:

@@ -96,6 +96,11 @@ class Divisions:
             raise ClosedError(stream)
         return division.last
 
+    async def check_open(self, stream: str) -> None:
+        """Raise `ClosedError` while nothing can be published to a stream that has been divided."""
+        if await self.published(stream) is not None:
+            await self.layout(stream)
+
     async def streams_of(self, stream: str) -> Sequence[str]:
         """Return the streams that hold a stream's events: those of all layouts, newest last."""
         if stream not in ORDERED:

@@ -9,11 +9,10 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.background import Backoff, end, repeat, wait_for_event
-from shared.domain.errors import UnavailableError
-from shared.observability.logging import describe_error, error_fields
+from shared.observability.logging import error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.consuming.consumer import RWLock
-from shared.streams.consuming.health import ConsumerCircuit, OutageWait, Progress
+from shared.streams.consuming.health import ConsumerCircuit, OutageWait, WorkerHealth
 from shared.streams.consuming.housekeeping import HOUSEKEEP_EVERY, Housekeeping
 from shared.streams.consuming.settlement import DeadLetterStore, Settlement
 from shared.streams.consuming.subscription import Subscription
@@ -24,6 +23,7 @@ from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.ownership import Ownership, PartitionStore
 from shared.streams.ordering.partition import MOST_ENTRIES
 from shared.streams.ordering.processor import PartitionProcessor
+from shared.streams.troubles import TELL_EVERY
 
 log = structlog.get_logger(__name__)
 
@@ -99,8 +99,14 @@ class PartitionWorker:
         self._undivided = undivided
         self._settings = settings
         self._housekeeping = housekeeping
-        self._timeout = subscription.deadline + settings.stream_block * 5
-        self._progress = Progress()
+        self._health = WorkerHealth(
+            clients.writer,
+            housekeeping,
+            stream=subscription.stream,
+            consumer=ordering.name,
+            timeout=subscription.deadline + settings.stream_block * 5,
+        )
+        self._progress = self._health.progress
         self._ownership = ordering.ownership(
             ordering.store,
             ordering.divisions,
@@ -143,9 +149,7 @@ class PartitionWorker:
 
     async def check(self) -> None:
         """Raise `UnavailableError` when the consumer does not move."""
-        trouble = self._progress.trouble(timeout=self._timeout)
-        if trouble is not None:
-            raise UnavailableError(trouble)
+        await self._health.check()
 
     async def run(self) -> None:
         """Consume until stopped, then hand over: what does not end in time is done by the next."""
@@ -155,13 +159,18 @@ class PartitionWorker:
             chores = [
                 tasks.create_task(
                     repeat(
-                        chore, every=every, stop=self._stop, on_failure="chore.failed", chore=name
+                        chore,
+                        every=every,
+                        stop=self._stop,
+                        outages=self._housekeeping.outages,
+                        activity=f"{name} {self.stream}",
                     ),
                     name=f"chore {name}",
                 )
                 for name, chore, every in (
                     ("ownership", self._ownership.keep, tick),
                     ("housekeeping", self._housekeeping.run, HOUSEKEEP_EVERY),
+                    ("troubles", self._health.tell_troubles, TELL_EVERY),
                 )
             ]
             draining = tasks.create_task(self._drain_undivided(), name=f"drain {self.stream}")
@@ -190,8 +199,7 @@ class PartitionWorker:
             try:
                 await self._ownership.keep()
             except Exception as error:  # noqa: BLE001 (whatever the server says, it may pass)
-                self._progress.hold("reading", describe_error(error))
-                log.warning("member.not_joined", stream=self.stream, **error_fields(error))
+                self._progress.hold("reading", error)
             else:
                 self._progress.release("reading")
                 return
@@ -199,6 +207,7 @@ class PartitionWorker:
     async def _leave(self) -> None:
         try:
             await self._consumer.leave()
+            await self._health.fall_silent()
         except Exception as error:  # noqa: BLE001 (whatever the server says)
             # The lease ends by itself, and with it this process's claims.
             log.warning("member.not_left", stream=self.stream, **error_fields(error))

@@ -4,6 +4,7 @@ The position moves when the entries up to it are added. A replay that was cut sh
 them again, under the same numbers: they are applied once, and counted once.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,13 +18,16 @@ from shared.domain.errors import PermanentError
 from shared.events.replay import EventFields, ReplayOrder, ReplayPage
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
-from shared.streams.codec import for_group
+from shared.streams.codec import entry_id, for_group
+from shared.streams.consuming.group import finished_before
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import Addressed, add_entries
 from shared.streams.replays.tally import REMEMBERED, ReplayResult, read_tally
 
 INDEX = "replays"
 REMEMBERED_JOBS = 100
+# So many copies are looked at once.
+COPIES_PAGE = 1_000
 
 _ORDER: TypeAdapter[ReplayOrder] = TypeAdapter(ReplayOrder)
 
@@ -174,3 +178,51 @@ def _moved(replay_id: str) -> PermanentError:
 
 def _key(replay_id: str) -> str:
     return f"replay:{replay_id}"
+
+
+# What replays have put back leaves the streams once it is done with: a million copies would crowd a
+# stream's own history out of its bound. They are noted beside the stream, so that a replay that was
+# interrupted leaves none for good: consumers' housekeeping removes what it does not get to.
+
+
+async def note_copies(redis: Redis, entries: Sequence[tuple[str, str]]) -> None:
+    """Note entries, streams and ids, in the order in which they were added."""
+    by_stream: defaultdict[str, list[str]] = defaultdict(list)
+    for stream, added in entries:
+        by_stream[stream].append(added)
+    with translated_errors():
+        async with redis.pipeline(transaction=False) as pipeline:
+            for stream, ids in by_stream.items():
+                pipeline.rpush(_copies_key(stream), *ids)
+            await pipeline.execute()
+
+
+async def remove_copies(redis: Redis, stream: str) -> bool:
+    """Remove the copies that all groups have finished; returns whether some are left.
+
+    Only what is before every group is removed: a deletion ahead of a group would leave Redis
+    unable to tell its lag.
+    """
+    while ids := await _noted(redis, stream):
+        boundary = await finished_before(redis, stream)
+        finished = [one for one in ids if entry_id(one) < boundary]
+        if not finished:
+            return True
+        with translated_errors():
+            async with redis.pipeline(transaction=False) as pipeline:
+                pipeline.xdel(stream, *finished)
+                # Nearly always the first ones; others may be looking at them, too.
+                for one in finished:
+                    pipeline.lrem(_copies_key(stream), 1, one)
+                await pipeline.execute()
+    return False
+
+
+async def _noted(redis: Redis, stream: str) -> list[str]:
+    with translated_errors():
+        noted = cast("list[bytes]", await redis.lrange(_copies_key(stream), 0, COPIES_PAGE - 1))
+    return [one.decode() for one in noted]
+
+
+def _copies_key(stream: str) -> str:
+    return f"copies:{stream}"

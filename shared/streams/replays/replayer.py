@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -13,13 +12,18 @@ from redis.asyncio import Redis
 from shared.background import Backoff, wait_for_event
 from shared.domain.errors import UnavailableError
 from shared.events.replay import ReplayOrder, ReplayPage, ReplaySource
-from shared.redis_connections import translated_errors
-from shared.streams.codec import EntryId, entry_id
+from shared.streams.codec import EntryId
 from shared.streams.consuming.group import finished_before, last_entry
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.ordering.bookkeeping import count_held
 from shared.streams.ordering.layout import Divisions
-from shared.streams.replays.jobs import ReplayJobs, ReplayProgress, ReplayState
+from shared.streams.replays.jobs import (
+    ReplayJobs,
+    ReplayProgress,
+    ReplayState,
+    note_copies,
+    remove_copies,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +62,6 @@ class Replayer:
         self._stop = stop
         self._watch = watch
         self._in_flight = in_flight
-        self._entries = ReplayedEntries(redis)
         self._pace = Pace(order.rate)
 
     async def run(self) -> ReplayProgress:
@@ -85,10 +88,14 @@ class Replayer:
     async def _remove_rest(self) -> None:
         """Remove what is left in the streams: groups may show a little later how far they are."""
         give_up = time.monotonic() + SILENCE.total_seconds()
-        await self._entries.remove_finished()
-        while self._entries.remain and time.monotonic() < give_up and not self._stop.is_set():
-            await asyncio.sleep(POLL.total_seconds())
-            await self._entries.remove_finished()
+        while await self._remove_finished() and time.monotonic() < give_up:
+            if await wait_for_event(self._stop, within=POLL):
+                return
+
+    async def _remove_finished(self) -> bool:
+        """Remove what all groups are done with; returns whether anything is left."""
+        streams = await self._divisions.streams_of(self._order.stream)
+        return any([await remove_copies(self._redis, stream) for stream in streams])
 
     async def _add_all(self, position: str | None) -> None:
         async for page in self._source.pages(after=position):
@@ -100,12 +107,14 @@ class Replayer:
                 return
             await self._add(page, after=position)
             position = page.position
-            await self._entries.remove_finished()
+            await self._remove_finished()
         await self._jobs.set_state(self._order.id, ReplayState.ADDED)
 
     async def _add(self, page: ReplayPage, *, after: str | None) -> None:
         try:
-            self._entries.remember(await self._jobs.add_page(self._order, page, after=after))
+            await note_copies(
+                self._redis, await self._jobs.add_page(self._order, page, after=after)
+            )
         except UnavailableError:
             # The answer may be lost and the page added all the same: the position shows it.
             progress = await self._jobs.progress(self._order.id)
@@ -169,42 +178,3 @@ class Pace:
         if early > 0:
             await wait_for_event(stop, within=timedelta(seconds=early))
         self._next_at = max(self._next_at, time.monotonic()) + number / self._rate
-
-
-class ReplayedEntries:
-    """Removes the entries that one process has added, once every group is done with them.
-
-    A million copies would crowd the stream's own history out of its bound. What the process
-    does not get to, the retention ends. Only what is before every group is removed: a deletion
-    ahead of a group would leave Redis unable to tell its lag.
-    """
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._batches: defaultdict[str, deque[Sequence[str]]] = defaultdict(deque)
-
-    def remember(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Note a batch of entries, streams and ids, in the order in which they were added."""
-        by_stream: defaultdict[str, list[str]] = defaultdict(list)
-        for stream, added in entries:
-            by_stream[stream].append(added)
-        for stream, ids in by_stream.items():
-            self._batches[stream].append(ids)
-
-    @property
-    def remain(self) -> bool:
-        """Whether some are not removed yet."""
-        return any(self._batches.values())
-
-    async def remove_finished(self) -> None:
-        """Remove the batches that all groups have finished."""
-        for stream, batches in self._batches.items():
-            if batches:
-                await self._remove_before(await finished_before(self._redis, stream), stream)
-
-    async def _remove_before(self, boundary: EntryId, stream: str) -> None:
-        batches = self._batches[stream]
-        while batches and entry_id(batches[0][-1]) < boundary:
-            with translated_errors():
-                await self._redis.xdel(stream, *batches[0])
-            batches.popleft()

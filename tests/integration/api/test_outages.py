@@ -158,6 +158,7 @@ class TestReadiness:
             {
                 "status": "ok",
                 "checks": {"postgres": "ok", "redis": "ok", "replies": "ok", "auth": "ok"},
+                "warnings": [],
             },
         )
 

@@ -11,6 +11,7 @@ import structlog
 
 from shared.background import Backoff, cancellation_kept, repeat
 from shared.domain.errors import PermanentError, UnavailableError
+from shared.observability.outages import Outages
 
 SHORT, LONG = timedelta(milliseconds=1), timedelta(minutes=10)
 
@@ -58,16 +59,15 @@ async def test_no_error_ends_a_loop(every: timedelta | None) -> None:
 
     with structlog.testing.capture_logs() as lines:
         async with asyncio.timeout(20):
-            await repeat(step, on_failure="step.failed", every=every, stop=stop, name="test")
-    logged = [(line["event"], line["name"], line["error"]) for line in lines]
-    assert logged == [
-        ("step.failed", "test", "UnavailableError: away"),
-        ("step.failed", "test", "PermanentError: no"),
-        ("step.failed", "test", "ResponseError"),
-        ("step.failed", "test", "TypeError"),
-        ("step.failed", "test", "TimeoutError"),
+            await repeat(step, outages=Outages(), activity="test", every=every, stop=stop)
+    began = [line for line in lines if line["event"] == "outage.began"]
+    assert [(line["what"], line["reason"]) for line in began] == [
+        ("test", "UnavailableError: away"),
+        ("test: ResponseError", "ResponseError"),
+        ("test: TypeError", "TypeError"),
+        ("test: TimeoutError", "TimeoutError"),
     ]
-    assert [line["exc_info"] for line in lines] == [None, None, *errors[2:]]
+    assert [line["exc_info"] for line in began] == [None, *errors[2:]]
 
 
 async def test_a_loop_pauses_before_each_step_and_ends_when_stopped() -> None:
@@ -79,7 +79,7 @@ async def test_a_loop_pauses_before_each_step_and_ends_when_stopped() -> None:
         done.append(None)
 
     async with asyncio.timeout(5):
-        await repeat(step, on_failure="step.failed", every=LONG, stop=stop)
+        await repeat(step, outages=Outages(), activity="test", every=LONG, stop=stop)
     assert done == []
 
 

@@ -12,8 +12,7 @@ from shared.events.catalog import SUMMARIES, SUMMARIZER
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplayPage
 from shared.streams.codec import entries_of, read_entries
 from shared.streams.ordering.layout import Divisions
-from shared.streams.replays.jobs import ReplayJobs
-from shared.streams.replays.replayer import ReplayedEntries
+from shared.streams.replays.jobs import ReplayJobs, note_copies, remove_copies
 from shared.streams.replays.stream_source import StreamSource
 from shared.streams.replays.tally import ReplayResult, add_result, read_tally
 
@@ -121,16 +120,15 @@ async def test_a_stream_in_parts_is_read_by_the_ids_of_its_entries(redis: Redis)
 
 
 async def test_entries_leave_the_streams_whose_groups_are_done_with_them(redis: Redis) -> None:
-    entries = ReplayedEntries(redis)
     for stream in PARTS[:2]:
         await redis.xgroup_create(stream, SUMMARIZER, id="0", mkstream=True)
         for number in (1, 2):
             await redis.xadd(stream, {"a": "b"}, id=f"{number}-0")
-            entries.remember([(stream, f"{number}-0")])
+            await note_copies(redis, [(stream, f"{number}-0")])
     read = await redis.xreadgroup(SUMMARIZER, "tests", {PARTS[0]: ">"})
-    await entries.remove_finished()
+    assert [await remove_copies(redis, stream) for stream in PARTS] == [True, True, False]
     assert [await redis.xlen(stream) for stream in PARTS[:2]] == [2, 2]
     for entry in read_entries(read):
         await redis.xack(PARTS[0], SUMMARIZER, entry.id)
-    await entries.remove_finished()
+    assert [await remove_copies(redis, stream) for stream in PARTS] == [False, True, False]
     assert [await redis.xlen(stream) for stream in PARTS[:2]] == [0, 2]

@@ -16,6 +16,7 @@ from shared.streams.publisher import (
     memory_of,
     open_publisher,
 )
+from shared.streams.replays.jobs import note_copies
 from tests.conftest import LEADS_DIVISION
 from tests.support.builders import lead_created, summary_requested
 
@@ -145,3 +146,16 @@ async def _fill(redis: Redis, *, read: int, acknowledged: int) -> list[str]:
     if acknowledged:
         await redis.xack(catalog.SUMMARIES, catalog.SUMMARIZER, *added[:acknowledged])
     return added
+
+
+async def test_copies_of_a_replay_that_nobody_goes_on_with_are_removed(redis: Redis) -> None:
+    await redis.xgroup_create(catalog.SUMMARIES, catalog.SUMMARIZER, id="0", mkstream=True)
+    added = await add_events(redis, [summary_requested() for _ in range(5)])
+    copies = [added[1], added[3], added[4]]
+    await note_copies(redis, [(catalog.SUMMARIES, copy) for copy in copies])
+    chores = _housekeeping(redis)
+    for read, left in ((0, added), (3, [added[0], added[2], added[4]]), (4, [added[0], added[2]])):
+        await redis.xgroup_setid(catalog.SUMMARIES, catalog.SUMMARIZER, added[read])
+        await chores.trim()
+        entries = entries_of(await redis.xrange(catalog.SUMMARIES))
+        assert [entry.id for entry in entries] == left

@@ -1,0 +1,183 @@
+"""Whether writes get through: what refuses them (503), and what lets them wait (202)."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from ops.diagnosis import NEARLY_FULL, Finding, Severity
+from ops.output import size, span
+from ops.running import Servers
+from ops.storage.write_facts import Blocker, HeldFacts, blockers, held_facts, write_and_undo
+from shared.domain.errors import TransientError, UnavailableError
+from shared.events.catalog import STREAMS, groups_of
+from shared.streams.consuming.group import first_unfinished, groups_info, last_entry
+from shared.streams.inspection import StreamState
+from shared.streams.ordering.layout import Divisions
+from shared.streams.publisher import check_writable
+from shared.streams.troubles import Trouble, Troubles
+
+# Ordinary transactions are over long before.
+LONG_TRANSACTION = timedelta(seconds=2)
+# A transaction that leaves its locks for longer is taken for one that was forgotten.
+FORGOTTEN = timedelta(seconds=30)
+
+# By what a server says when it refuses to write. Each is told in the words of several versions.
+_REDIS_ADVICE = {
+    "read only": "This server is a replica. Name the master in REDIS_URL, or the Sentinel group "
+    "(redis+sentinel://...), which finds it.",
+    "maxmemory": "Redis is full: raise maxmemory, bring back the consumers whose lag grew, or "
+    "lower STREAM_RETENTION. A cache on the same server belongs on another one (CACHE_REDIS_URL).",
+    "misconf": "Redis cannot write to its disk: make room there, then see INFO persistence.",
+    "good replicas": "Replicas are missing: bring them back, or lower min-replicas-to-write.",
+    "permission": "The user's ACL forbids it: allow ~* and +@all but the dangerous commands.",
+}
+_POSTGRES_ADVICE = {
+    "read-only": "The server, database or role is read-only. Platforms switch to it when the disk "
+    "is full: make room, then switch it off again.",
+    "no space left": "PostgreSQL's disk is full: make room. What waits is then applied by itself.",
+    "permission denied": "GRANT the role INSERT on the tables of the schema `leads`.",
+    "lock": "A session has locked the table: see `postgres locks`.",
+}
+
+
+async def of_redis_writes(servers: Servers) -> Finding:
+    """Find out whether Redis takes events."""
+    try:
+        await check_writable(servers.redis)
+    except UnavailableError as error:
+        advice = _advice(error, _REDIS_ADVICE, "Find out why it refuses to write.")
+        return Finding(
+            check="redis writes",
+            severity=Severity.FAILURE,
+            detail=str(error),
+            advice=f"{advice} Until then creates are answered 503.",
+        )
+    return Finding(check="redis writes", severity=Severity.OK, detail="are taken")
+
+
+def of_room(states: Sequence[StreamState], *, max_bytes: int) -> list[Finding]:
+    """Judge how full the streams are: a full one takes no events."""
+    return [_room(state, max_bytes) for state in states]
+
+
+def _room(state: StreamState, max_bytes: int) -> Finding:
+    check = f"{state.name} room"
+    detail = f"{size(state.memory)} of {size(max_bytes)} (STREAM_MAX_BYTES)"
+    remedy = (
+        "Bring back the consumers whose lag grew, remove groups that nobody reads for, or "
+        "raise STREAM_MAX_BYTES and restart the APIs."
+    )
+    if state.memory > max_bytes:
+        return Finding(
+            check=check,
+            severity=Severity.FAILURE,
+            detail=f"full: {detail}",
+            advice=f"{remedy} Until then new events are refused (503).",
+        )
+    if state.memory > max_bytes * NEARLY_FULL:
+        advice = f"{remedy} A full stream takes no events (503)."
+        return Finding(check=check, severity=Severity.WARNING, detail=detail, advice=advice)
+    return Finding(check=check, severity=Severity.OK, detail=detail)
+
+
+async def of_strangers(servers: Servers) -> list[Finding]:
+    """Find groups that no service reads for, and that keep entries from being dropped."""
+    divisions = Divisions(servers.redis)
+    findings: list[Finding] = []
+    for stream in STREAMS:
+        published = await divisions.published(stream)
+        layouts = () if published is None else published.layouts
+        for name in (stream, *(part for layout in layouts for part in layout.names)):
+            findings += await _strangers_of(servers, stream, name)
+    return findings
+
+
+async def _strangers_of(servers: Servers, stream: str, name: str) -> list[Finding]:
+    newest = await last_entry(servers.redis, name)
+    findings: list[Finding] = []
+    for info in await groups_info(servers.redis, name):
+        group = info["name"].decode()
+        if group in groups_of(stream) or newest is None:
+            continue
+        if await first_unfinished(servers.redis, name, info) <= newest:
+            findings.append(
+                Finding(
+                    check=f"{name} {group}",
+                    severity=Severity.WARNING,
+                    detail=f"the group is behind, and no service of this system reads for it: "
+                    f"{int(info['pending']):,} pending, delivered up to "
+                    f"{info['last-delivered-id'].decode()}",
+                    advice="Nothing that it has not finished is trimmed, until the stream is full "
+                    f"(503). Start its consumer, or `XGROUP DESTROY {name} {group}`.",
+                )
+            )
+    return findings
+
+
+async def of_troubles(servers: Servers) -> list[Finding]:
+    """Tell what processes say that they wait for."""
+    return [_trouble(one) for one in await Troubles(servers.redis).told()]
+
+
+def _trouble(trouble: Trouble) -> Finding:
+    advice = "Mend that. What is to be done is kept, and done then."
+    if trouble.waits:
+        advice += " Until then it does nothing: creates are answered 202, summaries come late."
+    return Finding(
+        check=trouble.consumer,
+        severity=Severity.FAILURE if trouble.waits else Severity.WARNING,
+        detail=f"{trouble.stream}: {trouble.reason}",
+        advice=advice,
+    )
+
+
+async def of_postgres_writes(servers: Servers) -> list[Finding]:
+    """Find out whether PostgreSQL takes writes, and who keeps them waiting."""
+    locks = [_blocker(one) for one in await blockers(servers.database, older=LONG_TRANSACTION)]
+    findings = locks or [Finding(check="postgres locks", severity=Severity.OK, detail="none")]
+    try:
+        await write_and_undo(servers.database)
+    except TransientError as error:
+        advice = _advice(error, _POSTGRES_ADVICE, "Find out why it refuses to write.")
+        failure = Finding(
+            check="postgres writes",
+            severity=Severity.FAILURE,
+            detail=str(error),
+            advice=f"{advice} Until then creates are answered 202 and wait.",
+        )
+        return [*findings, failure]
+    return [*findings, Finding(check="postgres writes", severity=Severity.OK, detail="are taken")]
+
+
+def _blocker(blocker: Blocker) -> Finding:
+    is_forgotten = blocker.age > FORGOTTEN or blocker.waiting
+    return Finding(
+        check="postgres locks",
+        severity=Severity.FAILURE if is_forgotten else Severity.WARNING,
+        detail=f"session {blocker.pid} ({blocker.application or 'unnamed'}, {blocker.state}) has "
+        f"held locks for {span(blocker.age)}; {blocker.waiting} wait for it",
+        advice="Creates are answered 202 and wait. End its transaction, or the session: "
+        f"SELECT pg_terminate_backend({blocker.pid}).",
+    )
+
+
+async def of_held(servers: Servers) -> list[Finding]:
+    """Find what fails again and again, and keeps later events of the same leads waiting."""
+    return [_held(one) for one in await held_facts(servers.database)] or [
+        Finding(check="held events", severity=Severity.OK, detail="none")
+    ]
+
+
+def _held(facts: HeldFacts) -> Finding:
+    return Finding(
+        check="held events",
+        severity=Severity.WARNING,
+        detail=f"{facts.stream}: {facts.entries:,} of {facts.keys:,} keys, up to attempt "
+        f"{facts.attempt}; such as {', '.join(facts.examples)}",
+        advice="They fail for now, and changes of the same leads wait behind them (202). The "
+        "syncers' log says why (entry.held). They end by themselves, or as dead letters.",
+    )
+
+
+def _advice(error: Exception, known: dict[str, str], unknown: str) -> str:
+    said = str(error).lower()
+    return next((advice for words, advice in known.items() if words in said), unknown)

@@ -1,0 +1,169 @@
+"""Readiness tells what makes creates 202 or 503, and so does the log, once each way."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from services.api.handlers.health import WARNINGS
+from services.api.settings import ApiSettings
+from shared.domain.errors import UnavailableError
+from shared.events.catalog import LEADS
+from shared.settings import PostgresSettings
+from shared.storage.lead_document import LeadRepository
+from shared.storage.pool import Database, open_database
+from shared.streams.troubles import Troubles
+from tests.support import outage_states as states
+from tests.support.api import OpenApi, RunSyncer, running_api
+from tests.support.auth_server import AuthServer
+from tests.support.builders import lead_body
+from tests.support.eventually import eventually
+from tests.support.outage_log import outage_lines
+from tests.support.outage_states import NARROW, Servers, State
+
+SOON = timedelta(milliseconds=100)
+
+
+@pytest.fixture
+def servers(redis: Redis, database: Database) -> Servers:
+    return Servers(redis, database)
+
+
+@pytest.fixture
+async def narrow_settings(api_settings: ApiSettings) -> ApiSettings:
+    streams = api_settings.streams.model_copy(update={"stream_max_bytes": NARROW})
+    return replace(api_settings, streams=streams)
+
+
+async def readiness(api: httpx.AsyncClient) -> tuple[int, dict[str, Any]]:
+    response = await api.get("/health/ready")
+    return response.status_code, response.json()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        states.replica,
+        states.out_of_memory,
+        states.too_few_replicas,
+        states.failed_snapshot,
+        states.forbidden_streams,
+    ],
+)
+async def test_a_redis_that_refuses_writes_is_not_there(
+    state: State, servers: Servers, api_settings: ApiSettings, auth: AuthServer
+) -> None:
+    async with running_api(api_settings, token=auth.token()) as api, state(servers):
+        assert (await api.post("/leads", json=lead_body())).status_code == 503
+        status, body = await readiness(api)
+        assert (status, body["status"], body["checks"]["redis"]) == (
+            503,
+            "unavailable",
+            "unavailable",
+        )
+
+
+@pytest.mark.parametrize(
+    ("state", "warning"),
+    [
+        (states.full_partition, "full"),
+        (states.full_stream, "full"),
+        (states.full_summaries, "full"),
+        (states.closed, "closed"),
+    ],
+)
+async def test_what_refuses_writes_of_all_processes_is_a_warning(
+    state: State,
+    warning: str,
+    servers: Servers,
+    narrow_settings: ApiSettings,
+    auth: AuthServer,
+) -> None:
+    async with state(servers), running_api(narrow_settings, token=auth.token()) as api:
+
+        async def is_told() -> bool:
+            status, body = await readiness(api)
+            assert status == 200  # reads go on, and no other process could do better
+            return (body["status"], body["warnings"]) == ("degraded", [WARNINGS[warning]])
+
+        await eventually(is_told)
+        if state is not states.full_summaries:
+            assert (await api.post("/leads", json=lead_body())).status_code == 503
+        assert (await api.get("/leads")).status_code == 200
+
+
+async def test_a_table_that_cannot_be_read_is_not_there(
+    servers: Servers, api_settings: ApiSettings
+) -> None:
+    async with states.locked_whole(servers), running_api(api_settings) as api:
+        status, body = await readiness(api)
+        assert (status, body["checks"]["postgres"]) == (503, "unavailable")
+
+
+async def test_a_pool_whose_connections_are_all_in_use_is_named(
+    postgres_settings: PostgresSettings,
+) -> None:
+    settings = postgres_settings.model_copy(update={"postgres_pool_size": 1})
+    async with open_database(settings) as database:
+        leads = LeadRepository(database)
+        async with database.connection():
+            with pytest.raises(UnavailableError, match=r"all 1 connections .*POSTGRES_POOL_SIZE"):
+                await leads.check_readable()
+        await leads.check_readable()
+
+
+async def is_logged(logs: list[Any], event: str, words: str = "") -> bool:
+    said = [one for one in logs if one["event"].startswith("outage.")]
+    return event in dict(outage_lines(logs)) and any(words in one.get("reason", "") for one in said)
+
+
+async def test_writes_that_come_late_are_a_warning_until_they_are_done(
+    api: httpx.AsyncClient, run_syncer: RunSyncer
+) -> None:
+    assert (await readiness(api))[1]["warnings"] == []
+    with capture_logs() as logs:
+        assert (await api.post("/leads", json=lead_body())).status_code == 202
+        await eventually(lambda: is_logged(logs, "began", "1 events wait for a syncer"))
+        assert (await readiness(api))[1]["warnings"] == [WARNINGS["late"]]
+        async with run_syncer():
+            await eventually(lambda: is_logged(logs, "ended"))
+            status, body = await readiness(api)
+    assert (status, body["status"], body["warnings"]) == (200, "ok", [])
+    assert outage_lines(logs) == [("began", "late"), ("ended", "late")]
+
+
+async def test_an_answer_asked_for_at_once_is_not_late(api: httpx.AsyncClient) -> None:
+    headers = {"Prefer": "respond-async"}
+    assert (await api.post("/leads", json=lead_body(), headers=headers)).status_code == 202
+    assert (await readiness(api))[1]["status"] == "ok"
+
+
+async def test_what_consumers_wait_for_is_a_warning(redis: Redis, open_api: OpenApi) -> None:
+    await Troubles(redis).tell("syncer:here:1", LEADS, ["PostgreSQL at db.internal is odd"])
+    async with open_api() as api:
+        response = await api.get("/health/ready")
+    assert (response.status_code, response.json()["warnings"]) == (200, [WARNINGS["consumers"]])
+    assert "db.internal" not in response.text
+
+
+async def test_an_outage_is_logged_once_however_many_requests_meet_it(
+    servers: Servers, open_api: OpenApi
+) -> None:
+    async with open_api() as api:
+        assert (await readiness(api))[0] == 200
+        with capture_logs() as logs:
+            async with states.replica(servers):
+                for _ in range(5):
+                    assert (await api.post("/leads", json=lead_body())).status_code == 503
+                await eventually(lambda: is_logged(logs, "began"))
+                for _ in range(5):
+                    await readiness(api)
+            await eventually(lambda: is_logged(logs, "ended"))
+    assert outage_lines(logs) == [("began", "redis"), ("ended", "redis")]
+    requests = [one for one in logs if one["event"] == "http.request"]
+    assert {one["route"] for one in requests} == {"/leads"}  # and no probe
+    assert all("read only" in one["reason"] for one in requests)
