@@ -12,6 +12,22 @@ import click
 STANDARD = "-"
 
 
+class FilePath(click.Path):
+    """A file's path, checked before anything is asked or begun."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Return the path."""
+        path = os.fspath(value)
+        if not path or "\0" in path:
+            self.fail(f"{path!r} is no path", param, ctx)
+        return os.fsdecode(super().convert(path, param, ctx))
+
+
 @contextlib.contextmanager
 def open_to_write(path: str) -> Generator[BinaryIO]:
     """Open a file to write, readable by its owner alone; it appears once it is complete."""

@@ -23,7 +23,8 @@ KILO = 1000
 
 def print_json(value: Any, *, err: bool = False) -> None:
     """Print a value, dataclasses included, as one line; time spans in seconds."""
-    click.echo(orjson.dumps(value, default=_fit), err=err)
+    # Names of outcomes are keys, too, and are texts with a type of their own.
+    click.echo(orjson.dumps(value, default=_fit, option=orjson.OPT_NON_STR_KEYS), err=err)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -8,6 +8,7 @@ import click
 
 from ops.output import as_json, confirm, print_json, print_table, yes
 from ops.running import open_servers, operator, run, settings
+from ops.selecting import LARGEST_NUMBER, Text, limit
 from shared.administration.dead_letters import DeadLetters, RetryReport
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
@@ -19,13 +20,15 @@ from shared.storage.dead_letters import (
 )
 from shared.storage.pool import open_database
 
+LETTER = click.IntRange(1, LARGEST_NUMBER)
+
 
 def _selecting(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--event", "event_id", help="Only this event's."),
-        click.option("--type", "type", help="Only of this event type."),
-        click.option("--group", help="Only of this consumer group."),
-        click.option("--reason", help="Only with this reason."),
+        click.option("--event", "event_id", type=Text(), help="Only this event's."),
+        click.option("--type", "type", type=Text(), help="Only of this event type."),
+        click.option("--group", type=Text(), help="Only of this consumer group."),
+        click.option("--reason", type=Text(), help="Only with this reason."),
     ):
         function = option(function)
     return function
@@ -38,7 +41,7 @@ def command() -> None:
 
 @command.command("list")
 @_selecting
-@click.option("--limit", default=50, show_default=True, help="How many letters, newest first.")
+@limit
 @click.option("--summary", is_flag=True, help="Count by group, type and reason instead.")
 @as_json
 def list_letters(*, limit: int, summary: bool, as_json: bool, **conditions: Any) -> None:
@@ -51,7 +54,7 @@ def list_letters(*, limit: int, summary: bool, as_json: bool, **conditions: Any)
 
 
 @command.command("show")
-@click.argument("letter_id", type=int)
+@click.argument("letter_id", type=LETTER)
 @as_json
 def show_letter(*, letter_id: int, as_json: bool) -> None:
     """Show one dead letter with the whole event."""
@@ -68,7 +71,7 @@ def show_letter(*, letter_id: int, as_json: bool) -> None:
 
 
 @command.command("retry")
-@click.argument("ids", nargs=-1, type=int)
+@click.argument("ids", nargs=-1, type=LETTER)
 @_selecting
 @yes
 @as_json
@@ -91,7 +94,7 @@ def retry_letters(*, ids: tuple[int, ...], yes: bool, as_json: bool, **condition
 
 
 @command.command("discard")
-@click.argument("ids", nargs=-1, type=int)
+@click.argument("ids", nargs=-1, type=LETTER)
 @_selecting
 @yes
 @as_json

@@ -7,7 +7,8 @@ import orjson
 
 from ops.output import as_json, print_json, print_table
 from ops.running import run, settings
-from ops.selecting import selecting, selection
+from ops.selecting import limit, selecting, selection
+from ops.storage.lead_keys import with_lead_ids
 from shared.events.replay import Selection
 from shared.settings import PostgresSettings
 from shared.storage.event_archive import AppliedEvent, EventArchive
@@ -16,7 +17,7 @@ from shared.storage.pool import open_database
 
 @click.command("events")
 @selecting
-@click.option("--limit", default=50, show_default=True, help="How many events, newest first.")
+@limit
 @as_json
 def command(*, limit: int, as_json: bool, **conditions: Any) -> None:
     """Browse applied events, newest first.
@@ -46,6 +47,7 @@ def command(*, limit: int, as_json: bool, **conditions: Any) -> None:
 
 async def _latest(wanted: Selection, *, limit: int) -> list[AppliedEvent]:
     async with open_database(settings(PostgresSettings)) as database:
+        wanted = await with_lead_ids(database, wanted)
         return await EventArchive(database).latest(wanted, limit=limit)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from ops.files import open_to_write
+from ops.files import FilePath, open_to_write
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
 from ops.running import run, settings
 from ops.selecting import selecting, selection
 from ops.storage.archive_copy import ArchiveCopy
+from ops.storage.lead_keys import with_lead_ids
 from shared.domain.lead_file import FileFormat
 from shared.events.replay import Selection
 from shared.lead_files import csv_header, csv_line
@@ -23,7 +24,11 @@ from shared.storage.pool import open_database
 SHOW_EVERY = 1_000
 
 output = click.option(
-    "--output", "-o", default="-", help="The file to write. Default: standard output."
+    "--output",
+    "-o",
+    type=FilePath(dir_okay=False, allow_dash=True),
+    default="-",
+    help="The file to write. Default: standard output.",
 )
 
 
@@ -65,6 +70,7 @@ def export_leads(*, file_format: str, output: str, as_json: bool) -> None:
 
 async def _events(wanted: Selection, path: str) -> int:
     async with open_database(settings(PostgresSettings)) as database:
+        wanted = await with_lead_ids(database, wanted)
         total = sum((await EventArchive(database).counts(wanted)).values())
         return await _write(ArchiveCopy(database).lines(wanted), path, total=total)
 

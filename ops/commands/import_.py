@@ -15,7 +15,7 @@ import click
 import orjson
 from pydantic import ValidationError
 
-from ops.files import open_to_read, open_to_write
+from ops.files import FilePath, open_to_read, open_to_write
 from ops.output import as_json, confirm, print_json, yes
 from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run, settings
@@ -93,7 +93,7 @@ def command() -> None:
 
 
 @command.command("events")
-@click.argument("path")
+@click.argument("path", type=FilePath(exists=True, dir_okay=False, allow_dash=True))
 @yes
 @as_json
 def import_events(*, path: str, yes: bool, as_json: bool) -> None:
@@ -169,7 +169,7 @@ async def _events(path: str, *, quiet: bool) -> EventsReport:
         copy = ArchiveCopy(database)
         log = AdminLog(database)
         async with log.recording(
-            "import events", actor=operator(), detail={"file": path}
+            "import events", actor=operator(), detail={"file": click.format_filename(path)}
         ) as recording:
             with (
                 open_to_read(path) as file,

@@ -4,13 +4,14 @@ import click
 
 from ops.output import as_json, print_json, print_table
 from ops.running import run, settings
+from ops.selecting import limit
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminAction, AdminLog
 from shared.storage.pool import open_database
 
 
 @click.command("log")
-@click.option("--limit", default=50, show_default=True, help="How many, the latest first.")
+@limit
 @as_json
 def command(*, limit: int, as_json: bool) -> None:
     """Show what operators did by hand."""

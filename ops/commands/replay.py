@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -10,16 +11,20 @@ import click
 from ops.output import as_json, confirm, print_json, print_table, yes
 from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run
-from ops.selecting import selecting, selection
+from ops.selecting import EntryId, Text, selecting, selection
+from ops.storage.lead_keys import with_lead_ids
 from shared.administration.replays import ReplayPlan, Replays
 from shared.events.catalog import LEADS, STREAMS, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin
 from shared.lifecycle import stop_signal
 from shared.storage.admin_log import AdminLog
+from shared.streams.codec import entry_id
 from shared.streams.replays.jobs import ReplayProgress, ReplayState
 from shared.streams.replays.tally import ReplayResult
 
 INTERRUPTED = 130
+# Without any report for so long it is said that the replay waits.
+SILENT = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,31 @@ class ReplayReport:
         )
 
 
+class Silence:
+    """Says when nothing goes on, and when it does again."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._settled = 0
+        self._heard_at = time.monotonic()
+        self._is_silent = False
+
+    def watch(self, progress: ReplayProgress) -> None:
+        """See how far the replay is."""
+        if progress.settled != self._settled or not progress.outstanding:
+            self._settled, self._heard_at = progress.settled, time.monotonic()
+            if self._is_silent:
+                click.echo("It goes on.", err=True)
+            self._is_silent = False
+        elif not self._is_silent and time.monotonic() - self._heard_at > SILENT.total_seconds():
+            self._is_silent = True
+            click.echo(
+                f"Nothing goes on: does a {self._group} run? {progress.outstanding:,} events wait "
+                "for one. `ops doctor` says more.",
+                err=True,
+            )
+
+
 @click.command("replay")
 @click.option(
     "--from",
@@ -59,15 +89,24 @@ class ReplayReport:
     type=click.Choice([origin.value for origin in ReplayOrigin]),
     help="Read the live stream, or the archive of applied events.",
 )
-@click.option("--stream", default=LEADS, show_default=True, help="Where the events travel.")
-@click.option("--group", help="Who gets them. Default: the stream's only group.")
+@click.option(
+    "--stream",
+    type=click.Choice([stream for stream in STREAMS if any(groups_of(stream))]),
+    metavar="STREAM",
+    default=LEADS,
+    show_default=True,
+    help="Where the events travel.",
+)
+@click.option("--group", type=Text(), help="Who gets them. Default: the stream's only group.")
 @selecting
-@click.option("--first", help="From this entry id of the stream on.")
-@click.option("--last", help="Up to this entry id of the stream.")
-@click.option("--rate", type=click.IntRange(min=1), help="At most so many events per second.")
+@click.option("--first", type=EntryId(), help="From this entry id of the stream on.")
+@click.option("--last", type=EntryId(), help="Up to this entry id of the stream.")
+@click.option(
+    "--rate", type=click.IntRange(1, 1_000_000), help="At most so many events per second."
+)
 @click.option("--with-model", is_flag=True, help="Let summaries call the language model again.")
 @click.option("--dry-run", is_flag=True, help="Only count what would be replayed.")
-@click.option("--job", help="Go on with this replay; its own options hold.")
+@click.option("--job", type=Text(), help="Go on with this replay; its own options hold.")
 @yes
 @as_json
 def command(*, job: str | None, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
@@ -109,6 +148,8 @@ def _order(
         raise click.UsageError("Say --from stream or --from archive, or --job to go on.")
     if origin == ReplayOrigin.ARCHIVE and (first or last):
         raise click.UsageError("The archive has no entry ids; use --since and --until.")
+    if first and last and entry_id(first) > entry_id(last):
+        raise click.UsageError("--first must not be after --last.")
     return ReplayOrder(
         origin=ReplayOrigin(origin),
         stream=stream,
@@ -134,14 +175,19 @@ def _only_group(stream: str) -> str:
 async def _plan(order: ReplayOrder) -> ReplayPlan:
     async with open_servers() as servers:
         replays = Replays(servers.redis, servers.database)
-        return await replays.plan(await replays.bounded(order))
+        return await replays.plan(await _bounded(servers, replays, order))
+
+
+async def _bounded(servers: Servers, replays: Replays, order: ReplayOrder) -> ReplayOrder:
+    wanted = await with_lead_ids(servers.database, order.selection)
+    return await replays.bounded(replace(order, selection=wanted))
 
 
 async def _replay(order: ReplayOrder | None, *, job: str | None, quiet: bool) -> ReplayReport:
     async with open_servers() as servers:
         replays = Replays(servers.redis, servers.database)
         if order is not None:
-            order = await replays.bounded(order)
+            order = await _bounded(servers, replays, order)
             await replays.jobs.save(order)
         else:
             order = await replays.jobs.find_order(str(job))
@@ -170,8 +216,11 @@ async def _run(servers: Servers, order: ReplayOrder, *, quiet: bool) -> ReplayRe
 async def _run_until(
     replays: Replays, order: ReplayOrder, stop: asyncio.Event, bar: Bar
 ) -> ReplayProgress:
+    silence = Silence(order.group)
+
     def watch(progress: ReplayProgress) -> None:
         bar.show(progress.examined, note=f"{progress.outstanding:,} under way")
+        silence.watch(progress)
 
     return await replays.replayer(order, stop=stop, watch=watch).run()
 

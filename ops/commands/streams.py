@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import click
 from rich.console import Group
@@ -29,6 +31,22 @@ SAMPLE = timedelta(seconds=1)
 INTERRUPTED = 130
 MOST = 256
 
+# What an ordered stream is divided into.
+_PARTITION = re.compile(re.escape(LEADS) + r":\{[1-9][0-9]{0,8}\.[0-9]{1,3}\}")
+
+
+class StreamName(click.ParamType[str]):
+    """A stream that there may be: others are typing errors."""
+
+    name = "stream"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        known = (*STREAMS, DEAD_LETTERS)
+        if value not in known and not _PARTITION.fullmatch(value):
+            self.fail(f"There is no {value[:80]!r}, only {', '.join(known)}", param, ctx)
+        return str(value)
+
 
 class ShowByDefault(click.Group):
     """A group whose command `show` need not be said."""
@@ -46,7 +64,7 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=StreamName())
 @click.option("--watch", is_flag=True, help="Go on until interrupted, each second anew.")
 @click.option("--partitions", is_flag=True, help="Show each partition of ordered streams, too.")
 @as_json

@@ -12,6 +12,7 @@ import click
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
 from ops.running import Servers, open_servers, run, settings
+from ops.selecting import Seconds, Text
 from ops.storage.summary_backlog import FIRST, Backlog, SummaryBacklog
 from shared.events import catalog
 from shared.events.data import SummaryRequested
@@ -34,10 +35,17 @@ def command() -> None:
 
 @command.command("backfill")
 @click.option("--dry-run", is_flag=True, help="Only count, and estimate the tokens.")
-@click.option("--rate", default=5.0, show_default=True, help="Requests a second at most.")
+@click.option(
+    "--rate",
+    type=Seconds(most=10_000),
+    default=5.0,
+    show_default=True,
+    help="Requests a second at most.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Ask for so many at most.")
 @click.option(
     "--job",
+    type=Text(),
     default=lambda: f"{datetime.now(UTC):%Y-%m-%d}",
     help="A name: run again under it, a job goes on and asks for nothing twice.  "
     "[default: the date]",

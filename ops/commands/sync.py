@@ -7,6 +7,7 @@ import click
 
 from ops.output import as_json, print_json
 from ops.running import open_servers, run
+from ops.selecting import Seconds
 from shared.domain.errors import UnavailableError
 from shared.events.data import SyncRequested
 from shared.events.envelope import Event, now
@@ -15,7 +16,13 @@ from shared.streams.publisher import add_events
 
 
 @click.command("sync")
-@click.option("--timeout", default=90.0, show_default=True, help="Seconds to wait for the end.")
+@click.option(
+    "--timeout",
+    type=Seconds(most=86_400),
+    default=90.0,
+    show_default=True,
+    help="Seconds to wait for the end.",
+)
 @as_json
 def command(*, timeout: float, as_json: bool) -> None:
     """Fetch leads from the external source now.

@@ -145,6 +145,7 @@ async def test_the_live_groups_cursor_is_not_moved(
     [waiting] = (await Inspector(redis).look(catalog.LEADS)).groups
     assert waiting.last_delivered == group.last_delivered
     assert waiting.undelivered == 10
+    await eventually(lambda: replay.has_said("does a syncer run? 10 events wait"))
     report = (await ops.interrupt(replay)).json
     assert not report["finished"]
     assert report["unreported"] == 10
@@ -191,6 +192,17 @@ async def test_replayed_entries_leave_the_stream_when_every_group_is_done(
         await ops("replay", "--from", "archive", "--json")
         assert len(await lead_entries(redis)) == 25
         assert await all_leads_done(redis)
+
+
+async def test_replays_are_listed_with_their_results(
+    ops: Ops, syncer: StartSyncer, create: Apply
+) -> None:
+    async with syncer():
+        await create(2)
+        await ops("replay", "--from", "archive")
+    [replay] = (await ops("replays", "--json")).json
+    assert replay["progress"]["state"] == "finished"
+    assert replay["progress"]["results"] == {"already-applied": 2}
 
 
 async def test_only_a_group_that_exists_can_be_replayed_to(ops: Ops, redis: Redis) -> None:
