@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 import click
 
@@ -50,17 +50,13 @@ def open_to_write(path: str) -> Generator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def open_to_read(path: str) -> Generator[TextIO]:
-    """Open a file of UTF-8 text to read.
-
-    Invalid UTF-8 is decoded to surrogates, which validation rejects.
-    """
+def open_to_read(path: str) -> Generator[BinaryIO]:
+    """Open a file to read."""
     if path == STANDARD:
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]  # the real one
-        yield sys.stdin
+        yield sys.stdin.buffer
         return
     try:
-        file = Path(path).open(encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115 (closed below)
+        file = Path(path).open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
     with file:

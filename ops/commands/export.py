@@ -1,6 +1,7 @@
 """`ops export`."""
 
 import contextlib
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -61,11 +62,15 @@ def export_events(*, output: str, as_json: bool, **conditions: Any) -> None:
     show_default=True,
     help="CSV cells that a spreadsheet would run as a formula begin with an apostrophe.",
 )
+@click.option("--bom", is_flag=True, help="Begin CSV with a mark by which Excel knows UTF-8.")
 @output
 @as_json
-def export_leads(*, file_format: str, output: str, as_json: bool) -> None:
+def export_leads(*, file_format: str, bom: bool, output: str, as_json: bool) -> None:
     """Write all leads, oldest first, as NDJSON or CSV."""
-    _report(run(_leads(FileFormat(file_format), output)), as_json=as_json)
+    chosen = FileFormat(file_format)
+    if bom and chosen is not FileFormat.CSV:
+        raise click.UsageError("--bom is for CSV")
+    _report(run(_leads(chosen, output, mark=BOM_UTF8 if bom else b"")), as_json=as_json)
 
 
 async def _events(wanted: Selection, path: str) -> int:
@@ -75,14 +80,14 @@ async def _events(wanted: Selection, path: str) -> int:
         return await _write(ArchiveCopy(database).lines(wanted), path, total=total)
 
 
-async def _leads(file_format: FileFormat, path: str) -> int:
+async def _leads(file_format: FileFormat, path: str, *, mark: bytes) -> int:
     async with open_database(settings(PostgresSettings)) as database:
         export = LeadExport(database)
         total = await export.number()
         if file_format is FileFormat.NDJSON:
             lines = _ndjson(export.documents())
             return await _write(lines, path, total=total)
-        header = csv_header().encode()
+        header = mark + csv_header().encode()
         return await _write(_csv(export.documents()), path, total=total, header=header)
 
 

@@ -5,10 +5,10 @@ import contextlib
 import hashlib
 import itertools
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 from uuid import UUID
 
 import click
@@ -25,8 +25,9 @@ from shared.domain.lead_file import FileFormat, ImportMode, ImportReport
 from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import OutcomeStatus
-from shared.lead_files import LONGEST_LINE, Layout, fields_of, header_of, mapped
+from shared.lead_files import Layout, check_beginning, mapped
 from shared.settings import PostgresSettings
+from shared.spreadsheets import encoding_named
 from shared.storage.admin_log import AdminLog
 from shared.storage.inbox import EventStore
 from shared.storage.pool import open_database
@@ -39,7 +40,7 @@ _VERBS = {ImportMode.CREATE.value: "Create", ImportMode.UPSERT.value: "Create or
 # How long a syncer may take to write a window of rows, and how often to look.
 TIMEOUT = timedelta(seconds=60)
 POLL = timedelta(milliseconds=100)
-# Characters of a file sent at a time.
+# Bytes of a file sent at a time.
 CHUNK = 256 * 1024
 
 
@@ -59,6 +60,7 @@ class ImportOrder:
 
     file_format: FileFormat
     layout: Layout
+    charset: str | None
     dry_run: bool
 
 
@@ -85,6 +87,22 @@ def _mapping(
         return dict(map(mapped, columns))
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _charset(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    try:
+        if name is not None:
+            encoding_named(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return name
+
+
+charset = click.option(
+    "--charset",
+    callback=_charset,
+    help="Of a file that is not in UTF-8, UTF-16 or UTF-32, such as windows-1252.",
+)
 
 
 @click.group("import")
@@ -127,6 +145,7 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
     callback=_mapping,
     help="A column of CSV whose title is no field's; TITLE: passes it over. Repeatable.",
 )
+@charset
 @click.option("--dry-run", is_flag=True, help="Write nothing, and report what would be written.")
 @click.option("--errors", help="Write bad rows' numbers and reasons to this file, as NDJSON.")
 @yes
@@ -137,6 +156,7 @@ def import_leads(
     file_format: str | None,
     mode: str,
     mapping: dict[str, str],
+    charset: str | None,
     dry_run: bool,
     errors: str | None,
     yes: bool,
@@ -145,10 +165,11 @@ def import_leads(
     """Write the leads in PATH, a row each, through a running syncer.
 
     Rows that meet another lead, by e-mail or externalId, are counted and left alone; an upsert
-    changes the lead that has a row's externalId. Good rows land whatever the others are like.
+    changes the lead that has a row's externalId or, in a row without one, its id. Good rows land
+    whatever the others are like, and columns whose values cannot be imported are named.
     """
     layout = Layout(mapping=mapping, mode=ImportMode(mode))
-    order = ImportOrder(_format(path, file_format, layout), layout, dry_run=dry_run)
+    order = ImportOrder(_format(path, file_format, layout), layout, charset, dry_run=dry_run)
     if not dry_run:
         confirm(f"{_VERBS[layout.mode]} the leads in {path}?", yes=yes)
     with _refusing(errors) as refuse:
@@ -185,7 +206,7 @@ async def _events(path: str, *, quiet: bool) -> EventsReport:
     return report
 
 
-def _good_events(file: TextIO, report: EventsReport) -> Iterator[ArchivedEvent]:
+def _good_events(file: Iterable[bytes], report: EventsReport) -> Iterator[ArchivedEvent]:
     for number, line in enumerate(file, start=1):
         report.rows += 1
         try:
@@ -239,13 +260,12 @@ async def _import(
     return report
 
 
-async def _upload(file: TextIO, upload: Upload, order: ImportOrder) -> ImportRequested:
+async def _upload(file: BinaryIO, upload: Upload, order: ImportOrder) -> ImportRequested:
     """Keep the file beside the streams, and return the request to import it."""
     digest, size = hashlib.sha256(), 0
-    while text := file.read(CHUNK):
-        if not size and order.file_format is FileFormat.CSV:
-            fields_of(header_of(text[:LONGEST_LINE]), order.layout)  # or else the import fails
-        chunk = text.encode(errors="surrogateescape")
+    while chunk := file.read(CHUNK):
+        if not size:
+            check_beginning(chunk, order.file_format, order.layout, charset=order.charset)
         digest.update(chunk)
         size += len(chunk)
         await upload.append(chunk)
@@ -259,6 +279,7 @@ async def _upload(file: TextIO, upload: Upload, order: ImportOrder) -> ImportReq
         sha256=digest.hexdigest(),
         size=size,
         requested_by="operator",
+        charset=order.charset,
     )
 
 
@@ -272,6 +293,8 @@ async def _follow(servers: Servers, import_id: UUID, bar: Bar) -> ImportReport:
             if status is not OutcomeStatus.IMPORTED:
                 reason = detail.get("detail", "It was parked as a dead letter")
                 raise click.ClickException(f"The import failed: {reason}")
+            if ignored := detail.get("ignoredColumns"):
+                click.echo(f"Columns that cannot be imported: {', '.join(ignored)}", err=True)
             return ImportReport(**detail["progress"])
         progress = await jobs.progress(import_id)
         if progress is not None and progress.position > position:

@@ -15,9 +15,16 @@ from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnfinishedError
 from shared.domain.lead import LeadSource, in_turns
 from shared.domain.lead_file import ImportMode, ImportReport
-from shared.events.data import LeadCreated, LeadUpserted, row_event_id, row_lead_id, under_key
+from shared.events.data import (
+    LeadCreated,
+    LeadUpdated,
+    LeadUpserted,
+    row_event_id,
+    row_lead_id,
+    under_key,
+)
 from shared.events.envelope import Event, EventData
-from shared.events.lead_fields import GivenLead, LeadFields
+from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 from shared.events.outcome import OutcomeStatus
 from shared.lead_files import Row
 from shared.storage.inbox import EventStore
@@ -59,11 +66,15 @@ class RowProblem:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A window that was seen to: its last row, the report up to there, and its problems."""
+    """A window that was seen to: its last row, the report up to there, and its problems.
+
+    `passed_over` are the columns whose values are for nothing.
+    """
 
     position: int
     report: ImportReport
     problems: Sequence[RowProblem]
+    passed_over: frozenset[str]
 
 
 _KINDS = {
@@ -95,7 +106,8 @@ async def import_rows(
             problem = _problem(row, end)
             if problem is not None:
                 problems.append(problem)
-        yield Step(window[-1].number, report, problems)
+        passed_over = frozenset[str]().union(*(row.passed_over for row in window))
+        yield Step(window[-1].number, report, problems, passed_over)
 
 
 def _next_window(rows: Iterator[Row]) -> list[Row]:
@@ -114,6 +126,8 @@ def _problem(row: Row, end: RowEnd | None) -> RowProblem | None:
         case OutcomeStatus.ERASED:
             errors = {end.detail["field"]: "Belongs to a lead that was deleted"}
             return RowProblem(row.number, errors)
+        case OutcomeStatus.NOT_FOUND:
+            return RowProblem(row.number, {"id": "There is no lead with this id"})
         case _:
             return RowProblem(row.number, {"row": "Could not be written"})
 
@@ -190,17 +204,23 @@ class RowEvents:
         return [under_key(event, moved) for event in events]
 
     def _event(self, event_id: UUID, row: Row) -> Event:
-        lead_id = row_lead_id(event_id)
+        lead_id = row.lead_id or row_lead_id(event_id)
         return Event(
             id=event_id,
             source="syncer",
             subject=str(lead_id),
             correlation_id=self._of.correlation_id,
-            data=self._data(lead_id, cast("LeadFields", row.lead)),
+            data=self._data(lead_id, row),
         )
 
-    def _data(self, lead_id: UUID, lead: LeadFields) -> EventData:
+    def _data(self, lead_id: UUID, row: Row) -> EventData:
         source, created_by = LeadSource.IMPORT, self._of.created_by
+        lead = cast("LeadFields", row.lead)
+        if row.lead_id is not None:
+            given = cast("GivenLead", lead).given()
+            given.pop("external_id", None)  # the lead may have one that the file does not say
+            changes = LeadChanges(**given)
+            return LeadUpdated(lead_id=lead_id, changes=changes, updated_by=created_by)
         if self._of.mode is ImportMode.CREATE:
             return LeadCreated(lead_id=lead_id, source=source, created_by=created_by, lead=lead)
         return LeadUpserted(
@@ -221,13 +241,16 @@ class DryRun:
 
     async def write(self, rows: Sequence[Row]) -> list[RowEnd]:
         """Return the end that each row would have."""
-        leads = [(UUID(int=row.number), cast("LeadFields", row.lead)) for row in rows]
+        leads = [(UUID(int=row.number), cast("LeadFields", row.lead), row.lead_id) for row in rows]
         conflicts = await self._imports.find_conflicts(leads)
-        return [self._end(conflicts.get(key)) for key, _ in leads]
+        return [self._end(row, conflicts.get(UUID(int=row.number))) for row in rows]
 
-    def _end(self, conflict: dict[str, str] | None) -> RowEnd:
+    def _end(self, row: Row, conflict: dict[str, str] | None) -> RowEnd:
+        is_known = conflict is not None and conflict["field"] == "externalId"
+        if self._mode is ImportMode.UPSERT and is_known:
+            return RowEnd(OutcomeStatus.UPDATED)
+        if row.lead_id is not None:
+            return RowEnd(OutcomeStatus.NOT_FOUND)
         if conflict is None:
             return RowEnd(OutcomeStatus.CREATED)
-        if self._mode is ImportMode.UPSERT and conflict["field"] == "externalId":
-            return RowEnd(OutcomeStatus.UPDATED)
         return RowEnd(OutcomeStatus.DUPLICATE, conflict)

@@ -122,7 +122,8 @@ class ImportRequested(EventData):
     """A person sent a file of leads: write its rows. The file is kept beside the stream.
 
     Thin on purpose: no personal data. `mapping` is from column titles to fields, of which the
-    empty one means that a column is passed over. `size` is in bytes. A dry run writes nothing.
+    empty one means that a column is passed over. `size` is in bytes, `charset` that of a file
+    which is not UTF-8. A dry run writes nothing.
     """
 
     type: ClassVar[str] = "import-requested"
@@ -134,6 +135,11 @@ class ImportRequested(EventData):
     sha256: str
     size: int
     requested_by: str
+    charset: str | None = None
+
+    def intent(self) -> str:
+        """Return JSON without what is not given, which events from before do not have."""
+        return self.model_dump_json(exclude_none=True)
 
 
 _ROW_BITS = 32

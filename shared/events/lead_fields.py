@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     create_model,
     model_serializer,
 )
@@ -32,6 +33,10 @@ def _refuse_null(value: Any) -> Any:
     if value is None:
         raise PydanticCustomError("not_clearable", "Cannot be cleared")
     return value
+
+
+# The context in which events are read that were accepted before: by the rules of their time.
+AS_STORED = {"as": "stored"}
 
 
 class _WithoutNull:
@@ -64,13 +69,28 @@ class GivenFields(WireModel):
         return {key: everything[key] for key in everything if key in names}
 
 
-def _clean_text(value: Any) -> Any:
-    """Normalise to NFC and trim; refuse what no name, phone or city holds."""
+def _clean_text(value: Any, info: ValidationInfo) -> Any:
+    """Normalise to NFC and trim; refuse what no name, phone or city holds.
+
+    What is not to be seen is left out: it comes with what is copied from elsewhere, and may show
+    text in another order than it has. What then has nothing to be seen is empty.
+    """
     if not isinstance(value, str):
         return value
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
-    return (value if value.isascii() else unicodedata.normalize("NFC", value)).strip()
+    if value.isascii():
+        return value.strip()
+    text = unicodedata.normalize("NFC", value).strip()
+    if info.context is AS_STORED:
+        return text
+    visible = INVISIBLE.sub("", text).strip()
+    return visible if any(map(_is_visible, visible)) else ""
+
+
+def _is_visible(character: str) -> bool:
+    # Marks and joiners are seen only with what they stand on or between.
+    return unicodedata.category(character)[0] in "LNPS"
 
 
 Cleaned = BeforeValidator(_clean_text)
@@ -112,7 +132,23 @@ Email = Annotated[
     AfterValidator(_check_email),
 ]
 Name = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
-Phone = Annotated[str, Cleaned, Field(min_length=7, max_length=20, json_schema_extra=TEXT)]
+
+
+def _check_phone(value: str, info: ValidationInfo) -> str:
+    if info.context is not AS_STORED and _ROUNDED.fullmatch(value):
+        raise PydanticCustomError(
+            "rounded",
+            "Is a number that a spreadsheet has rounded, and lacks digits: format it as text there",
+        )
+    return value
+
+
+Phone = Annotated[
+    str,
+    Cleaned,
+    Field(min_length=7, max_length=20, json_schema_extra=TEXT),
+    AfterValidator(_check_phone),
+]
 
 PICTURE_MAX_LENGTH = 255
 
@@ -219,3 +255,15 @@ DOCUMENT_NAMES = (
 
 # Unicode's category Cc, and surrogates without their other half.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+# 4.47911E+11 and, with the comma of other countries, 4,47911E+11.
+_ROUNDED = re.compile(r"[+-]?(?:\d+E\+|\d+[.,]\d+E\+?)\d+", re.IGNORECASE)
+
+# Unicode's Default_Ignorable_Code_Point without the joiners and variation selectors that some
+# scripts and emoji need, and the one blank that counts as a symbol (Braille's).
+# https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
+)

@@ -16,6 +16,7 @@ from redis.typing import EncodableT, FieldT
 from shared.domain.errors import PermanentError
 from shared.events.catalog import BY_TYPE
 from shared.events.envelope import Event, EventData
+from shared.events.lead_fields import AS_STORED
 from shared.events.replay import EventFields
 
 Fields = Mapping[bytes, bytes]
@@ -230,7 +231,7 @@ def _data(text: Mapping[str, str]) -> EventData:
             code="unknown-version",
         )
     try:
-        return flow.event.model_validate_json(text["data"])
+        return flow.event.model_validate_json(text["data"], context=AS_STORED)
     except ValidationError as error:
         # The input stays out of the message: it is personal data.
         problems = error.errors(include_input=False, include_url=False)

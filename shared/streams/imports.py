@@ -33,10 +33,14 @@ LOST = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """The number of the last row that was dealt with, and what the import counts."""
+    """The number of the last row that was dealt with, and what the import counts.
+
+    `passed_over` are columns whose values are not imported.
+    """
 
     position: int = 0
     counts: dict[str, Any] = field(default_factory=dict[str, Any])
+    passed_over: tuple[str, ...] = ()
 
 
 class ImportJobs:
@@ -65,7 +69,11 @@ class ImportJobs:
             fields = await self._redis.hgetall(self._key(import_id))
         if not fields:
             return None
-        return ImportProgress(int(fields[b"position"]), orjson.loads(fields[b"counts"]))
+        return ImportProgress(
+            int(fields[b"position"]),
+            orjson.loads(fields[b"counts"]),
+            tuple(orjson.loads(fields.get(b"passed_over", b"[]"))),
+        )
 
     async def offer(self, import_id: UUID, *, window: str, events: Sequence[Event]) -> None:
         """Publish the events of a window, unless they have just been.
@@ -100,6 +108,7 @@ class ImportJobs:
                 after=after,
                 position=progress.position,
                 counts=orjson.dumps(progress.counts),
+                passed_over=orjson.dumps(progress.passed_over),
                 problems=zlib.compress(problems) if problems else b"",
                 kept=KEPT,
             )
@@ -130,7 +139,7 @@ class ImportJobs:
 # The first process to finish a window moves the position; one that was taken for dead is late.
 @lua_script("""
 if tonumber(redis.call('HGET', job, 'position') or '0') ~= after then return 0 end
-redis.call('HSET', job, 'position', position, 'counts', counts)
+redis.call('HSET', job, 'position', position, 'counts', counts, 'passed_over', passed_over)
 redis.call('PEXPIRE', job, kept)
 if problems ~= '' then
   redis.call('RPUSH', errors, problems)
@@ -145,6 +154,7 @@ def advance_import(
     after: int,
     position: int,
     counts: bytes,
+    passed_over: bytes,
     problems: bytes,
     kept: timedelta,
 ) -> bool:

@@ -26,14 +26,13 @@ from shared.events.data import ImportRequested, row_event_id
 from shared.events.envelope import Event
 from shared.lead_files import (
     FIELDS,
-    LONGEST_LINE,
     SEPARATOR,
     HeaderError,
     Layout,
-    fields_of,
-    header_of,
+    check_beginning,
     mapped,
 )
+from shared.spreadsheets import encoding_named
 from shared.streams.imports import ImportFiles, Upload
 
 CSV = "text/csv"
@@ -106,6 +105,28 @@ class _Received:
     size: int
 
 
+EXPLANATION = (
+    "Of up to 64 MiB unless the deployment says otherwise, sent as it is "
+    "read. UTF-8, UTF-16 or UTF-32, or what `charset` in `Content-Type` says "
+    "(`text/csv; charset=windows-1252`). CSV begins with the columns' titles, in any case and "
+    "spacing (`First Name`); its cells are separated by commas, semicolons, tabs or bars, or "
+    "as a first line `sep=;` says. Blank cells are no values, blank rows are passed over, "
+    '`="+4479..."` is a text. NDJSON has a lead to a line. Unknown columns are refused before '
+    "anything is kept; columns that only an export has, such as `status`, are passed over, and "
+    "those with values named in the operation's `ignoredColumns`."
+    "\n\n"
+    "Rows are written one after the other, after other requests: the operation shows how far "
+    "that has come and, at the end, the exact result. A row that cannot be "
+    "written or read fails alone, and is named in the operation's error file. Rows are counted "
+    "from 1, the header left out; a quote that is never closed costs its own line. An `upsert` "
+    "needs an `externalId` in every row, or else the lead's `id`, as exports have it. It "
+    "leaves alone what a row does not say and, by `externalId`, what a person has edited."
+    "\n\n"
+    "A dry run counts what would be `created`, `updated` and so on, by the leads that there "
+    "are; of rows that are each other's duplicates it does not know."
+)
+
+
 class LeadImportHandlers:
     """Takes files in. The syncer writes what is in them."""
 
@@ -129,18 +150,7 @@ class LeadImportHandlers:
         id="importLeads",
         tag=Tag.LEADS,
         summary="Import a file of leads",
-        explanation="UTF-8, of up to 64 MiB unless the deployment says otherwise, sent as it is "
-        "read. CSV begins with the columns' titles, in any case and spacing (`First Name`); its "
-        "cells are separated by commas, semicolons or tabs. NDJSON has a lead to a line. Columns "
-        "that only an export has are passed over, unknown ones refused before anything is kept."
-        "\n\n"
-        "Rows are written one after the other, after other requests: the operation shows how far "
-        "that has come and, at the end, the exact result. A row that cannot be "
-        "written fails alone, and is named in the operation's error file. Rows are counted from 1, "
-        "the header left out. An `upsert` needs an `externalId` in every row, leaves alone what a "
-        "row does not say, and what a person has edited.\n\n"
-        "A dry run counts what would be `created`, `updated` and so on, by the leads that there "
-        "are; of rows that are each other's duplicates it does not know.",
+        explanation=EXPLANATION,
         parameters=(IDEMPOTENCY_KEY,),
         query=LeadImportQuery,
         body=Body(
@@ -158,6 +168,7 @@ class LeadImportHandlers:
     async def begin(self, call: Call) -> web.StreamResponse:
         """Answer 202 once the whole file is kept."""
         query = call.parse_query(LeadImportQuery)
+        _check_charset(call.request)
         key = event_id_of(call.request, user=call.user, operation=IMPORT)
         # Rows have ids of their own that differ from the import's in what is its row 0.
         import_id = row_event_id(key, 0)
@@ -180,7 +191,7 @@ class LeadImportHandlers:
         async with contextlib.aclosing(self._chunks(request)) as chunks:
             async for chunk in chunks:
                 if not size:
-                    _check_beginning(chunk, FORMATS[request.content_type], query)
+                    _check_beginning(chunk, request, query)
                 digest.update(chunk)
                 size += len(chunk)
                 await upload.append(chunk)
@@ -208,20 +219,23 @@ class LeadImportHandlers:
             self._under_way -= 1
 
 
-def _check_beginning(chunk: bytes, file_format: FileFormat, query: LeadImportQuery) -> None:
+def _check_charset(request: web.BaseRequest) -> None:
+    if request.charset:
+        try:
+            encoding_named(request.charset)
+        except ValueError as error:
+            raise Problem("unsupported-media-type", f"charset: {error}") from error
+
+
+def _check_beginning(chunk: bytes, request: web.BaseRequest, query: LeadImportQuery) -> None:
     """Raise `Problem` 400 for a file whose first line shows that its rows cannot be read."""
     if not chunk.strip(b"\xef\xbb\xbf \t\r\n"):
         raise _empty()
-    if chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise validation_problem({"body": "Is not UTF-8"})
-    if file_format is FileFormat.NDJSON:
-        if query.map:
-            raise validation_problem({"map": "Is for columns of CSV"})
-        return
-    # A header that does not end within so much is none.
-    text = chunk[:LONGEST_LINE].decode(errors="replace")
+    file_format = FORMATS[request.content_type]
+    if file_format is FileFormat.NDJSON and query.map:
+        raise validation_problem({"map": "Is for columns of CSV"})
     try:
-        fields_of(header_of(text), query.layout())
+        check_beginning(chunk, file_format, query.layout(), charset=request.charset)
     except HeaderError as error:
         raise validation_problem(error.columns) from error
     except PermanentError as error:
@@ -242,6 +256,7 @@ def _requested(call: Call, import_id: UUID, query: LeadImportQuery, received: _R
             sha256=received.sha256,
             size=received.size,
             requested_by=call.user.id,
+            charset=call.request.charset,
         ),
     )
 

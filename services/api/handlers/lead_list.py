@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -20,7 +21,7 @@ from services.api.storage.lead_search import LeadSearch, LeadSort
 from services.api.web.endpoint import Answer, Endpoint, Header, Tag
 from services.api.web.headers import preferred_type
 from services.api.web.paging import DEFAULT_LIMIT, NEXT_PAGE, PageLimit, PageQuery, list_response
-from services.api.web.problems import Problem
+from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Flag, Instant, Query
 from services.api.web.responses import NO_STORE
 from services.api.web.streaming import streamed
@@ -176,6 +177,9 @@ class LeadExportQuery(LeadFilterQuery):
         FileFormat | None,
         Field(description="What to write them as. Left out: what `Accept` prefers, or else NDJSON"),
     ] = None
+    bom: Annotated[
+        Flag, Field(description="Begin CSV with a byte order mark, by which Excel knows UTF-8")
+    ] = False
 
 
 def words_of(search: str) -> tuple[str, ...]:
@@ -303,8 +307,9 @@ class LeadExportHandlers:
         summary="Export leads",
         explanation="All leads that the parameters leave, oldest first, as they are at one "
         "moment; by `updatedAfter` or `createdAfter` as in the list. In CSV, a cell that a "
-        "spreadsheet would run as a formula begins with an apostrophe; imports take it away "
-        "again. A file that breaks off ends without the last chunk of the transfer.",
+        "spreadsheet would run as a formula begins with an apostrophe, phone numbers with a plus "
+        "sign among them; imports take it away again. With `bom` Excel knows that it is UTF-8. "
+        "A file that breaks off ends without the last chunk of the transfer.",
         query=LeadExportQuery,
         answers=(
             Answer(
@@ -324,15 +329,20 @@ class LeadExportHandlers:
         file_format = (
             query.format or MEDIA_TYPES[preferred_type(call.request.headers, *MEDIA_TYPES)]
         )
+        if query.bom and file_format is not FileFormat.CSV:
+            raise validation_problem({"bom": "Is for CSV"})
         name = f"leads-{now():%Y-%m-%d}.{file_format}"
         return await streamed(
-            self._chunks(query.filters(), file_format),
+            self._chunks(query.filters(), file_format, mark=BOM_UTF8 if query.bom else b""),
             content_type=CONTENT_TYPES[file_format],
             headers={FILE_NAME.name: f'attachment; filename="{name}"', **NO_STORE},
         )
 
-    async def _chunks(self, filters: LeadFilters, file_format: FileFormat) -> AsyncGenerator[bytes]:
+    async def _chunks(
+        self, filters: LeadFilters, file_format: FileFormat, *, mark: bytes
+    ) -> AsyncGenerator[bytes]:
         beginning, line = _FORMATS[file_format]
+        beginning = mark + beginning
         with self._turn():
             async with contextlib.aclosing(self._leads.batches(filters, size=CHUNK)) as batches:
                 async for batch in batches:

@@ -139,6 +139,10 @@ class Operation(Representation):
     lead_id: UUID | None = None
     dry_run: Annotated[bool | None, Field(description="Of an import that wrote nothing")] = None
     progress: Annotated[ImportProgress | None, Field(description="Of an import")] = None
+    ignored_columns: Annotated[
+        list[str] | None,
+        Field(description="Of an import: columns with values that cannot be imported"),
+    ] = None
     error_file: Annotated[
         str | None, Field(description="Where the rows are that an import could not write")
     ] = None
@@ -156,6 +160,8 @@ class Operation(Representation):
             members["progress"] = stored.progress
             if any(stored.progress[kind] for kind in ("duplicate", "invalid", "refused")):
                 members["error_file"] = f"/operations/{operation_id}/errors"
+        if stored.ignored_columns:
+            members["ignored_columns"] = list(stored.ignored_columns)
         if stored.status is OperationStatus.FAILED:
             members["error"] = {"code": stored.code, **(stored.details or {})}
         return cls(id=operation_id, status=stored.status.value, **members)
@@ -238,5 +244,5 @@ class OperationHandlers:
             return operation
         progress = await self._imports.progress(operation_id)
         if progress is not None:
-            return replace(PENDING, progress=progress.counts)
+            return replace(PENDING, progress=progress.counts, ignored_columns=progress.passed_over)
         return PENDING if await self._notes.was_accepted(operation_id) else None

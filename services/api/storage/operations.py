@@ -1,5 +1,6 @@
 """The state of accepted events, read from the tables that their consumers write."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -39,7 +40,8 @@ class OperationStatus(StrEnum):
 class Operation:
     """An operation's state. `code` says why it failed; `details` are that failure's own.
 
-    `progress` is of an import: how many rows had which outcome.
+    `progress` is of an import: how many rows had which outcome. `ignored_columns` are those of
+    its columns whose values were not imported.
     """
 
     status: OperationStatus
@@ -48,6 +50,7 @@ class Operation:
     details: dict[str, Any] | None = None
     progress: dict[str, int] | None = None
     is_dry_run: bool = False
+    ignored_columns: Sequence[str] = ()
 
 
 class OperationRepository:
@@ -91,6 +94,7 @@ def _summary(lead_id: str, state: str, reason: str | None, detail: str | None) -
 def _import(outcome: str, detail: str | None) -> Operation:
     details = orjson.loads(detail or b"{}")
     progress, is_dry_run = details.pop("progress"), details.pop("dryRun")
+    ignored_columns = details.pop("ignoredColumns", ())
     is_done = outcome == OutcomeStatus.IMPORTED
     return Operation(
         status=OperationStatus.SUCCEEDED if is_done else OperationStatus.FAILED,
@@ -98,6 +102,7 @@ def _import(outcome: str, detail: str | None) -> Operation:
         details=details,
         progress=progress,
         is_dry_run=is_dry_run,
+        ignored_columns=ignored_columns,
     )
 
 

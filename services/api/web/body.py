@@ -94,9 +94,10 @@ async def read_chunks(
 ) -> AsyncGenerator[bytes]:
     """Yield a body of `limit` bytes at most as it comes, `size` bytes at a time.
 
-    Each chunk may take as long as a whole body elsewhere. Raises like `read_json_object`.
+    Each chunk may take as long as a whole body elsewhere, and the body may be in any charset.
+    Raises like `read_json_object`.
     """
-    _check_media_type(request, media_types)
+    _check_media_type(request, media_types, charsets=None)
     await _begin(request, limit)
     left = limit
     while True:
@@ -112,11 +113,16 @@ async def read_chunks(
             return
 
 
-def _check_media_type(request: web.BaseRequest, media_types: Collection[str]) -> None:
+def _check_media_type(
+    request: web.BaseRequest,
+    media_types: Collection[str],
+    charsets: Collection[str] | None = ("utf-8", "utf8"),
+) -> None:
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem("unsupported-media-type", "Send the body without a Content-Encoding")
-    charset = request.charset or "utf-8"
-    if request.content_type not in media_types or charset.lower() not in {"utf-8", "utf8"}:
+    charset = (request.charset or "utf-8").lower()
+    is_read = charsets is None or charset in charsets
+    if request.content_type not in media_types or not is_read:
         wanted = " or ".join(f"'Content-Type: {media_type}'" for media_type in media_types)
         raise Problem("unsupported-media-type", f"Send the body as {wanted}")
 

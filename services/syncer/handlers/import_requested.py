@@ -27,7 +27,8 @@ from shared.domain.lead_file import ImportReport
 from shared.events.data import ImportRequested
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.lead_files import Layout, lines_of, read_rows
+from shared.lead_files import Layout, read_rows
+from shared.spreadsheets import lines_of, open_text
 from shared.storage.inbox import EventRecord, EventStore
 from shared.storage.lead_document import LeadRepository
 from shared.streams.imports import ImportFiles, ImportJobs, ImportProgress
@@ -84,7 +85,7 @@ class ImportRequestedHandler:
             await _check_file(self._files, event.id, sha256=event.data.sha256)
             async with contextlib.aclosing(self._steps(event, progress)) as steps:
                 async for step in steps:
-                    progress = await self._advance(event, step, after=progress.position)
+                    progress = await self._advance(event, step, before=progress)
                     if time.monotonic() > give_up:
                         raise UnfinishedError("More rows are to be written")
         except PermanentError as error:
@@ -97,7 +98,7 @@ class ImportRequestedHandler:
     ) -> AsyncGenerator[Step]:
         data = event.data
         rows = read_rows(
-            _kept_lines(self._files, event.id),
+            _kept_lines(self._files, event.id, charset=data.charset),
             data.format,
             Layout(mapping=data.mapping, mode=data.mode),
             after=progress.position,
@@ -118,21 +119,27 @@ class ImportRequestedHandler:
         return RowEvents(self._jobs, self._events, self._leads, of, timeout=self._part).write
 
     async def _advance(
-        self, event: Event[ImportRequested], step: Step, *, after: int
+        self, event: Event[ImportRequested], step: Step, *, before: ImportProgress
     ) -> ImportProgress:
-        progress = ImportProgress(step.position, asdict(step.report))
+        passed_over = step.passed_over.union(before.passed_over)
+        progress = ImportProgress(step.position, asdict(step.report), tuple(sorted(passed_over)))
         problems = b"".join(problem.line() for problem in step.problems)
-        if not await self._jobs.advance(event.id, progress, after=after, problems=problems):
+        if not await self._jobs.advance(
+            event.id, progress, after=before.position, problems=problems
+        ):
             raise UnfinishedError("Another process has gone on with it")
         return progress
 
 
 def _detail(event: Event[ImportRequested], progress: ImportProgress) -> dict[str, Any]:
     """Return what is kept of an import that ends."""
-    return {
+    detail: dict[str, Any] = {
         "dryRun": event.data.dry_run,
         "progress": progress.counts or asdict(ImportReport()),
     }
+    if progress.passed_over:
+        detail["ignoredColumns"] = list(progress.passed_over)
+    return detail
 
 
 # The kept file: checked to be whole, then read line by line. No more of it is held than a chunk.
@@ -174,17 +181,18 @@ async def _check_file(files: ImportFiles, import_id: UUID, *, sha256: str) -> No
         raise PermanentError("The file is not as it was sent", code="file-damaged")
 
 
-def _kept_lines(files: ImportFiles, import_id: UUID) -> Iterator[str]:
+def _kept_lines(files: ImportFiles, import_id: UUID, *, charset: str | None) -> Iterator[str]:
     """Return the lines of an import's file, to be read in another thread than this one.
 
-    Reading raises what `ImportFiles.chunk` does. Invalid UTF-8 is decoded to surrogates, which
-    validation rejects.
+    Reading raises what `ImportFiles.chunk` does.
     """
     loop = asyncio.get_running_loop()
 
     def fetch(number: int) -> bytes:
         return asyncio.run_coroutine_threadsafe(files.chunk(import_id, number), loop).result()
 
-    raw = io.BufferedReader(_Chunks(fetch))
-    text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
-    return lines_of(text)
+    def lines() -> Iterator[str]:
+        # Not before the first line is wanted: to open it is to read its beginning.
+        yield from lines_of(open_text(_Chunks(fetch), charset))
+
+    return lines()

@@ -35,10 +35,16 @@ class ImportRepository:
         )
 
     async def find_conflicts(
-        self, leads: Sequence[tuple[UUID, LeadFields]]
+        self, leads: Sequence[tuple[UUID, LeadFields, UUID | None]]
     ) -> dict[UUID, dict[str, str]]:
-        """Return which leads would meet another one: the details of duplicates."""
-        keys = [(key, lead.external_id, email_key(lead.email)) for key, lead in leads]
+        """Return which leads would meet another one: the details of duplicates.
+
+        With each may be the id of the lead that it would change.
+        """
+        keys = [
+            (key, lead.external_id or changed_id, email_key(lead.email))
+            for key, lead, changed_id in leads
+        ]
         async with self._database.connection() as connection:
             conflicts = await find_conflicts(connection, keys)
         return {

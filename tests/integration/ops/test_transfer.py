@@ -134,9 +134,34 @@ async def test_columns_are_mapped_and_leads_that_are_known_changed(
     }
 
 
+async def test_files_are_read_as_the_api_reads_them(
+    ops: Ops, syncer: StartSyncer, database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "leads.csv"
+    header = "sep=;\r\nFirst Name;Last Name;Email;Status;\r\n"
+    rows = 'Ad\xe8le;"King;a@example.com;x;\r\n ; ;;;\r\nJos\xe9;K;b@example.com;banana;\r\n'
+    file.write_bytes(f"{header}{rows}".encode("cp1252"))
+    arguments = ("import", "leads", str(file), "--yes", "--json")
+    async with syncer():
+        named = await ops(*arguments, "--charset", "windows-1252")
+        unnamed = await ops(*arguments)
+        exported = await ops("export", "leads", "--format", "csv", "--bom")
+    assert (named.json["created"], named.json["invalid"]) == (1, 1)
+    assert "Columns that cannot be imported: status" in named.stderr
+    assert "Row 1: Has a quote that is never closed" in named.stderr.replace("row: ", "")
+    assert (unnamed.json["created"], "windows-1252 (Latin-1)" in unnamed.stderr) == (0, True)
+    assert exported.stdout.startswith("\ufeffid,")
+    assert [row[0] for row in await rows_of_names(database)] == ["Jos\xe9"]
+
+
+async def rows_of_names(database: Database) -> Table:
+    return await rows(database, "SELECT first_name FROM leads.lead")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("--charset", "rot13"), 2, "Is no encoding that is known"),
         (("--map", "Mail:mail"), 2, "Must be a title and one of these: externalId,"),
         (("--map", "Mail:email"), 1, "Mail: Is mapped, and not in the file"),
         (("--map", "Mail:email", "--format", "ndjson"), 2, "--map is for columns of CSV"),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.domain.lead import email_key
+from shared.events.data import LeadCreated
 from shared.events.lead_fields import EMAIL_MAX_LENGTH, LeadFields
+from shared.streams.codec import decode, encode
+from tests.support.builders import lead_created
 
 VALID: dict[str, Any] = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
 
@@ -41,6 +45,12 @@ def test_real_input_is_accepted(fields: dict[str, Any]) -> None:
         ("firstName", "a\nb"),
         ("firstName", "\ud800"),
         ("firstName", 7),
+        *(("firstName", name) for name in ("\u200b", "\u3164", "\u2800", "\U000e0041\U000e007f")),
+        *(("lastName", name) for name in ("\u115f\u1160", " \u2060\ufeff ", "\u0301", "\u200d")),
+        ("city", "\u202e\u202c"),
+        ("phone", "4.47911E+11"),
+        ("cell", "4,4e+012"),
+        ("phone", "447911E+06"),
         ("email", "nobody"),
         ("email", "a@b@c.example"),
         ("email", "a" * 92 + "@example.com"),
@@ -65,6 +75,37 @@ def test_what_no_lead_holds_is_refused_by_field(field: str, value: object) -> No
 def test_text_is_trimmed_and_normalised() -> None:
     lead = LeadFields.model_validate(VALID | {"firstName": "  Zoe\u0308 "})
     assert lead.first_name == "Zo\u00eb"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("A\u202eda\u202c", "Ada"),
+        ("\u200bAda\ufeff", "Ada"),
+        ("\u2066Ad\u00ada\u2069 \u200f", "Ada"),
+        ("A\U000e0064da\u3164", "Ada"),
+        ("\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u200c\u062e"),
+        ("\u845b\U000e0100", "\u845b\U000e0100"),
+        ("\U0001f469\u200d\U0001f4bb", "\U0001f469\u200d\U0001f4bb"),
+    ],
+)
+def test_what_is_not_to_be_seen_is_left_out(given: str, kept: str) -> None:
+    assert LeadFields.model_validate(VALID | {"firstName": given}).first_name == kept
+
+
+@pytest.mark.parametrize(
+    "fields", [{"lastName": "\u200b"}, {"firstName": "a\u202e"}, {"phone": "4.47911E+11"}]
+)
+def test_events_from_before_keep_what_they_were_accepted_with(fields: dict[str, Any]) -> None:
+    entry = {
+        str(name).encode(): str(value).encode() for name, value in encode(lead_created()).items()
+    }
+    data = orjson.loads(entry[b"data"])
+    data["lead"] |= fields
+    decoded = decode(entry | {b"data": orjson.dumps(data)})
+    [(name, value)] = fields.items()
+    assert isinstance(decoded.data, LeadCreated)
+    assert decoded.data.lead.model_dump(by_alias=True)[name] == value
 
 
 @pytest.mark.parametrize(

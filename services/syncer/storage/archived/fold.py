@@ -15,6 +15,7 @@ from shared.domain.lead import LeadStatus, email_key
 from shared.events.catalog import BY_TYPE
 from shared.events.data import LeadCreated, LeadUpdated, LeadUpserted
 from shared.events.envelope import EventData
+from shared.events.lead_fields import AS_STORED
 from shared.events.outcome import OutcomeStatus
 
 Row: TypeAlias = Mapping[str, Any]
@@ -43,7 +44,8 @@ class PastEvent:
         """Return the event in a row; raises `PermanentError` when its data are no event's."""
         try:
             model = BY_TYPE[row["type"]].event
-            data = None if row["data"] == "{}" else model.model_validate_json(row["data"])
+            is_erased = row["data"] == "{}"
+            data = None if is_erased else model.model_validate_json(row["data"], context=AS_STORED)
         except (KeyError, ValidationError) as error:
             # The error says more, but that may be personal data.
             raise PermanentError("An archived event is none", code="invalid-data") from error

@@ -26,13 +26,14 @@ from tests.support.raw_http import send_raw
         (b"\xef\xbb\xbf\r\n\r\n", "", CSV, 400, "validation-failed", {"body"}),
         (b"\n \n", "", NDJSON, 400, "validation-failed", {"body"}),
         (
-            "firstName,lastName,email\n".encode("utf-16"),
+            "firstName,lastName,shoe size\n".encode("utf-16"),
             "",
             CSV,
             400,
             "validation-failed",
-            {"body"},
+            {"shoe size"},
         ),
+        (b"PK\x03\x04\x14\x00", "", CSV, 400, "validation-failed", {"body"}),
         (csv_file([], header="email,shoe size"), "", CSV, 400, "validation-failed", {"shoe size"}),
         (csv_file([], header="Pr\xe9nom,email"), "", CSV, 400, "validation-failed", {"Pr\xe9nom"}),
         (
@@ -55,7 +56,7 @@ from tests.support.raw_http import send_raw
         (
             csv_file([]),
             "",
-            {"Content-Type": "text/csv; charset=latin-1"},
+            {"Content-Type": "text/csv; charset=rot13"},
             415,
             "unsupported-media-type",
             None,

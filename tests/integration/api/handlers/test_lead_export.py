@@ -91,6 +91,14 @@ async def test_csv_runs_nothing_in_a_spreadsheet(
     assert lead["lastName"] == "O'Neill, Jr."
 
 
+async def test_csv_may_begin_with_the_mark_that_excel_looks_for(api: httpx.AsyncClient) -> None:
+    for query, mark in (("", b""), ("&bom=false", b""), ("&bom=true", b"\xef\xbb\xbf")):
+        response = await api.get(f"/leads/export?format=csv{query}")
+        assert response.content.startswith(mark + b"id,externalId")
+    refused = await api.get("/leads/export?format=ndjson&bom=true")
+    assert (refused.status_code, refused.json()["errors"].keys()) == (400, {"bom"})
+
+
 async def test_accept_says_what_to_write_unless_the_address_does(api: httpx.AsyncClient) -> None:
     csv_, ndjson = "text/csv", "application/x-ndjson"
     for accept, query, expected in (

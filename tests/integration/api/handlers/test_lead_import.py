@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
 from redis.asyncio import Redis
 
 from shared.events.envelope import new_id
@@ -104,7 +105,7 @@ async def test_bad_rows_are_listed_in_order_and_good_ones_land(
             },
         },
         {"row": 4, "errors": {"email": "Is taken"}, "existingLeadId": ada["id"]},
-        {"row": 5, "errors": {"row": "Has 2 cells, the header has 4"}},
+        {"row": 5, "errors": {"row": "Has 2 cells, the header has 4", "email": "Is required"}},
         {"row": 6, "errors": {"email": "Is taken"}, "existingLeadId": known["id"]},
     ]
 
@@ -165,18 +166,57 @@ async def test_a_deleted_person_does_not_come_back(client: httpx.AsyncClient) ->
     assert await leads_of(client) == []
 
 
-async def test_a_file_that_breaks_midway_ends_with_the_row_and_the_counts(
+async def test_a_line_that_cannot_be_read_costs_no_other(
     client: httpx.AsyncClient, redis: Redis
 ) -> None:
-    rows = [*mixed_rows(600), 'Ada,"King" x,a@example.com,', *mixed_rows(5)]
-    operation = await ended(client, await begin(client, csv_file(rows)))
-    assert operation["status"] == "failed"
-    assert (operation["error"]["code"], operation["error"]["row"]) == ("not-csv", 601)
-    progress = operation["progress"]
-    assert progress["rows"] == 500
-    assert progress["rows"] == sum(progress.values()) - progress["rows"]
-    assert len(await errors_of(client, operation)) == progress["invalid"] + progress["duplicate"]
+    bad = ('Ada,"King" x,a@example.com,', 'Ada,"King,b@example.com,', "x" * 70_000)
+    rows = [*mixed_rows(600), *bad, *mixed_rows(620)[600:]]
+    operation = await imported(client, csv_file(rows))
+    expected = mixed_report(620)
+    expected |= {"rows": 623, "invalid": expected["invalid"] + 3}
+    assert operation["progress"] == expected
+    errors = {error["row"]: error["errors"] for error in await errors_of(client, operation)}
+    assert [errors[row].keys() for row in (601, 602, 603)] == [{"row"}] * 3
     assert await keys_of_files(redis) == []
+
+
+async def test_a_file_says_its_charset_and_is_told_what_is_not_imported(
+    client: httpx.AsyncClient,
+) -> None:
+    header = "First Name;Last Name;Email;Status"
+    content = csv_file(["Ad\xe8le;King;a@example.com;banana"], header=header).decode()
+    named = {"Content-Type": "text/csv; charset=windows-1252"}
+    operation = await imported(client, content.encode("cp1252"), **named)
+    assert operation["ignoredColumns"] == ["status"]
+    operation = await imported(client, content.encode("cp1252"))
+    assert operation["progress"] == NO_ROWS | {"rows": 1, "invalid": 1}
+    assert "ignoredColumns" not in operation
+    [lead] = await leads_of(client)
+    assert (lead["firstName"], lead["status"]) == ("Ad\xe8le", "new")
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "csv&bom=true"])
+async def test_an_export_changes_the_leads_that_it_is_of(
+    form: str, client: httpx.AsyncClient
+) -> None:
+    by_hand = (await client.post("/leads", json=lead_body(externalId=None, city="Rome"))).json()
+    other = (await client.post("/leads", json=lead_body(phone="+44 20 7946 0018"))).json()
+    exported = (await client.get(f"/leads/export?format={form}")).content
+    headers = NDJSON if form == "ndjson" else CSV
+    same = await imported(client, exported, "mode=upsert", **headers)
+    assert same["progress"] == NO_ROWS | {"rows": 2, "updated": 2}
+    assert await leads_of(client) == [by_hand, other]
+    gone = exported.replace(by_hand["id"].encode(), str(new_id()).encode())
+    for dry in ("&dryRun=true", ""):
+        operation = await imported(client, gone, f"mode=upsert{dry}", **headers)
+        assert operation["progress"] == NO_ROWS | {"rows": 2, "updated": 1, "refused": 1}
+    assert await errors_of(client, operation) == [
+        {"row": 1, "errors": {"id": "There is no lead with this id"}}
+    ]
+    edited = exported.replace(b"Rome", b"Oslo")
+    await imported(client, edited, "mode=upsert", **headers)
+    [first, second] = await leads_of(client)
+    assert (first["city"], first["version"], second) == ("Oslo", 2, other)
 
 
 async def test_a_key_makes_a_repetition_the_same_import(
