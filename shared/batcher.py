@@ -15,12 +15,15 @@ class Batcher(Generic[Item, Result]):
     """Gathers items while the last batch is under way, then sends them as the next one.
 
     Adds no delay: an item that finds nothing under way leaves in this event-loop tick.
-    `send` takes up to `most` items and gives a result for each, in order. Use through
-    `open_batcher`, which owns the task.
+    `send` takes up to `most` items and gives a result for each, or its error, in order. Use
+    through `open_batcher`, which owns the task.
     """
 
     def __init__(
-        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, most: int = 500
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        most: int = 500,
     ) -> None:
         self._send = send
         self._most = most
@@ -28,7 +31,7 @@ class Batcher(Generic[Item, Result]):
         self._wanted = asyncio.Event()
 
     def submit(self, item: Item) -> "asyncio.Future[Result]":
-        """Return what to await for the item's result; it raises what `send` raised."""
+        """Return what to await for the item's result; it raises what `send` gave or raised."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._wanted.set()
@@ -59,7 +62,11 @@ class Batcher(Generic[Item, Result]):
             _cancel(batch)
             raise
         for (_, future), result in answered:
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
                 future.set_result(result)
 
 
@@ -70,7 +77,10 @@ def _cancel(batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
 
 @contextlib.asynccontextmanager
 async def open_batcher(
-    send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, name: str, most: int = 500
+    send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+    *,
+    name: str,
+    most: int = 500,
 ) -> AsyncGenerator[Batcher[Item, Result]]:
     """Run a batcher for the length of the block."""
     batcher = Batcher(send, most=most)

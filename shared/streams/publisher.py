@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 from redis.asyncio import Redis
@@ -35,8 +35,9 @@ async def open_publisher(
     With `max_bytes` it refuses events for streams that consumers are too far behind with.
     """
 
-    async def send(events: Sequence[Event]) -> list[str]:
-        return await add_events(redis, events, divisions)
+    async def send(events: Sequence[Event]) -> list[str | Exception]:
+        added = await try_entries(redis, [_addressed(event) for event in events], divisions)
+        return [one if isinstance(one, Exception) else one.entry_id for one in added]
 
     async with contextlib.AsyncExitStack() as stack:
         capacity = None
@@ -95,42 +96,59 @@ async def add_events(
     redis: Redis, events: Sequence[Event], divisions: Divisions | None = None
 ) -> list[str]:
     """Add events in order, in one round trip; returns their entry ids, raises like `publish`."""
-    added = await add_entries(
-        redis,
-        [(stream_of(event.data), event.key, encode(event)) for event in events],
-        divisions or Divisions(redis),
-    )
-    return [entry_id for _, entry_id in added]
+    entries = [_addressed(event) for event in events]
+    return [
+        one.entry_id for one in await add_entries(redis, entries, divisions or Divisions(redis))
+    ]
 
 
 Addressed: TypeAlias = tuple[str, str, dict[FieldT, EncodableT]]
 """An entry to be added: its stream, its partition key and its fields."""
 
 
+class Added(NamedTuple):
+    """Where an entry is now: its stream, and its id there."""
+
+    stream: str
+    entry_id: str
+
+
 async def add_entries(
     redis: Redis, entries: Sequence[Addressed], divisions: Divisions
-) -> list[tuple[str, str]]:
-    """Add entries in order, in one round trip, those of ordered streams to their partitions.
+) -> list[Added]:
+    """Add entries in order, in one round trip, those of ordered streams to their partitions."""
+    added: list[Added] = []
+    for one in await try_entries(redis, entries, divisions):
+        if isinstance(one, UnavailableError):
+            raise one
+        added.append(one)
+    return added
 
-    Returns of each the stream where it is now, and its id there.
+
+async def try_entries(
+    redis: Redis, entries: Sequence[Addressed], divisions: Divisions
+) -> list[Added | UnavailableError]:
+    """Add entries like `add_entries`; of each that could not be added, return why.
+
+    On a cluster that may be those alone for which a master is away.
     """
-    if not entries:
-        return []
-    try:
-        return await _add(redis, entries, divisions)
-    except UnavailableError as error:
-        if not is_sealed(error):
-            raise
-    # Divided anew since this process last heard of it. What was added is added twice, and
-    # applied once.
-    for stream in {stream for stream, _, _ in entries} & ORDERED:
-        await divisions.refresh(stream)
-    return await _add(redis, entries, divisions)
+    added = await _add(redis, entries, divisions)
+    sealed = [place for place, one in enumerate(added) if _is_sealed(one)]
+    if sealed:
+        # Divided anew since this process last heard of it.
+        for stream in {entries[place][0] for place in sealed} & ORDERED:
+            await divisions.refresh(stream)
+        again = await _add(redis, [entries[place] for place in sealed], divisions)
+        for place, one in zip(sealed, again, strict=True):
+            added[place] = one
+    return added
 
 
 async def _add(
     redis: Redis, entries: Sequence[Addressed], divisions: Divisions
-) -> list[tuple[str, str]]:
+) -> list[Added | UnavailableError]:
+    if not entries:
+        return []
     ordered = {stream for stream, _, _ in entries} & ORDERED
     layouts = {stream: await divisions.layout(stream) for stream in ordered}
     streams = [
@@ -141,8 +159,22 @@ async def _add(
             keep_safe(pipeline)
             for stream, (_, _, fields) in zip(streams, entries, strict=True):
                 pipeline.xadd(stream, fields)
-            ids = await pipeline.execute()
-    return [(stream, added.decode()) for stream, added in zip(streams, ids, strict=True)]
+            ids = await pipeline.execute(raise_on_error=False)
+    return [_added(stream, id_) for stream, id_ in zip(streams, ids, strict=True)]
+
+
+def _added(stream: str, reply: bytes | Exception) -> Added | UnavailableError:
+    if isinstance(reply, bytes):
+        return Added(stream, reply.decode())
+    try:
+        with translated_errors():
+            raise reply
+    except UnavailableError as error:
+        return error
+
+
+def _is_sealed(added: Added | UnavailableError) -> bool:
+    return isinstance(added, UnavailableError) and is_sealed(added)
 
 
 async def requeue_letters(

@@ -1,5 +1,6 @@
 """A client of a cluster: where commands go, and what a move or a lost master makes of them."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,10 +14,14 @@ from redis.typing import KeyT, StreamIdT
 
 from shared.background import background
 from shared.domain.errors import UnavailableError
+from shared.events.catalog import LEADS
 from shared.lua import Keys, lua_script
 from shared.redis_cluster import NotReplicatedError
 from shared.redis_connections import hash_tag, keep_safe, open_redis, ping, then, translated_errors
 from shared.streams.codec import Entry, entries_of
+from shared.streams.ordering.layout import Divisions
+from shared.streams.publisher import open_publisher
+from tests.support.builders import lead_created
 from tests.support.clusters import Cluster
 from tests.support.eventually import eventually
 
@@ -165,6 +170,22 @@ async def test_what_comes_then_waits_for_the_rest(cluster: Cluster, cluster_clie
         with pytest.raises(UnavailableError), translated_errors():
             await pipeline.execute()
     assert await cluster_client.get("b") is None
+
+
+async def test_what_no_dead_master_has_to_take_is_accepted(
+    cluster: Cluster, cluster_client: Redis
+) -> None:
+    """Clients whose events go to other masters are not made to wait for a fail-over."""
+    division = await Divisions(cluster_client).refresh(LEADS)  # one partition on each master
+    events = [lead_created() for _ in range(30)]
+    gone = {event.id for event in events if division.last.partition_of(event.key) == 1}
+    async with open_publisher(cluster_client, Divisions(cluster_client)) as publisher:
+        await publisher.publish_all([lead_created() for _ in range(30)])
+        await cluster.kill(await cluster.master_of(division.last.name(1)))
+        ends = await asyncio.gather(*map(publisher.publish, events), return_exceptions=True)
+    refused = [event for event, end in zip(events, ends, strict=True) if not isinstance(end, str)]
+    assert {event.id for event in refused} == gone
+    assert all(isinstance(end, str | UnavailableError) for end in ends)
 
 
 async def test_what_comes_then_follows_what_was_refused_for_what_it_was(

@@ -37,6 +37,15 @@ async def test_an_error_is_raised_to_its_batch_and_the_next_one_goes_out(error: 
         assert await batcher.submit(3) == 3
 
 
+async def test_an_item_may_fail_alone() -> None:
+    async def refuse_odd(items: Sequence[int]) -> Sequence[int | Exception]:
+        return [UnavailableError("away") if item % 2 else item for item in items]
+
+    async with open_batcher(refuse_odd, name="tests") as batcher:
+        results = await asyncio.gather(*map(batcher.submit, range(4)), return_exceptions=True)
+    assert [str(result) for result in results] == ["0", "away", "2", "away"]
+
+
 async def test_a_wrong_number_of_results_is_an_error_of_the_batch() -> None:
     async def lose_one(items: Sequence[int]) -> Sequence[int]:
         return items[1:]

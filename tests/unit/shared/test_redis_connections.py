@@ -1,13 +1,14 @@
 """Which errors of the client mean that Redis is away, and which are defects of ours."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import redis
-from redis.asyncio import Connection
+from redis.asyncio import Connection, SSLConnection
 
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import is_outage, translated_errors
+from shared.redis_connections import client_of, is_outage, translated_errors
 
 
 class LostTransport(asyncio.WriteTransport):
@@ -39,6 +40,27 @@ class LostConnection(Connection):
         self._reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         self._writer = asyncio.StreamWriter(LostTransport(error), protocol, None, loop)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "first"),
+    [
+        ("one", ("one", 6379)),
+        ("one:7000,two:7001", ("one", 7000)),
+        ("[::1]:7000,[::2]", ("::1", 7000)),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_each_node_of_a_cluster_is_spoken_to_alike(
+    scheme: str, hosts: str, first: tuple[str, int]
+) -> None:
+    second = timedelta(seconds=1)
+    url = f"{scheme}+cluster://user:p%40ss@{hosts}/0?client_name=tests"
+    client = client_of(url, connect=second, answer=second, most=1)
+    given = client.connection_pool.connection_kwargs
+    assert (given["host"], given.get("port", 6379)) == first
+    assert (given["username"], given["password"], given["client_name"]) == ("user", "p@ss", "tests")
+    assert (client.connection_pool.connection_class is SSLConnection) is (scheme == "rediss")
 
 
 @pytest.mark.parametrize(
