@@ -116,8 +116,8 @@ def clock(timestamp: object) -> str:
         return timestamp
 
 
-def banner(plan: Plan, stand_ins: StandIns, *, seconds: float, is_coloured: bool) -> str:
-    table = Table(title=f"Ready after {seconds:.1f} s", title_justify="left", show_header=False)
+def banner(plan: Plan, stand_ins: StandIns, *, title: str, is_coloured: bool) -> str:
+    table = Table(show_header=False)
     for row in rows(plan, stand_ins):
         table.add_row(*row)
     text = StringIO()
@@ -125,12 +125,14 @@ def banner(plan: Plan, stand_ins: StandIns, *, seconds: float, is_coloured: bool
         file=text, width=WIDTH, force_terminal=is_coloured, no_color=not is_coloured
     )
     screen.print(table)
-    return f"\n{text.getvalue()}\n{hints(plan)}\n"
+    return f"\n{title}\n{text.getvalue()}\n{hints(plan)}\n"
 
 
 def rows(plan: Plan, stand_ins: StandIns) -> Iterator[Row]:
     given = plan.given
     yield "API", f"http://localhost:{plan.port}", copies(plan)
+    yield "Documentation", f"http://localhost:{plan.port}/docs", "all routes, to try them"
+    yield "Operators' key", *key_place(plan)
     yield (
         "PostgreSQL",
         address(stand_ins.postgres or given["SUPABASE_CONNECTION_STRING"]),
@@ -188,15 +190,14 @@ def hints(plan: Plan) -> str:
         (
             "Try it in a second terminal: sign up, then log in",
             *(curl(plan, action) for action in ("signup", "login")),
-            *key_hint(plan),
             "Ctrl-C stops everything and keeps the data. The log of all services follows.",
         )
     )
 
 
-def key_hint(plan: Plan) -> Iterator[str]:
-    if "API_KEY" not in plan.given:
-        yield f"The operators' API key is in {plan.data / API_KEY_FILE}"
+def key_place(plan: Plan) -> tuple[str, str]:
+    place = "yours: API_KEY" if "API_KEY" in plan.given else str(plan.data / API_KEY_FILE)
+    return place, "for /admin, in the header X-API-Key"
 
 
 def curl(plan: Plan, action: str) -> str:

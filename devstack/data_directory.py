@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from devstack import CannotRunError
+from devstack.environment import STACK_DATA_DIR, STACK_FILE
 
 LOCK_FILE = "lock"
-STACK_FILE = "stack.env"
 MEMORY = Path("/dev/shm")  # noqa: S108 (mkdtemp makes the name)
 ENOUGH_MEMORY = 4 << 30
 EVERYONE_PASSES = 0o755
@@ -63,7 +63,8 @@ def open_lock(directory: Path) -> TextIO:
 def write_stack_file(directory: Path, environment: Mapping[str, str]) -> Path:
     """Keeps the services' environment, for commands that talk to the running stack."""
     path = directory / STACK_FILE
-    lines = (f"{name}={quoted(value)}\n" for name, value in sorted(environment.items()))
+    marked = {**environment, STACK_DATA_DIR: str(directory)}
+    lines = (f"{name}={quoted(value)}\n" for name, value in sorted(marked.items()))
     write_secret(path, "".join(lines))
     return path
 

@@ -16,7 +16,11 @@ from devstack import CannotRunError
 
 DEFAULT_PORT = 1234
 DEFAULT_DATA = ".data"
+DEFAULT_FILE = ".env"
 API_KEY_FILE = "api_key"
+STACK_FILE = "stack.env"
+# In a stack's own file only: the directory of its data.
+STACK_DATA_DIR = "STACK_DATA_DIR"
 HIGHEST_PORT = 65_535
 MOST_REPLICAS = 64
 
@@ -80,6 +84,8 @@ class Plan:
         if not self.has_supabase_auth:
             for name in {"SUPABASE_URI", "SUPABASE_KEY"} & self.given.keys():
                 yield f"{name} is set alone: the Supabase Auth stand-in is used all the same"
+        if is_of_a_stack(self.given.get("ENV_FILE", "")):
+            yield "ENV_FILE names what a stack has written: .env is read instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +101,30 @@ class StandIns:
 
 
 def read_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Joins the `.env` file, or the one that `ENV_FILE` names, with the environment, which wins."""
-    path = environment.get("ENV_FILE", ".env")
+    """Joins the `.env` file, or the one that `ENV_FILE` names, with the environment, which wins.
+
+    What a stack has written for commands that talk to it is none of these: the next stack would
+    take the servers of that one for its own.
+    """
+    path = environment.get("ENV_FILE", DEFAULT_FILE)
+    kept = file_values(DEFAULT_FILE if is_of_a_stack(path) else path)
+    written = file_values(str(Path(environment.get(STACK_DATA_DIR, "."), STACK_FILE)))
+    own = written if STACK_DATA_DIR in environment else {}
+    return kept | {
+        name: value
+        for name, value in environment.items()
+        if name != STACK_DATA_DIR and own.get(name) != value
+    }
+
+
+def file_values(path: str) -> dict[str, str]:
     kept = dotenv_values(path) if path else {}
-    return {name: value for name, value in kept.items() if value is not None} | dict(environment)
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def is_of_a_stack(path: str) -> bool:
+    """Whether a file was written by a stack, see `write_stack_file`."""
+    return Path(path).name == STACK_FILE or STACK_DATA_DIR in file_values(path)
 
 
 def make_plan(environment: Mapping[str, str]) -> Plan:

@@ -54,7 +54,8 @@ install_lock() {
     else
         set -- "$(find_python)" -m pip --python "$VENV/bin/python"
     fi
-    "$@" install --disable-pip-version-check --require-hashes -r "$LOCK"
+    # Quiet: what goes wrong is said all the same.
+    "$@" install --quiet --disable-pip-version-check --require-hashes -r "$LOCK"
 }
 
 is_installed "$1" && exit
@@ -66,7 +67,7 @@ if [ -e "$UNFINISHED" ] || ! is_new_enough "$VENV/bin/python"; then
     make_venv
 fi
 : > "$UNFINISHED"
-say "Installing $LOCK"
+say "Installing $LOCK, which takes a minute or less"
 install_lock
 cp "$LOCK" "$VENV/installed-$1.lock"
 rm "$UNFINISHED"

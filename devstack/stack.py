@@ -11,16 +11,25 @@ from devstack.console import Console, banner
 from devstack.data_directory import kept_secret, locked, write_stack_file
 from devstack.environment import API_KEY_FILE, PARTS, Groq, Plan, StandIns, services_environment
 from devstack.free_ports import LOOPBACK, free_ports, require_free
+from devstack.given_servers import unreachable
 from devstack.process import Command, ProcessFailedError, run_to_end
 from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.server import EmbeddedServer
 from devstack.servers.valkey import EmbeddedValkey
-from devstack.service import Service, ServiceSpec, module
+from devstack.service import (
+    READY_DEADLINE,
+    Service,
+    ServiceSpec,
+    module,
+    what_is_lacking,
+)
 from devstack.supervisor import Supervisor, supervising
 
 MIGRATE_DEADLINE = timedelta(seconds=120)
 STAND_IN_GRACE = timedelta(seconds=1)
 READY_PATH = "/health/ready"
+# How long services are waited for that lack a server: long enough to start.
+BARELY = timedelta(seconds=5)
 
 
 async def run_stack(plan: Plan, console: Console) -> None:
@@ -36,18 +45,22 @@ async def run_stack(plan: Plan, console: Console) -> None:
             api_key = plan.given.get("API_KEY") or kept_secret(plan.data / API_KEY_FILE)
             environment = services_environment(plan, stand_ins, api_key=api_key)
             write_stack_file(plan.data, worth_keeping(environment))
-            await migrate(environment)
-            await start_services(plan, environment, console, supervisor)
-            seconds = time.monotonic() - began
-            console.say(banner(plan, stand_ins, seconds=seconds, is_coloured=console.is_coloured))
+            troubles = await unreachable(plan)
+            await migrate(environment, troubles)
+            late = await start_services(plan, environment, console, supervisor, troubles)
+            title = f"Not ready: {await reasons(late, troubles)}" if late else ready_after(began)
+            console.say(banner(plan, stand_ins, title=title, is_coloured=console.is_coloured))
+            if late:
+                await until_ready(late)
+                console.say(f"\n{ready_after(began)}\n")
             await asyncio.Event().wait()
 
 
 async def start_surroundings(plan: Plan, console: Console, supervisor: Supervisor) -> StandIns:
     surroundings = Surroundings(plan, console)
     await supervisor.start(surroundings.servers, surroundings.stand_ins)
-    for late in await not_ready(surroundings.stand_ins):
-        raise ProcessFailedError(f"{late} does not get ready")
+    for late in await not_ready(surroundings.stand_ins, within=READY_DEADLINE):
+        raise ProcessFailedError(f"{late.name} does not get ready")
     for notice in surroundings.notices:
         console.say(notice)
     return surroundings.where()
@@ -129,22 +142,46 @@ def origin(service: Service) -> str:
     return f"http://{LOOPBACK}:{service.spec.port}"
 
 
-async def migrate(environment: Mapping[str, str]) -> None:
+async def migrate(environment: Mapping[str, str], troubles: list[str]) -> None:
     command = Command((*module("ops"), "migrate"), environment=environment)
-    await run_to_end("the migration of the database", command, deadline=MIGRATE_DEADLINE)
+    try:
+        await run_to_end("the migration of the database", command, deadline=MIGRATE_DEADLINE)
+    except ProcessFailedError as error:
+        if not troubles:
+            raise
+        raise ProcessFailedError(f"{error}\nNot ready: {'; '.join(troubles)}") from error
 
 
 async def start_services(
-    plan: Plan, environment: Mapping[str, str], console: Console, supervisor: Supervisor
-) -> None:
+    plan: Plan,
+    environment: Mapping[str, str],
+    console: Console,
+    supervisor: Supervisor,
+    troubles: list[str],
+) -> list[Service]:
+    """Returns those that are not ready in time; where a server is away, that is soon over."""
     workers = [
         Service(spec, on_line=console.sink(spec.name)) for spec in worker_specs(plan, environment)
     ]
     apis = [Service(spec, on_line=console.sink(spec.name)) for spec in api_specs(plan, environment)]
     # In this order, so that the API stops first: its last requests still get their replies.
     await supervisor.start(workers, apis)
-    for late in await not_ready([*workers, *apis]):
-        console.say(f"{late} is not ready yet: see its lines above")
+    return await not_ready([*workers, *apis], within=BARELY if troubles else READY_DEADLINE)
+
+
+async def reasons(late: list[Service], troubles: list[str]) -> str:
+    """Returns why services are not ready: servers that are away, or what they say themselves."""
+    return "; ".join(troubles or [await what_is_lacking(service) for service in late])
+
+
+async def until_ready(services: list[Service]) -> None:
+    """Waits for as long as it takes."""
+    while late := await not_ready(services, within=READY_DEADLINE):
+        services = late
+
+
+def ready_after(began: float) -> str:
+    return f"Ready after {time.monotonic() - began:.1f} s"
 
 
 def worker_specs(plan: Plan, environment: Mapping[str, str]) -> Iterator[ServiceSpec]:
@@ -167,14 +204,14 @@ def copy_names(service: str, count: int) -> list[str]:
     return [service, *(f"{service}.{number}" for number in range(2, count + 1))]
 
 
-async def not_ready(services: list[Service]) -> list[str]:
-    """Waits for all and returns the names of those that take too long."""
+async def not_ready(services: list[Service], *, within: timedelta) -> list[Service]:
+    """Waits for all and returns those that take too long."""
     async with asyncio.TaskGroup() as group:
-        waits = {
-            service.name: group.create_task(service.ready(), name=f"await {service.name}")
+        waits = [
+            group.create_task(service.ready(within=within), name=f"await {service.name}")
             for service in services
-        }
-    return [name for name, wait in waits.items() if not wait.result()]
+        ]
+    return [service for service, wait in zip(services, waits, strict=True) if not wait.result()]
 
 
 def worth_keeping(environment: Mapping[str, str]) -> dict[str, str]:

@@ -86,7 +86,8 @@ class Replies:
         """Raise `UnavailableError` unless replies are being read."""
         still = time.monotonic() - self._read_at
         if still > (self._block * MOST_OVERDUE).total_seconds():
-            raise UnavailableError(f"Replies are not read: no progress for {still:.0f} s")
+            message = f"Replies are not read: no progress for {still:.0f} s"
+            raise UnavailableError(message, dependency="redis")
 
     async def _read(self) -> None:
         with translated_errors():

@@ -228,6 +228,7 @@ async def test_failing_migrations_are_quoted(tree: Path) -> None:
     async with stack_in(tree, given=ALL_GIVEN) as stack:
         assert await stack.process.wait() == 1
         await stack.says("no such column")
+        await stack.says("Not ready: PostgreSQL at 127.0.0.1:9 refuses")
         await eventually(nothing_of(stack.data))
 
 
@@ -255,6 +256,21 @@ async def test_wrong_settings_end_the_stack(tree: Path) -> None:
         assert await stack.process.wait() == 1
         await stack.says("API_KEY: missing")
         await stack.says("api ended at its start")
+
+
+async def test_what_is_not_ready_is_not_called_so_until_it_is(tree: Path) -> None:
+    api = tree / "services" / "api" / "__main__.py"
+    well = tree / "well"
+    lacking = f"self.send_response(200 if __import__('os').path.exists({str(well)!r}) else 503)"
+    api.write_text(api.read_text().replace("self.send_response(200)", lacking))
+    async with stack_in(tree, given=ALL_GIVEN) as stack:
+        await stack.says(
+            "\nNot ready: PostgreSQL at 127.0.0.1:9 refuses (SUPABASE_CONNECTION_STRING)"
+        )
+        await stack.says("Redis at 127.0.0.1:9 refuses (REDIS_URL)")
+        assert "Ready after" not in stack.output
+        well.touch()
+        await stack.says("\nReady after")
 
 
 async def test_a_meaningless_variable_is_refused_at_once(tree: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_table_names_stand_ins_and_hides_secrets() -> None:
             supabase_key="sb_secret_hidden",
             randomuser="http://127.0.0.1:20004/api/",
         ),
-        seconds=1.23,
+        title="Ready after 1.2 s",
         is_coloured=False,
     )
     assert "hidden" not in shown
@@ -131,6 +131,9 @@ def test_the_table_names_stand_ins_and_hides_secrets() -> None:
     assert "/srv/leads" in shown
     assert shown.count("stand-in:") == 2
     assert shown.count("curl http://localhost:8080/authentication/") == 2
+    assert "\nReady after 1.2 s\n" in shown
+    assert "http://localhost:8080/docs" in shown
+    assert "/srv/leads/api_key" in shown
 
 
 def test_what_is_real_is_called_yours() -> None:
@@ -146,11 +149,12 @@ def test_what_is_real_is_called_yours() -> None:
             }
         ),
         StandIns(),
-        seconds=1,
+        title="Not ready: Redis at cache.example.com:6379 refuses (REDIS_HOST)",
         is_coloured=False,
     )
     assert "hidden" not in shown
     assert shown.count("yours") == 5
+    assert "\nNot ready: Redis at cache.example.com:6379 refuses (REDIS_HOST)\n" in shown
     for host in ("db.example.com:6543", "cache.example.com:6379", "randomuser.me", "api.groq.com"):
         assert host in shown
 

@@ -36,5 +36,5 @@ def test_the_stack_file_is_read_back_and_closed_to_others(tmp_path: Path) -> Non
         "LINES": "a\nb",
     }
     path = write_stack_file(tmp_path, environment)
-    assert dotenv_values(path) == environment
+    assert dotenv_values(path) == environment | {"STACK_DATA_DIR": str(tmp_path)}
     assert path.stat().st_mode & 0o077 == 0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.data_directory import write_stack_file
 from devstack.environment import (
     Groq,
     MisconfiguredError,
@@ -170,3 +171,38 @@ def test_offline_hides_the_key_from_the_services() -> None:
     plan = make_plan({"GROQ": "offline", "GROQ_API_KEY": "gsk_1"})
     environment = services_environment(plan, NOTHING_STARTED, api_key="k")
     assert (environment["SUMMARY_PROVIDER"], environment["GROQ_API_KEY"]) == ("offline", "")
+
+
+class TestWhatAStackHasWritten:
+    """Settings for commands that talk to a stack are not those of the next one."""
+
+    @pytest.fixture
+    def written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text("SYNCERS=3\n")
+        data = tmp_path / ".data"
+        data.mkdir()
+        settings = {"REDIS_URL": "redis://:secret@127.0.0.1:4711/0", "PORT": "1234"}
+        write_stack_file(data, settings)
+        return settings | {"STACK_DATA_DIR": str(data)}
+
+    @pytest.mark.parametrize("path", [".data/stack.env", "{}/.data/stack.env", "copied"])
+    def test_is_no_file_to_read(self, path: str, written: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "copied").write_text((tmp_path / ".data/stack.env").read_text())
+        name = path.format(tmp_path)
+        given = read_environment({"ENV_FILE": name, "SUMMARIZERS": "2"})
+        assert given == {"ENV_FILE": name, "SUMMARIZERS": "2", "SYNCERS": "3"}
+        assert any(".env is read instead" in notice for notice in make_plan(given).notices)
+        assert written  # is there
+
+    def test_is_no_environment(self, written: dict[str, str]) -> None:
+        sourced = {**written, "HOME": "/root", "SYNCERS": "2"}
+        assert read_environment(sourced) == {"HOME": "/root", "SYNCERS": "2"}
+        other = {**sourced, "REDIS_URL": "redis://mine"}
+        assert read_environment(other)["REDIS_URL"] == "redis://mine"
+
+    def test_another_file_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.env").write_text("PORT=99\n")
+        given = read_environment({"ENV_FILE": str(tmp_path / "mine.env")})
+        assert given["PORT"] == "99"
+        assert list(make_plan(given).notices) == []
