@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from typing import Annotated
@@ -19,6 +20,8 @@ from shared.streams.change_feed import ChangeFeed, Follower, parse_entry_id
 from shared.streams.codec import Entry, entry_id
 
 MOST_AT_A_TIME = 1_000
+# Of one user: more are a program that forgets to close them, and would take the others' places.
+MOST_EACH = 20
 HEARTBEAT_EVERY = timedelta(seconds=15)
 # A stream outlives the check of its token by so much at most; then the client reconnects.
 LONGEST = timedelta(minutes=15)
@@ -59,7 +62,7 @@ class ChangeHandlers:
         self._feed = feed
         self._heartbeat_every = heartbeat_every
         self._seconds = timeout.total_seconds()
-        self._clients = 0
+        self._clients: Counter[str] = Counter()
 
     @Endpoint(
         "GET",
@@ -72,7 +75,8 @@ class ChangeHandlers:
         "are no longer kept: read the list. The stream ends now and then, and at once for clients "
         "that are too slow: come again with the `id` of the last event. It begins with an `id` "
         "and no event, so that clients which have seen none yet lose none either; an `id` that "
-        "the stream does not know, since it was lost, leads to a `gap`.",
+        "the stream does not know, since it was lost, leads to a `gap`. One user can follow it "
+        f"{MOST_EACH} times at once.",
         parameters=(LAST_EVENT_ID,),
         query=ChangesQuery,
         answers=(
@@ -89,11 +93,11 @@ class ChangeHandlers:
         """Answer with a stream of events."""
         after = _last_seen(call)
         async with asyncio.timeout(self._seconds):
-            return await event_stream(self.messages(after))
+            return await event_stream(self.messages(after, user=call.user.id))
 
-    async def messages(self, after: str | None) -> AsyncGenerator[bytes]:
-        """Yield the stream of a client that has seen `after`."""
-        with self._admission(), self._feed.following() as follower:
+    async def messages(self, after: str | None, *, user: str) -> AsyncGenerator[bytes]:
+        """Yield the stream of a client of a user that has seen `after`."""
+        with self._admission(user), self._feed.following() as follower:
             seen, is_complete = follower.since, True
             if after is not None:
                 seen, is_complete = await self._feed.resume(after)
@@ -120,18 +124,20 @@ class ChangeHandlers:
             yield b"".join(map(_message, new)) or HEARTBEAT
 
     @contextlib.contextmanager
-    def _admission(self) -> Generator[None]:
-        if self._clients >= MOST_AT_A_TIME:
-            raise Problem(
-                "rate-limited",
-                f"Only {MOST_AT_A_TIME} clients can follow the changes",
-                headers={"Retry-After": "10"},
-            )
-        self._clients += 1
+    def _admission(self, user: str) -> Generator[None]:
+        detail = None
+        if self._clients[user] >= MOST_EACH:
+            detail = f"One user can follow the changes {MOST_EACH} times at once"
+        elif self._clients.total() >= MOST_AT_A_TIME:
+            detail = f"Only {MOST_AT_A_TIME} clients can follow the changes"
+        if detail is not None:
+            raise Problem("rate-limited", detail, headers={"Retry-After": "10"})
+        self._clients[user] += 1
         try:
             yield
         finally:
-            self._clients -= 1
+            self._clients[user] -= 1
+            self._clients = +self._clients  # forgets who follows no more
 
 
 def _last_seen(call: Call) -> str | None:

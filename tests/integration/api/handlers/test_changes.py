@@ -9,8 +9,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.api.handlers.changes import ChangeHandlers
+from services.api.handlers.changes import MOST_EACH, ChangeHandlers
 from services.api.settings import ApiSettings
+from services.api.web.problems import Problem
 from shared.background import background
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
@@ -217,9 +218,30 @@ async def test_a_quiet_stream_gives_signs_of_life(redis: Redis) -> None:
     handlers = ChangeHandlers(feed, timeout=BLOCK, heartbeat_every=timedelta(milliseconds=20))
     async with background(feed.run(), name="changes"):
         await eventually(lambda: is_ready(feed))
-        async with contextlib.aclosing(handlers.messages(None)) as sent:
+        async with contextlib.aclosing(handlers.messages(None, user="ada")) as sent:
             assert (await anext(sent)).startswith(b"retry:")
             assert [await anext(sent) for _ in range(3)] == [b": heartbeat\n\n"] * 3
+
+
+async def test_one_user_cannot_take_all_places(redis: Redis) -> None:
+    feed = ChangeFeed(redis, redis, block=BLOCK)
+    handlers = ChangeHandlers(feed, timeout=BLOCK)
+    async with background(feed.run(), name="changes"), contextlib.AsyncExitStack() as open_:
+        await eventually(lambda: is_ready(feed))
+
+        async def follow(user: str) -> None:
+            stream = handlers.messages(None, user=user)
+            await open_.enter_async_context(contextlib.aclosing(stream))
+            await anext(stream)
+
+        for _ in range(MOST_EACH):
+            await follow("ada")
+        with pytest.raises(Problem, match="rate-limited") as refused:
+            await follow("ada")
+        assert (refused.value.status, "Retry-After" in refused.value.headers) == (429, True)
+        await follow("grace")
+        await open_.aclose()
+        await follow("ada")
 
 
 async def has_read(feed: ChangeFeed, entry: str) -> bool:
