@@ -28,7 +28,7 @@ MOST_REPLICAS = 64
 # `CORS_ACCEPTED_ORIGINS` for instance, reach the services exactly as they are.
 PARTS = (
     *("SUPABASE_CONNECTION_STRING", "SUPABASE_URI", "SUPABASE_KEY"),
-    *("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "RANDOMUSER_URL"),
+    *("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "RANDOMUSER_URL"),
     *("GROQ", "GROQ_API_KEY", "GROQ_BASE_URL", "GROQ_MODEL", "SUMMARY_PROVIDER"),
     *("PORT", "API_KEY", "DATA_DIR", "API_WORKERS", "SYNCERS", "SUMMARIZERS"),
 )
@@ -110,11 +110,26 @@ def read_environment(environment: Mapping[str, str] = os.environ) -> dict[str, s
     kept = file_values(DEFAULT_FILE if is_of_a_stack(path) else path)
     written = file_values(str(Path(environment.get(STACK_DATA_DIR, "."), STACK_FILE)))
     own = written if STACK_DATA_DIR in environment else {}
-    return kept | {
+    joined = kept | {
         name: value
         for name, value in environment.items()
         if name != STACK_DATA_DIR and own.get(name) != value
     }
+    return with_secrets(joined)
+
+
+def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns it with what is in files in place of their names, as the services read them."""
+    read = dict(environment)
+    for name in PARTS:
+        path = read.get(f"{name}_FILE")
+        if path and not read.get(name):
+            try:
+                read[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, ValueError):
+                raise MisconfiguredError(f"{name}_FILE={path} cannot be read") from None
+            del read[f"{name}_FILE"]
+    return read
 
 
 def file_values(path: str) -> dict[str, str]:

@@ -1,16 +1,26 @@
 """Settings groups that more than one process reads, and how any group is loaded.
 
-Each field's upper-case name is the environment variable that sets it. A `.env` file in
-the working directory is read as well; `ENV_FILE` names another one, or none when empty.
+Each field's upper-case name is the environment variable that sets it; of a secret, NAME_FILE
+names a file that holds it. A `.env` file in the working directory is read as well; `ENV_FILE`
+names another one, or none when empty.
 """
 
 import os
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar, cast
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast, get_args
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 
 def _from_seconds(value: Any) -> Any:
@@ -26,6 +36,47 @@ Duration = Annotated[timedelta, BeforeValidator(_from_seconds), Field(gt=timedel
 """A time span: seconds in the environment, a `timedelta` in the code."""
 
 
+class SettingsError(Exception):
+    """The environment does not hold what a service needs; the message names each variable."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Secrets out of the files that NAME_FILE names, such as those that Docker mounts."""
+
+    def __init__(self, settings: type[BaseSettings], sources: Sequence[EnvSettingsSource]) -> None:
+        super().__init__(settings)
+        # The first wins, as it does elsewhere; names are in lower case, and empty ones left out.
+        self._given: ChainMap[str, str | None] = ChainMap(
+            *(dict(source.env_vars) for source in sources)
+        )
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return what a field's file holds, if it has one."""
+        path = self._given.get(f"{field_name}_file")
+        if path is None or not _is_secret(field):
+            return None, field_name, False
+        name = field_name.upper()
+        if self._given.get(field_name) is not None:
+            raise SettingsError(f"{name}: {name}_FILE is set, too: which of them?")
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is no text"
+            raise SettingsError(f"{name}_FILE: {path}: {reason}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        """Return all secrets that are in files."""
+        values = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
 class SettingsGroup(BaseSettings):
     """A few settings that belong together, frozen once read.
 
@@ -34,9 +85,20 @@ class SettingsGroup(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-
-class SettingsError(Exception):
-    """The environment does not hold what a service needs; the message names each variable."""
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the files of secrets."""
+        variables = (env_settings, dotenv_settings)
+        named = [one for one in variables if isinstance(one, EnvSettingsSource)]
+        files = SecretFiles(settings_cls, named)
+        return (init_settings, *variables, files, file_secret_settings)
 
 
 Group = TypeVar("Group", bound=SettingsGroup)
@@ -78,7 +140,7 @@ class PostgresSettings(SettingsGroup):
 class StreamsSettings(SettingsGroup):
     """The Redis that carries the streams: durable, never evicting.
 
-    `redis_url` overrides host and port, e.g. for TLS, a password or another database
+    `redis_url` overrides host, port and password, e.g. for TLS, a password or another database
     (`rediss://user:password@host:port/0`), for the current master of a Sentinel group
     (`redis+sentinel://password@host:port,host:port/group/0`), or for a Redis Cluster by some of
     its nodes (`redis+cluster://user:password@host:port,host:port`, rediss+cluster:// for TLS). A
@@ -90,6 +152,7 @@ class StreamsSettings(SettingsGroup):
 
     redis_host: str = "localhost"
     redis_port: int = Field(default=6379, ge=1, le=65535)
+    redis_password: SecretStr | None = None
     redis_url: SecretStr | None = None
     redis_timeout: Duration = timedelta(seconds=2)
     stream_max_bytes: int = Field(default=1 << 30, ge=1 << 16)
@@ -100,7 +163,9 @@ class StreamsSettings(SettingsGroup):
         """The address to connect to."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
-        return f"redis://{self.redis_host}:{self.redis_port}/0"
+        password = self.redis_password
+        user = "" if password is None else f":{quote(password.get_secret_value(), safe='')}@"
+        return f"redis://{user}{self.redis_host}:{self.redis_port}/0"
 
 
 class ConsumerSettings(SettingsGroup):

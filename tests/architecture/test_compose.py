@@ -1,19 +1,27 @@
 """compose.yaml is valid, passes all settings on, and gives no container more than it needs."""
 
+import asyncio
+import contextlib
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import redis
 import yaml
 from jsonschema import Draft7Validator
+from redis.asyncio import Redis
 
+from devstack.free_ports import free_port
+from devstack.servers.binaries import valkey_server
 from services.api.settings import ApiSettings
 from services.summarizer.settings import SummarizerSettings
 from services.syncer.settings import SyncerSettings
 from shared.settings import PostgresSettings, SettingsGroup
+from tests.support.eventually import eventually
 from tests.support.example_environment import example_values
 from tests.support.repository import ROOT
 
@@ -151,7 +159,7 @@ def test_what_lasts_has_a_healthcheck(services: dict[str, Service], name: str) -
 
 def test_only_the_proxy_publishes_a_port(services: dict[str, Service]) -> None:
     assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
-    assert services["proxy"]["ports"] == ["${PORT:-1234}:8080"]
+    assert services["proxy"]["ports"] == ["${PORT:-1234}:8080", "${HTTPS_PORT:-1443}:8443"]
 
 
 @pytest.mark.parametrize("name", SCALED)
@@ -190,6 +198,80 @@ def test_the_streams_keep_what_they_are_given(services: dict[str, Service]) -> N
     assert options["--appendfsync"] == "${STREAMS_APPENDFSYNC:-everysec}"
     assert options["--maxmemory-policy"] == "noeviction"
     assert "streams-data:/data" in services["streams"]["volumes"]
+
+
+def test_a_host_name_turns_on_tls(compose: dict[str, Any], services: dict[str, Service]) -> None:
+    caddyfile = (ROOT / "deploy/Caddyfile").read_text()
+
+    assert re.search(r"^\{\$SITE_ADDRESS:http://\} \{$", caddyfile, re.MULTILINE)
+    assert services["proxy"]["environment"] == {"SITE_ADDRESS": "${SITE_ADDRESS:-http://}"}
+    assert {"http_port 8080", "https_port 8443"} <= set(map(str.strip, caddyfile.splitlines()))
+    assert "auto_https off" not in caddyfile
+    # Each order of a certificate counts: one that is forgotten at each start is refused soon.
+    assert "certificates:/data" in services["proxy"]["volumes"]
+    assert "certificates" in compose["volumes"]
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+class TestPasswordsOfValkey:
+    @pytest.mark.parametrize("name", ["streams", "cache"])
+    async def test_hold_and_are_no_arguments(
+        self, name: str, services: dict[str, Service], tmp_path: Path
+    ) -> None:
+        """What Compose would run is run here: with the server's binary, and no more."""
+        service = services[name]
+        port = free_port()
+        script = [
+            str(part).replace("$$", "$").replace("/tmp/", f"{tmp_path}/")  # noqa: S108
+            for part in service["entrypoint"]
+        ]
+        command = [str(valkey_server()), "--port", str(port), "--dir", str(tmp_path)]
+        options = [str(part) for part in service["command"][1:]]
+        at = options.index("--appendfsync") if "--appendfsync" in options else None
+        if at is not None:
+            options[at + 1] = "everysec"
+        process = await asyncio.create_subprocess_exec(
+            *(*script, *command, *options),
+            env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": "secret4711"},
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with Redis(port=port, password="secret4711") as client:
+
+                async def answers() -> bool:
+                    with contextlib.suppress(redis.ConnectionError):
+                        return bool(await client.ping())
+                    return False
+
+                await eventually(answers)
+                policy = (await client.info("memory"))["maxmemory_policy"]
+                assert policy == options[options.index("--maxmemory-policy") + 1]
+            async with Redis(port=port) as stranger:
+                with pytest.raises(redis.AuthenticationError):
+                    await stranger.ping()
+            arguments = command_line(process.pid)
+            assert b"valkey-server" in arguments  # it has taken the shell's place
+            assert b"secret4711" not in arguments
+        finally:
+            process.terminate()
+            assert await process.wait() == 0
+
+    def test_is_what_the_services_are_told(self, services: dict[str, Service]) -> None:
+        for name in SCALED:
+            environment = services[name]["environment"]
+            assert environment["REDIS_PASSWORD"] == "${REDIS_PASSWORD:-}"
+            assert ":${REDIS_PASSWORD:-unused}@cache:" in environment["CACHE_REDIS_URL"]
+        streams = services["streams"]["environment"]["REDISCLI_AUTH"]
+        assert streams.startswith("${REDIS_PASSWORD:-")
+        assert services["cache"]["environment"]["REDISCLI_AUTH"] == "${REDIS_PASSWORD:-unused}"
+
+
+def test_the_least_version_of_docker_is_said() -> None:
+    for name in ("compose.yaml", "README.md"):
+        assert "Docker 25" in (ROOT / name).read_text()
 
 
 def test_healthchecks_ask_where_the_services_answer(services: dict[str, Service]) -> None:

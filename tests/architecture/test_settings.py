@@ -15,7 +15,7 @@ from tests.support.example_environment import EXAMPLE, example_lines, example_va
 from tests.support.repository import ROOT, ProductModule
 
 # What `.env` may hold for compose.yaml itself, rather than for a service.
-COMPOSE = {"POSTGRES_PASSWORD", "STREAMS_APPENDFSYNC"}
+COMPOSE = {"POSTGRES_PASSWORD", "STREAMS_APPENDFSYNC", "SITE_ADDRESS", "HTTPS_PORT"}
 
 Setting = tuple[type[SettingsGroup], str, FieldInfo]
 

@@ -201,6 +201,15 @@ class TestWhatAStackHasWritten:
         other = {**sourced, "REDIS_URL": "redis://mine"}
         assert read_environment(other)["REDIS_URL"] == "redis://mine"
 
+    def test_secrets_in_files_make_a_part_real(self, tmp_path: Path) -> None:
+        (tmp_path / "dsn").write_text("postgresql://db/leads\n")
+        named = {"SUPABASE_CONNECTION_STRING_FILE": str(tmp_path / "dsn"), "ENV_FILE": ""}
+        plan = make_plan(read_environment(named))
+        assert plan.given["SUPABASE_CONNECTION_STRING"] == "postgresql://db/leads"
+        assert "SUPABASE_CONNECTION_STRING_FILE" not in plan.given
+        with pytest.raises(MisconfiguredError, match="GROQ_API_KEY_FILE=nowhere cannot be read"):
+            read_environment({"GROQ_API_KEY_FILE": "nowhere", "ENV_FILE": ""})
+
     def test_another_file_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "mine.env").write_text("PORT=99\n")
         given = read_environment({"ENV_FILE": str(tmp_path / "mine.env")})
