@@ -22,6 +22,21 @@ OLDEST_REDIS = (7, 0)
 OLDEST_POSTGRES = 14
 
 
+# What to do about a server that answers, and does not serve.
+_SAID = {
+    "busy": "A script has blocked it: SCRIPT KILL, or wait for its end.",
+    "loading": "It is loading its data: wait.",
+    "starting up": "It is starting: wait.",
+    "too many": "Its connections are all taken: lower POSTGRES_POOL_SIZE, or raise its limit.",
+    "remaining connection slots": "Its connections are all taken: lower POSTGRES_POOL_SIZE, or "
+    "raise max_connections.",
+    "authenticat": "It refuses the user or the password in {}.",
+    "wrongpass": "It refuses the user or the password in {}.",
+    "invalid username-password": "It refuses the user or the password in {}.",
+    "masterdown": "Its master is away: bring it back, or name the Sentinel group in {}.",
+}
+
+
 class Severity(StrEnum):
     """How bad a finding is."""
 
@@ -58,9 +73,13 @@ class PartitionFacts:
 
 def unreachable(check: str, error: TransientError, *, setting: str) -> list[Finding]:
     """Return the finding of a server that does not answer."""
-    advice = f"Start it, or correct {setting}. Creates are accepted with 202 while it is away."
+    said = str(error).lower()
+    known = (remedy for words, remedy in _SAID.items() if words in said)
+    remedy = next(known, "Start it, or correct {}.")
+    effect = "Creates are accepted with 202 while it is away."
     if check == "redis":
-        advice = f"Start it, or correct {setting}. Without it nothing can be created."
+        effect = "Without it nothing can be created."
+    advice = f"{remedy.format(setting)} {effect}"
     return [Finding(check=check, severity=Severity.FAILURE, detail=str(error), advice=advice)]
 
 

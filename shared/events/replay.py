@@ -48,7 +48,7 @@ def _among(value: bytes | None, wanted: tuple[str, ...]) -> bool:
 
 
 # The most events in one page: it is added in one transaction, which others wait for.
-PAGE = 500
+PAGE = 200
 
 
 class ReplayOrigin(StrEnum):

@@ -7,7 +7,6 @@ What a warning tells of concerns all processes alike, so a load balancer must no
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -18,6 +17,7 @@ from aiohttp import web
 from services.api.server.routing import Call
 from services.api.web.endpoint import Access, Answer, Endpoint, Tag
 from services.api.web.responses import NO_STORE, Representation, json_response, with_example
+from shared.background import repeat
 from shared.domain.errors import TransientError, UnavailableError
 from shared.observability.health import Check
 from shared.observability.logging import describe_error
@@ -91,11 +91,13 @@ class HealthHandlers:
 
     async def watch(self) -> None:
         """Look again and again, so that what begins and ends is logged though nobody asks."""
-        while True:
-            await asyncio.sleep(GOOD_FOR.total_seconds())
-            await self._look()
-            with contextlib.suppress(UnavailableError):  # without Redis nobody can be told
-                await self._tell(self._reasons)
+        await repeat(
+            self._look_and_tell, every=GOOD_FOR, outages=self._outages, activity="health watch"
+        )
+
+    async def _look_and_tell(self) -> None:
+        await self._look()
+        await self._tell(self._reasons)
 
     # Probes add parameters of their own, to get past caches.
     @Endpoint(

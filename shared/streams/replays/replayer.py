@@ -28,7 +28,7 @@ from shared.streams.replays.jobs import (
 log = structlog.get_logger(__name__)
 
 # How much may wait in the stream at once, ahead of any new event.
-IN_FLIGHT = 2_000
+IN_FLIGHT = 600
 
 POLL = timedelta(milliseconds=20)
 # Without any report for so long, look whether the group is done without having reported.

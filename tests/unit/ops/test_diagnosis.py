@@ -10,6 +10,7 @@ import pytest
 from ops import diagnosis
 from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.storage.postgres_facts import PostgresFacts
+from shared.domain.errors import UnavailableError
 from shared.events.partitions import Division, Layout, Partition
 from shared.streams.inspection import ConsumerState, GroupState, RedisFacts, StreamState
 
@@ -71,6 +72,25 @@ def test_good_servers_give_no_advice() -> None:
     assert bad(diagnosis.of_redis(REDIS)) == []
     assert bad(diagnosis.of_redis(replace(REDIS, fsync=None, memory_limit=0))) == []
     assert bad(diagnosis.of_postgres(POSTGRES)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("Error 111 connecting to localhost:6379. Connection refused.", "Start it, or correct X."),
+        ("BUSY Redis is busy running a script", "SCRIPT KILL"),
+        ("Redis is loading the dataset in memory", "wait"),
+        ("sorry, too many clients already", "POSTGRES_POOL_SIZE"),
+        ('password authentication failed for user "leads"', "the password in X"),
+        ("the database system is starting up", "wait"),
+    ],
+)
+def test_a_server_that_does_not_serve(error: str, advice: str) -> None:
+    for check, effect in (("redis", "nothing can be created"), ("postgres", "202")):
+        [finding] = diagnosis.unreachable(check, UnavailableError(error), setting="X")
+        assert (finding.severity, finding.detail) == (Severity.FAILURE, error)
+        assert advice in str(finding.advice)
+        assert effect in str(finding.advice)
 
 
 @pytest.mark.parametrize(
