@@ -144,10 +144,22 @@ def test_it_is_read_in_a_few_minutes() -> None:
     assert len(README.splitlines()) <= 150
 
 
+def anchors_of(path: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
+    return {"", *(title.lower().replace(" ", "-") for title in titles)}
+
+
 def test_links_lead_somewhere() -> None:
-    titles = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {f"#{title.lower().replace(' ', '-')}" for title in titles}
     targets = re.findall(r"\]\((?!https?:)([^)\s]+)\)", README)
     assert len(targets) > 5
-    dead = [target for target in targets if target not in anchors and not (ROOT / target).exists()]
+    places = [(path or "README.md", anchor) for path, _, anchor in map(split_link, targets)]
+    dead = [
+        (path, anchor)
+        for path, anchor in places
+        if not (ROOT / path).exists() or (anchor and anchor not in anchors_of(path))
+    ]
     assert dead == []
+
+
+def split_link(target: str) -> tuple[str, str, str]:
+    return target.partition("#")
