@@ -203,7 +203,6 @@ def _join(
 
 
 def _join_health(clients: Clients, exchange: Exchange, verifier: TokenVerifier) -> HealthHandlers:
-    inspector = Inspector(clients.redis, PartitionRepository(clients.database))
     return HealthHandlers(
         {
             "postgres": LeadRepository(clients.database).check_readable,
@@ -214,7 +213,7 @@ def _join_health(clients: Clients, exchange: Exchange, verifier: TokenVerifier) 
         {
             "full": clients.publisher.check_room,
             "closed": partial(clients.divisions.check_open, LEADS),
-            "late": partial(exchange.check_lateness, inspector),
+            "late": partial(exchange.check_lateness, EventStore(clients.database)),
             "consumers": partial(Troubles(clients.redis).check, besides=API),
         },
         clients.outages,

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from datetime import timedelta
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -20,7 +21,7 @@ from shared.domain.errors import UnavailableError
 from shared.events.catalog import LEADS, stream_of
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.streams.inspection import Inspector
+from shared.storage.inbox import EventStore
 from shared.streams.publisher import Publisher
 from shared.streams.replies import Replies
 
@@ -28,8 +29,9 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-# Writes are on time again when they were for so long.
-ON_TIME = timedelta(seconds=5)
+# So many writes that come late are remembered, and for so long: what was lost never comes.
+MOST_LATE = 100
+LATE_REMEMBERED = timedelta(hours=1)
 
 
 class Exchange:
@@ -52,8 +54,7 @@ class Exchange:
         self._notes = notes
         self._publish_seconds = publish_timeout.total_seconds()
         self._deadlines: set[asyncio.Timeout] = set()
-        self._late_at: float | None = None
-        self._in_time_at = 0.0
+        self._late: dict[UUID, float] = {}
         self.has_stopped = False
 
     @property
@@ -71,8 +72,8 @@ class Exchange:
         with self._replies.expect(event.id) as reply:
             await self._in_time(self._publisher.publish(event))
             outcome = await self._wait(reply, within=within)
-        self._note_time([event], [outcome])
         if outcome is None:
+            self._note_late([event])
             await self._note_accepted([event])
         return outcome
 
@@ -85,10 +86,9 @@ class Exchange:
             await self._in_time(self._publisher.publish_all(events))
             await self._wait(asyncio.gather(*replies), within=within)
             outcomes = [None if reply.cancelled() else reply.result() for reply in replies]
-        self._note_time(events, outcomes)
-        await self._note_accepted(
-            [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
-        )
+        late = [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
+        self._note_late(late)
+        await self._note_accepted(late)
         return outcomes
 
     @contextlib.asynccontextmanager
@@ -114,32 +114,30 @@ class Exchange:
         for deadline in self._deadlines:
             deadline.reschedule(now)
 
-    async def check_lateness(self, inspector: Inspector) -> None:
+    async def check_lateness(self, events: EventStore) -> None:
         """Raise `UnavailableError` while writes of leads that were answered 202 are not applied."""
-        late_at = self._late_at
-        if late_at is None:
+        forgotten = time.monotonic() - LATE_REMEMBERED.total_seconds()
+        for event_id in [one for one, since in self._late.items() if since < forgotten]:
+            self._late.pop(event_id, None)
+        if not self._late:
             return
-        stream = await inspector.look(LEADS)
-        held = sum(group.retries or 0 for group in stream.groups)
-        lags = [group.lag for group in stream.groups] or [stream.length]
-        is_on_time = self._in_time_at > late_at + ON_TIME.total_seconds()
-        if not held and (is_on_time or not any(lag is None or lag for lag in lags)):
-            if self._late_at == late_at:
-                self._late_at = None
-            return
-        waiting = "very many" if None in lags else sum(lag or 0 for lag in lags)
-        raise UnavailableError(
-            f"{LEADS}: {waiting} events wait for a syncer, and {held} are held, since they fail"
-        )
+        for event_id in await events.ends(list(self._late)):
+            self._late.pop(event_id, None)
+        if self._late:
+            first = time.monotonic() - min(self._late.values())
+            more = " at least" if len(self._late) == MOST_LATE else ""
+            raise UnavailableError(
+                f"{LEADS}: {len(self._late)} writes{more} that were answered 202 wait, the oldest "
+                f"for {first:.0f} s"
+            )
 
-    def _note_time(self, events: Sequence[Event], outcomes: Sequence[Outcome | None]) -> None:
-        """Note whether writes of leads are answered in time."""
-        if self.has_stopped or stream_of(events[0].data) != LEADS:
-            return
-        if None in outcomes:
-            self._late_at = time.monotonic()
-        else:
-            self._in_time_at = time.monotonic()
+    def _note_late(self, events: Sequence[Event]) -> None:
+        """Remember some of the writes of leads whose time was up."""
+        for event in events:
+            if stream_of(event.data) == LEADS and not self.has_stopped:
+                self._late[event.id] = time.monotonic()
+        for oldest in list(self._late)[:-MOST_LATE]:
+            del self._late[oldest]
 
     async def _in_time(self, publication: Awaitable[object]) -> None:
         try:

@@ -121,19 +121,41 @@ async def is_logged(logs: list[Any], event: str, words: str = "") -> bool:
     return event in dict(outage_lines(logs)) and any(words in one.get("reason", "") for one in said)
 
 
+async def has_ended(logs: list[Any], what: str) -> bool:
+    return ("ended", what) in outage_lines(logs)
+
+
 async def test_writes_that_come_late_are_a_warning_until_they_are_done(
     api: httpx.AsyncClient, run_syncer: RunSyncer
 ) -> None:
     assert (await readiness(api))[1]["warnings"] == []
     with capture_logs() as logs:
         assert (await api.post("/leads", json=lead_body())).status_code == 202
-        await eventually(lambda: is_logged(logs, "began", "1 events wait for a syncer"))
+        await eventually(lambda: is_logged(logs, "began", "1 writes that were answered 202 wait"))
         assert (await readiness(api))[1]["warnings"] == [WARNINGS["late"]]
         async with run_syncer():
-            await eventually(lambda: is_logged(logs, "ended"))
+            await eventually(lambda: has_ended(logs, "late"))
             status, body = await readiness(api)
     assert (status, body["status"], body["warnings"]) == (200, "ok", [])
     assert outage_lines(logs) == [("began", "late"), ("ended", "late")]
+
+
+async def test_a_write_that_waits_alone_is_late_as_long_as_it_waits(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    """Others go on: its partition, or its key, is held up."""
+    lead = (await client.post("/leads", json=lead_body())).json()
+    locked = "SELECT 1 FROM leads.lead WHERE id = $1 FOR UPDATE"
+    with capture_logs() as logs:
+        async with database.transaction() as connection:
+            await connection.execute(locked, lead["id"])
+            answer = await client.patch(f"/leads/{lead['id']}", json={"city": "Rome"})
+            assert answer.status_code == 202
+            await eventually(lambda: is_logged(logs, "began", "1 writes"))
+        await eventually(lambda: has_ended(logs, "late"))
+    # The syncer, in this process too, may have something to say of PostgreSQL.
+    lines = [one for one in outage_lines(logs) if one[1] == "late"]
+    assert lines == [("began", "late"), ("ended", "late")]
 
 
 async def test_an_answer_asked_for_at_once_is_not_late(api: httpx.AsyncClient) -> None:
@@ -162,7 +184,7 @@ async def test_an_outage_is_logged_once_however_many_requests_meet_it(
                 await eventually(lambda: is_logged(logs, "began"))
                 for _ in range(5):
                     await readiness(api)
-            await eventually(lambda: is_logged(logs, "ended"))
+            await eventually(lambda: has_ended(logs, "redis"))
     assert outage_lines(logs) == [("began", "redis"), ("ended", "redis")]
     requests = [one for one in logs if one["event"] == "http.request"]
     assert {one["route"] for one in requests} == {"/leads"}  # and no probe
