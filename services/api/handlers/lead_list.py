@@ -72,7 +72,7 @@ class LeadFilterQuery(Query):
     status: Annotated[LeadStatus | None, Field(description="The status")] = None
     source: Annotated[SearchText | None, Field(description="The source, such as `manual`")] = None
     country: Annotated[
-        SearchText | None, Field(description="The country, whatever its letters' case and accents")
+        SearchText | None, Field(description="The country, in any spelling as of `q`")
     ] = None
     created_after: Annotated[Instant | None, Field(description="Created at this time or later")] = (
         None
@@ -89,8 +89,8 @@ class LeadFilterQuery(Query):
         Annotated[SearchText, AfterValidator(_check_search)] | None,
         Field(
             description="Words that all occur in the names, e-mail address, city or country, "
-            "whatever their letters' case and accents: anywhere, or at the beginning of a word "
-            "for those of one or two letters"
+            "whatever their letters' case, accents and strokes (`lodz` finds Łódź, `strasse` "
+            "Straße): anywhere, or at the beginning of a word for those of one or two letters"
         ),
     ] = None
 
