@@ -65,7 +65,8 @@ async def test_a_slow_model_holds_up_nobody_else(client: ApiClient, groq: StandI
     "nonsense",
     [
         pytest.param("Ada lives in London. Call her.", id="prose"),
-        pytest.param(f"```json\n{saying()}\n```", id="fenced"),
+        pytest.param(f"{saying()}\n{saying(summary='Another one.')}", id="two answers"),
+        pytest.param(saying(next_action="Log in at evil[.]example."), id="link"),
         pytest.param("{}", id="empty object"),
         pytest.param("null", id="null"),
         pytest.param(saying(summary=None), id="null field"),
