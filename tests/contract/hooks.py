@@ -7,18 +7,19 @@ standards disagree. These are not sent.
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import schemathesis
 from jsonschema import FormatChecker
 from pydantic import TypeAdapter, ValidationError
 
 from services.api.handlers.lead_list import LeadFilterQuery
-from shared.events.lead_fields import Email, Picture
+from shared.events.lead_fields import Cleaned, Email, Picture
 
 Json = dict[str, Any]
 
 _formats = FormatChecker()
+_text: TypeAdapter[str] = TypeAdapter(Annotated[str, Cleaned])
 _email: TypeAdapter[str] = TypeAdapter(Email)
 _picture: TypeAdapter[str] = TypeAdapter(Picture)
 _filter: TypeAdapter[LeadFilterQuery] = TypeAdapter(LeadFilterQuery)
@@ -87,8 +88,11 @@ def is_uri(text: str) -> bool:
 
 
 def is_plain(text: str) -> bool:
-    """Whether text is as it would be stored: trimmed, and composed as Unicode prefers."""
-    return text == text.strip() and unicodedata.is_normalized("NFC", text)
+    """Whether text is as it would be stored: trimmed, composed, and with all of it to be seen."""
+    try:
+        return _text.validate_python(text) == text
+    except ValidationError:  # refused by its pattern
+        return text == text.strip() and unicodedata.is_normalized("NFC", text)
 
 
 def accepts(adapter: TypeAdapter[Any], value: object) -> bool:
