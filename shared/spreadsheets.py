@@ -130,13 +130,13 @@ class Records:
         """Yield the cells of each line after the first of the last record, as if it were one."""
         for line in self._taken[1:]:
             with contextlib.suppress(csv.Error):
-                yield from csv.reader([line], delimiter=self._delimiter, strict=True)
+                yield from self._parsed([line])
 
     def read(self) -> list[str] | None:
         """Return the cells of the next record; None at the end. Raises `RecordError`."""
         self._taken = []
         try:
-            return next(csv.reader(self._take(), delimiter=self._delimiter, strict=True), None)
+            return next(self._parsed(self._take()), None)
         except csv.Error as error:
             self.read_rest_anew()
             raise RecordError(_reason(error)) from error
@@ -165,6 +165,10 @@ class Records:
             return self.read() or []
         except RecordError as error:
             raise PermanentError(f"The header {error}", code="not-csv") from error
+
+    def _parsed(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        # People put a space behind a comma, and the quote behind that.
+        return csv.reader(lines, delimiter=self._delimiter, strict=True, skipinitialspace=True)
 
     def _titles_by(self, delimiter: str) -> list[str]:
         self._delimiter = delimiter

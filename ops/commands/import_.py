@@ -36,6 +36,8 @@ from shared.streams.publisher import add_events
 
 EVENTS_BATCH = 500
 FORMATS = [one.value for one in FileFormat]
+# What spreadsheets call their files.
+TABLES = (".csv", ".tsv", ".tab", ".txt")
 _VERBS = {ImportMode.CREATE.value: "Create", ImportMode.UPSERT.value: "Create or change"}
 # How long a syncer may take to write a window of rows, and how often to look.
 TIMEOUT = timedelta(seconds=60)
@@ -178,7 +180,7 @@ def import_leads(
 
 
 def _format(path: str, given: str | None, layout: Layout) -> FileFormat:
-    chosen = FileFormat(given or ("csv" if path.lower().endswith(".csv") else "ndjson"))
+    chosen = FileFormat(given or ("csv" if path.lower().endswith(TABLES) else "ndjson"))
     if layout.mapping and chosen is FileFormat.NDJSON:
         raise click.UsageError("--map is for columns of CSV")
     return chosen

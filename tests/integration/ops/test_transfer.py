@@ -137,7 +137,7 @@ async def test_columns_are_mapped_and_leads_that_are_known_changed(
 async def test_files_are_read_as_the_api_reads_them(
     ops: Ops, syncer: StartSyncer, database: Database, tmp_path: Path
 ) -> None:
-    file = tmp_path / "leads.csv"
+    file = tmp_path / "leads.TXT"
     header = "sep=;\r\nFirst Name;Last Name;Email;Status;\r\n"
     rows = 'Ad\xe8le;"King;a@example.com;x;\r\n ; ;;;\r\nJos\xe9;K;b@example.com;banana;\r\n'
     file.write_bytes(f"{header}{rows}".encode("cp1252"))

@@ -213,6 +213,8 @@ def test_a_cell_of_several_lines_is_one_cell() -> None:
         ("Ada,King,a@example.com, ,\u00a0", "Ada"),
         ("Ada,King,a@example.com,,,,, ,", "Ada"),
         (" Ada , King , a@example.com ,,", "Ada"),
+        ('Ada, "King, Countess", "a@example.com", "",', "Ada"),
+        ('Ada "the" Countess,King,a@example.com,,', 'Ada "the" Countess'),
         ("Ada,King", (1, "email", "row")),
         ("Ada,King,a@example.com,,,x", (1, "row")),
         (" , , ", None),
