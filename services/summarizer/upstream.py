@@ -119,10 +119,10 @@ class ModelCircuit:
             if probing:
                 self._probing = False
 
-    def _admit(self) -> bool:
-        """Let a call through, or not; True for the one that probes an open circuit."""
+    def check(self) -> None:
+        """Raise `ProviderError` with reason `circuit-open` where a call would not be tried."""
         if self._opened_at is None:
-            return False
+            return
         left = self._opened_at + self._pause - self._clock()
         if left > 0 or self._probing:
             raise ProviderError(
@@ -131,8 +131,12 @@ class ModelCircuit:
                 detail="The language model is not available at the moment.",
                 retry_after=timedelta(seconds=max(left, 1)),
             )
-        self._probing = True
-        return True
+
+    def _admit(self) -> bool:
+        """Let a call through, or not; True for the one that probes an open circuit."""
+        self.check()
+        self._probing = self._opened_at is not None
+        return self._probing
 
     def _count_failure(self, reason: FailureReason, *, answers_before: int) -> None:
         if reason is FailureReason.TIMEOUT and answers_before < self._answers:
@@ -197,6 +201,8 @@ class Upstream:
     async def _try(
         self, prompt: Prompt, deadline: Deadline, usage: Usage, *, background: bool
     ) -> Completion:
+        # First: what is not tried takes nothing of the budget.
+        self._circuit.check()
         reservation = await self._reserve(prompt, deadline, background=background)
         with self._circuit.watch():
             usage.calls += 1

@@ -199,12 +199,12 @@ def test_circuit_stays_open_when_the_probe_fails_or_is_cancelled() -> None:
 
 
 async def test_open_circuit_answers_without_a_call() -> None:
-    provider = Says()
-    upstream = upstream_of(provider, circuit=open_circuit(Clock()))
+    provider, budget = Says(), ScriptedBudget([])
+    upstream = upstream_of(provider, circuit=open_circuit(Clock()), budget=budget)
     with pytest.raises(ProviderError) as caught:
         await complete(upstream)
     assert caught.value.reason is FailureReason.CIRCUIT_OPEN
-    assert provider.calls == 0
+    assert (provider.calls, budget.asked) == (0, [])
 
 
 AT_ONCE = Reservation("1", timedelta(0), 500)
