@@ -216,6 +216,11 @@ def _csv_rows(lines: Iterable[str], layout: Layout, after: int) -> Iterator[Row]
             yield row
 
 
+def _text(cell: str) -> str:
+    text = read_cell(cell)
+    return text if text.isascii() else INVISIBLE.sub("", text).strip()
+
+
 class _CsvReader:
     """Makes rows of cells, by the fields of their columns."""
 
@@ -226,7 +231,7 @@ class _CsvReader:
 
     def row(self, number: int, cells: Sequence[str]) -> Row | None:
         """Return the row that cells make; None where all are blank."""
-        texts = [read_cell(cell) for cell in cells]
+        texts = list(map(_text, cells))
         values = {name: text for name, text in zip(self._names, texts, strict=False) if text}
         misfit = f"Has {len(cells)} cells, the header has {len(self._names)}"
         if any(texts[len(self._names) :]):

@@ -220,7 +220,9 @@ def test_a_cell_of_several_lines_is_one_cell() -> None:
         (" , , ", None),
         (",,,,", None),
         ('"","",""', None),
-        ("\u200b,\t", (1, "email", "firstName", "lastName", "row")),
+        ("\u200b,\t,\u3164", None),
+        ("Ada,King,a@example.com,\ufeff,\u200b\u00a0", "Ada"),
+        ("\u200b,King,a@example.com", (1, "firstName", "row")),
     ],
 )
 def test_blank_cells_are_no_values(row: str, end: Any) -> None:
