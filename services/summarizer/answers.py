@@ -73,6 +73,8 @@ _COLON = re.compile(r"[\[({]\s*:\s*(?://)?\s*[\])}](?://)?")
 _FULL_STOP = "\u3002"
 
 _HOST = re.compile(r"(?<![^\W_])(?<!\.)(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_](?:[\w-]*[^\W_])?")
+# The rest of what stands before the @ of an e-mail address.
+_TO_AT = re.compile(r"[\w.+'-]*@")
 _PATH = re.compile(r"(?::\d+|[/?#]\S)")
 # Top-level domains of documents and of networks of one's own (RFC 2606, 6761, 6762, 7686): no
 # list of those on the internet has them.
@@ -102,7 +104,7 @@ def holds_link(text: str) -> bool:
 
 def _is_link(text: str, start: int, end: int) -> bool:
     has_path = _PATH.match(text, end) is not None
-    if text[end : end + 1] == "@" or (text[start - 1 : start] == "@" and not has_path):
+    if _TO_AT.match(text, end) or (text[start - 1 : start] == "@" and not has_path):
         return False
     return _is_host(text[start:end], alone=not has_path)
 

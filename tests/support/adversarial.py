@@ -172,7 +172,13 @@ NO_LINKS = (
     *("report.pdf", "leads.csv", "notes.md", "import.py", "docs/notes.md", "Node.js"),
     *("and/or", "and//or", "24/7", "w/o", "km/h", "Status: new", "data: none", "tel: none"),
     *("Call her.It helps", "Ltd. in London", "No.5", "approx. 3.5k", "[sic] (as given)"),
-    *("ada@example.com", "ada.b@mail.example.co.uk", "St.Gallen", "polka dot in blue"),
+    *(
+        "ada@example.com",
+        "ada.me+crm@example.com",
+        "ada.b@mail.example.co.uk",
+        "St.Gallen",
+        "polka dot in blue",
+    ),
 )
 
 # Answers that get through, and as what: (answer, summary).
