@@ -10,8 +10,9 @@ DO $$
 DECLARE
     -- lower() goes by the database's collation, and knows ASCII alone where that is "C".
     collation_name text := coalesce(
-        (SELECT 'pg_catalog.pg_c_utf8' FROM pg_collation WHERE collname = 'pg_c_utf8'),
-        (SELECT 'pg_catalog."und-x-icu"' FROM pg_collation WHERE collname = 'und-x-icu'),
+        (SELECT format('pg_catalog.%I', collname) FROM pg_collation
+         WHERE collname IN ('pg_c_utf8', 'und-x-icu') AND collnamespace = 'pg_catalog'::regnamespace
+         ORDER BY collname LIMIT 1),
         'pg_catalog."default"'
     );
 BEGIN
