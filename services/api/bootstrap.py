@@ -30,7 +30,7 @@ from services.api.handlers.replays import ReplayHandlers, ReplayRunner
 from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
 from services.api.handlers.syncs import SyncHandlers
-from services.api.lead_lookup import LeadLookup, LeadTargets
+from services.api.lead_lookup import AcceptedLeads, LeadLookup, LeadTargets
 from services.api.server.limits import CallLimits, ClientAddresses, LoginLimits
 from services.api.settings import ApiSettings, AuthSettings, HttpSettings
 from services.api.storage.history import LeadHistory
@@ -225,17 +225,11 @@ def _join_leads(
     http: HttpSettings, clients: Clients, exchange: Exchange, notes: RequestNotes
 ) -> Sequence[object]:
     leads = LeadRepository(clients.database)
-    lookup = LeadLookup(clients.cache, leads, timeout=http.read_timeout)
+    accepted = AcceptedLeads(notes, EventStore(clients.database), timeout=http.read_timeout)
+    lookup = LeadLookup(clients.cache, leads, accepted, timeout=http.read_timeout)
     history = LeadHistory(clients.database)
     keys = IdempotencyKeys(notes, timeout=http.publish_timeout)
-    targets = LeadTargets(
-        lookup,
-        notes,
-        cache=clients.cache,
-        leads=leads,
-        events=EventStore(clients.database),
-        timeout=http.read_timeout,
-    )
+    targets = LeadTargets(lookup, cache=clients.cache, leads=leads)
     settled = partial(settled_before, clients.database)
     return (
         LeadHandlers(lookup),
@@ -257,6 +251,7 @@ def _join_leads(
             lookup=lookup,
             progress=SummaryProgress(exchange, history, timeout=http.summary_timeout),
             summary_timeout=http.summary_timeout,
+            body_timeout=http.body_timeout,
         ),
         LeadHistoryHandlers(lookup=lookup, history=history, timeout=http.read_timeout),
         ChangeHandlers(clients.feed, timeout=http.read_timeout),

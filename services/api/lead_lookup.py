@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from services.api.storage.requests import RequestNotes
+from services.api.storage.requests import NotedLead, RequestNotes
 from services.api.web.problems import Problem
 from shared.cache.lead_cache import CachedLead, LeadCache
 from shared.domain.errors import TransientError, UnavailableError
@@ -19,6 +19,9 @@ from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadDocument, LeadRepository
 
 NOT_FOUND = "lead-not-found"
+NOT_STORED = "lead-not-stored-yet"
+# Seconds after which to ask for it again.
+RETRY_AFTER = "2"
 
 # How long an upsert waits for PostgreSQL, without which it is nearly always as well off.
 KEY_TIMEOUT = timedelta(milliseconds=250)
@@ -32,17 +35,42 @@ FIRST_VERSION = 1
 class LeadLookup:
     """Reads through the cache. A UUID may be one lead's id and another's externalId: ids win."""
 
-    def __init__(self, cache: LeadCache, leads: LeadRepository, *, timeout: timedelta) -> None:
+    def __init__(
+        self,
+        cache: LeadCache,
+        leads: LeadRepository,
+        accepted: "AcceptedLeads",
+        *,
+        timeout: timedelta,
+    ) -> None:
         self._cache = cache
         self._leads = leads
+        self._accepted = accepted
         self._seconds = timeout.total_seconds()
 
     async def find_lead(self, key: str) -> CachedLead | LeadDocument:
         """Return the lead whose id or externalId this is, a UUID in its canonical form.
 
-        Raises `Problem` 404.
+        Raises `Problem` 404, one of its own while the lead is accepted and not stored.
         """
         lead = await self.look_up(key)
+        if lead is not None:
+            return lead
+        found = await self.find_pending(key)
+        if isinstance(found, NotedLead):
+            raise not_stored_yet(found)
+        return found
+
+    async def find_pending(self, key: str) -> CachedLead | LeadDocument | NotedLead:
+        """Return a lead that was not stored a moment ago, or how it will be made.
+
+        Raises `Problem` 404 when it is neither stored nor accepted.
+        """
+        is_noted, pending = await self._accepted.find(key)
+        if pending is not None:
+            return pending
+        # Applied since it was looked for, perhaps.
+        lead = await self.look_up(key) if is_noted else None
         if lead is None:
             raise no_such_lead()
         return lead
@@ -74,9 +102,42 @@ def no_such_lead() -> Problem:
     return Problem(NOT_FOUND, "There is no lead with this id or externalId")
 
 
+def not_stored_yet(lead: NotedLead) -> Problem:
+    """Return the problem of a request about a lead that was accepted (202) and is not stored."""
+    location = f"/operations/{lead.event_id}"
+    return Problem(
+        NOT_STORED,
+        "The lead was accepted, and is not stored yet",
+        members={"operation": location},
+        headers={"Location": location, "Retry-After": RETRY_AFTER},
+    )
+
+
 def id_of(lead: CachedLead | LeadDocument) -> UUID:
     """Return the id of a lead that was found."""
     return UUID(orjson.loads(lead.json)["id"]) if isinstance(lead, CachedLead) else lead.id
+
+
+class AcceptedLeads:
+    """Leads that are still to be made, by the notes of what was answered 202."""
+
+    def __init__(self, notes: RequestNotes, events: EventStore, *, timeout: timedelta) -> None:
+        self._notes = notes
+        self._events = events
+        self._seconds = timeout.total_seconds()
+
+    async def find(self, key: str) -> tuple[bool, NotedLead | None]:
+        """Return whether a lead was accepted under an id or externalId, and it while it waits."""
+        try:
+            async with asyncio.timeout(NOTES_TIMEOUT.total_seconds()):
+                noted = await self._notes.accepted_leads(key)
+        except (UnavailableError, TimeoutError):
+            return False, None
+        if not noted:
+            return False, None
+        async with asyncio.timeout(self._seconds):
+            applied = await self._events.applied([one.event_id for one in noted])
+        return True, next((one for one in noted if one.event_id not in applied), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +155,20 @@ class LeadTargets:
     def __init__(
         self,
         lookup: LeadLookup,
-        notes: RequestNotes,
         *,
         cache: LeadCache,
         leads: LeadRepository,
-        events: EventStore,
-        timeout: timedelta,
     ) -> None:
         self._lookup = lookup
-        self._notes = notes
         self._cache = cache
         self._leads = leads
-        self._events = events
-        self._seconds = timeout.total_seconds()
 
     async def find(self, key: str) -> Target:
         """Return the lead whose id or externalId this is, a UUID in its canonical form.
 
         Raises `Problem` 404 when it is neither stored nor accepted.
         """
-        lead = await self._lookup.look_up(key)
-        target = await self._accepted(key) if lead is None else _target(lead)
-        if target is None:
-            raise no_such_lead()
-        return target
+        return _target(await self._lookup.look_up(key) or await self._lookup.find_pending(key))
 
     async def moved_keys(self, external_ids: Collection[UUID]) -> dict[UUID, str]:
         """Return the partition keys of the leads for which it is not their externalId.
@@ -143,26 +194,10 @@ class LeadTargets:
         except (UnavailableError, TransientError, TimeoutError):
             return {}
 
-    async def _accepted(self, key: str) -> Target | None:
-        """Return the lead that is still to be made under an id or externalId."""
-        try:
-            async with asyncio.timeout(NOTES_TIMEOUT.total_seconds()):
-                noted = await self._notes.accepted_leads(key)
-        except (UnavailableError, TimeoutError):
-            return None
-        if not noted:
-            return None
-        async with asyncio.timeout(self._seconds):
-            applied = await self._events.applied([one.event_id for one in noted])
-        for one in noted:
-            if one.event_id not in applied:
-                return Target(one.lead_id, one.partition_key)
-        # Applied since it was looked for, perhaps.
-        lead = await self._lookup.look_up(key)
-        return None if lead is None else _target(lead)
 
-
-def _target(lead: CachedLead | LeadDocument) -> Target:
+def _target(lead: CachedLead | LeadDocument | NotedLead) -> Target:
+    if isinstance(lead, NotedLead):
+        return Target(lead.lead_id, lead.partition_key)
     if isinstance(lead, LeadDocument):
         return Target(lead.id, str(lead.partition_key), lead.version)
     fields = orjson.loads(lead.json)

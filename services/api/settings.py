@@ -95,6 +95,9 @@ class HttpSettings(SettingsGroup):
     read_timeout: Duration = timedelta(seconds=1.8)
     body_timeout: Duration = timedelta(seconds=10)
     request_timeout: Duration = timedelta(seconds=45)
+    # How long a connection may be idle, and a request's head may take. Longer than proxies keep
+    # theirs: 60 s (nginx, AWS), 90 s (Go, Traefik), 120 s (Caddy).
+    keepalive_timeout: Duration = timedelta(seconds=130)
     # What clients of the first version of this API may rely on.
     list_default_limit: int = Field(default=100, ge=1, le=10_000)
     unknown_fields: Literal["refuse", "ignore"] = "refuse"

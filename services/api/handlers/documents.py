@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from services.api.server.routing import Call
 from services.api.web.endpoint import JSON, Access, Answer, Endpoint, Header, Parameter, Tag
-from services.api.web.headers import IF_NONE_MATCH
+from services.api.web.headers import IF_NONE_MATCH, accepts_gzip
 from services.api.web.problems import Problem
 from services.api.web.responses import SECURITY_HEADERS, WholeResponse
 
@@ -69,7 +69,7 @@ class Document:
 
     def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer with the document, or that the client's copy of it is current."""
-        is_compressed = _accepts_gzip(request)
+        is_compressed = accepts_gzip(request.headers)
         etag = f'"{self.etag}-gzip"' if is_compressed else f'"{self.etag}"'
         headers = CIMultiDict(self.headers)
         headers[hdrs.ETAG] = etag
@@ -176,10 +176,3 @@ class DocumentHandlers:
         if asset is None:
             raise Problem("not-found", "The page has no such part")
         return asset.answer(call.request)
-
-
-def _accepts_gzip(request: web.BaseRequest) -> bool:
-    offers = request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(",")
-    return any(offer.partition(";q=0")[0].strip() == "gzip" for offer in offers) and not any(
-        offer.replace(" ", "") in {"gzip;q=0", "gzip;q=0.0"} for offer in offers
-    )

@@ -119,7 +119,7 @@ class LeadHistoryHandlers:
         parameters=(LEAD_KEY,),
         query=PageQuery,
         answers=(Answer.json(200, list[LeadSummary], "A page of summaries", headers=(NEXT_PAGE,)),),
-        problems=("lead-not-found", "unavailable"),
+        problems=("lead-not-found", "lead-not-stored-yet", "unavailable"),
     )
     async def list_summaries(self, call: Call) -> web.StreamResponse:
         """Answer with a page of summaries."""
@@ -142,7 +142,7 @@ class LeadHistoryHandlers:
         parameters=(LEAD_KEY,),
         query=PageQuery,
         answers=(Answer.json(200, list[LeadEvent], "A page of events", headers=(NEXT_PAGE,)),),
-        problems=("lead-not-found", "unavailable"),
+        problems=("lead-not-found", "lead-not-stored-yet", "unavailable"),
     )
     async def list_events(self, call: Call) -> web.StreamResponse:
         """Answer with a page of events; by its id also those of a deleted lead."""

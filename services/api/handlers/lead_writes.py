@@ -34,6 +34,7 @@ from services.api.web.headers import (
     event_id_of,
     lead_id_of,
     prefers_async,
+    versions_of,
 )
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import canonical_id
@@ -64,7 +65,8 @@ _TAG = '(W/)?"[!#-~]*"'
 IF_MATCH = Parameter(
     name=hdrs.IF_MATCH,
     place="header",
-    description="The ETag of the lead that is meant: refused when it has changed since",
+    description="The ETag of the lead that is meant: refused when it has changed since. Weak tags "
+    "are compared too",
     type=Annotated[str, Field(pattern=rf"^(\*|{_TAG}(, {_TAG})*)$")],
     example='"2"',
 )
@@ -313,8 +315,6 @@ def version_mismatch(version: int) -> Problem:
 # The If-Match header: which version of a lead a client means to change.
 _tag = r'(?:W/)?"[\x21\x23-\x7e]*"'
 _well_formed = re.compile(rf"\*|{_tag}(?:[ \t]*,[ \t]*{_tag})*").fullmatch
-# Weak tags never match here (RFC 9110, 13.1.1), and a version has one way to be written.
-_versions = re.compile(r'(?<!W/)"([1-9]\d{0,17})"', re.ASCII).findall
 
 
 def expected_version(request: web.BaseRequest, *, current: int) -> int | None:
@@ -331,7 +331,7 @@ def expected_version(request: web.BaseRequest, *, current: int) -> int | None:
         raise validation_problem({hdrs.IF_MATCH: 'Must be an ETag such as "2", or *'})
     if header == "*":
         return None
-    versions = {int(version) for version in _versions(header)}
+    versions = versions_of(header)
     if not versions:
         raise version_mismatch(current)
     return current if current in versions else max(versions)

@@ -10,7 +10,7 @@ from pydantic import Field
 from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.web.endpoint import Answer, Endpoint, Header, Link, Parameter, Tag
-from services.api.web.headers import ETAG, IF_NONE_MATCH
+from services.api.web.headers import ETAG, IF_NONE_MATCH, versions_of
 from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, lead_response, not_modified, with_example
 from shared.domain.lead import LeadStatus
@@ -112,7 +112,7 @@ class LeadHandlers:
             Answer.json(200, Lead, "The lead", headers=(ETAG,), links=LEAD_LINKS),
             Answer(status=304, description="The client's copy is current", headers=(ETAG,)),
         ),
-        problems=("lead-not-found", "unavailable"),
+        problems=("lead-not-found", "lead-not-stored-yet", "unavailable"),
         is_bounded=True,
     )
     async def read(self, call: Call) -> web.StreamResponse:
@@ -124,7 +124,6 @@ class LeadHandlers:
 
 
 def _is_current(request: web.BaseRequest, version: int) -> bool:
+    tags = request.headers[hdrs.IF_NONE_MATCH]
     # The usual header is one ETag as we gave it.
-    if request.headers[hdrs.IF_NONE_MATCH] == f'"{version}"':
-        return True
-    return any(tag.value in ("*", str(version)) for tag in request.if_none_match or ())
+    return tags == f'"{version}"' or tags.strip() == "*" or version in versions_of(tags)

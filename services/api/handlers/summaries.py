@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from services.api.exchange import Exchange
 from services.api.handlers.leads import LEAD_KEY, LEAD_LINKS, Lead
@@ -19,7 +20,8 @@ from services.api.handlers.operations import ACCEPTED, Accepted, accepted_respon
 from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.storage.history import LeadHistory
-from services.api.web.endpoint import JSON, Answer, Endpoint, Header, Parameter, Tag
+from services.api.web.body import read_optional_json_object
+from services.api.web.endpoint import JSON, Answer, Body, Endpoint, Header, Parameter, Tag
 from services.api.web.headers import (
     ETAG,
     IDEMPOTENCY_KEY,
@@ -63,6 +65,14 @@ SUMMARY_CACHE = Header(
     example="miss",
     is_required=False,
 )
+
+
+class SummaryInput(BaseModel):
+    """How a summary is to be written; the same as the parameter of the address."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    regenerate: StrictBool = False
 
 
 class SummaryProgress:
@@ -113,12 +123,14 @@ class SummaryHandlers:
         lookup: LeadLookup,
         progress: SummaryProgress,
         summary_timeout: timedelta,
+        body_timeout: timedelta,
     ) -> None:
         self._exchange = exchange
         self._keys = keys
         self._lookup = lookup
         self._progress = progress
         self._timeout = summary_timeout
+        self._body_timeout = body_timeout
 
     @Endpoint(
         "POST",
@@ -132,6 +144,9 @@ class SummaryHandlers:
         "`queued`, `running`, and in the end `summarised` with the lead, `failed` with the "
         "problem, or `accepted` with the operation when it takes longer.",
         parameters=(LEAD_KEY, REGENERATE, IDEMPOTENCY_KEY, PREFER),
+        body=Body(
+            content={JSON: SummaryInput}, examples={JSON: {"regenerate": False}}, is_required=False
+        ),
         answers=(
             Answer(
                 status=200,
@@ -143,13 +158,19 @@ class SummaryHandlers:
             ACCEPTED,
         ),
         problems=(
-            *("lead-not-found", "key-reused", "rate-limited", "operation-failed"),
+            *(
+                "lead-not-found",
+                "lead-not-stored-yet",
+                "key-reused",
+                "rate-limited",
+                "operation-failed",
+            ),
             *("invalid-model-output", "summaries-unavailable", "unavailable"),
         ),
     )
     async def request(self, call: Call) -> web.StreamResponse:
         """Answer 200 with the lead, or 202 when that takes longer."""
-        regenerate = _regenerate(call.request)
+        regenerate = await self._regenerate(call)
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing=NOT_FOUND))
         event = self._event(call, lead_id, regenerate=regenerate)
         await self._keys.check_key(call.request, event.id, event.data.intent())
@@ -161,6 +182,15 @@ class SummaryHandlers:
             return await event_stream(self._progress.messages(event, conclude=conclude))
         outcome = await self._exchange.publish_and_await(event, within=self._timeout)
         return accepted_response(event.id) if outcome is None else _response(outcome)
+
+    async def _regenerate(self, call: Call) -> bool:
+        value = call.request.query.get(REGENERATE.name, "false").lower()
+        if value not in {"true", "false"}:
+            raise validation_problem({REGENERATE.name: "Must be true or false"})
+        if not call.request.body_exists:
+            return value == "true"
+        body = await read_optional_json_object(call.request, within=self._body_timeout)
+        return call.parse(SummaryInput, body).regenerate or value == "true"
 
     def _event(self, call: Call, lead_id: UUID, *, regenerate: bool) -> Event:
         return Event(
@@ -174,13 +204,6 @@ class SummaryHandlers:
                 lead_id=lead_id, requested_by=call.user.id, regenerate=regenerate
             ),
         )
-
-
-def _regenerate(request: web.BaseRequest) -> bool:
-    value = request.query.get(REGENERATE.name, "false").lower()
-    if value not in {"true", "false"}:
-        raise validation_problem({REGENERATE.name: "Must be true or false"})
-    return value == "true"
 
 
 def _response(outcome: Outcome) -> web.StreamResponse:

@@ -5,8 +5,8 @@ from itertools import groupby
 from typing import Any
 
 from services.api.openapi.json_schemas import Json, JsonSchemas
-from services.api.openapi.problems import HEADERS, problem_codes, problem_content
-from services.api.web.endpoint import Access, Answer, Body, Endpoint, Header, Link, Tag
+from services.api.openapi.problems import HEADERS, HEADERS_OF, problem_codes, problem_content
+from services.api.web.endpoint import JSON, Access, Answer, Body, Endpoint, Header, Link, Tag
 from services.api.web.problems import PROBLEMS
 
 # Of the contract, not of the software: its first part grows when clients must change.
@@ -63,6 +63,12 @@ REQUEST_ID = Header(
     description="The request's id, as sent or made up, which is on every line of the log",
     example="4f0a8f6d2f4f-1c",
 )
+ENCODING = Header(
+    name="Content-Encoding",
+    description="`gzip` where the body is long and the client accepts it",
+    example="gzip",
+    is_required=False,
+)
 # With every answer of an endpoint that is limited.
 LIMIT_HEADERS = (
     Header(
@@ -100,7 +106,8 @@ class Components:
         return {"$ref": f"#/components/responses/{name}"}
 
     def _problem(self, status: int, codes: Sequence[str]) -> Json:
-        own = (HEADERS[status],) if status in HEADERS else ()
+        own = [HEADERS[status]] if status in HEADERS else []
+        own += [header for code in codes for header in HEADERS_OF.get(code, ())]
         return {
             "description": " / ".join(PROBLEMS[code][1] for code in codes),
             "headers": self.headers((*LIMIT_HEADERS, *own)),
@@ -160,15 +167,19 @@ def _operation(endpoint: Endpoint, components: Components) -> Json:
 
 def _parameters(endpoint: Endpoint, components: Components) -> Iterator[Json]:
     for parameter in endpoint.parameters:
+        is_required = parameter.is_required or parameter.place == "path"
         value: Json = {
             "name": parameter.name,
             "in": parameter.place,
             "description": parameter.description,
-            "required": parameter.is_required or parameter.place == "path",
+            "required": is_required,
             "schema": components.schemas.of(parameter.type, mode="validation"),
         }
-        if parameter.example is not None:
+        if parameter.example is not None and is_required:
             value["example"] = parameter.example
+        elif parameter.example is not None:
+            # Pages that send requests fill in every example: nobody asked for this one.
+            value["description"] += f". Such as `{parameter.example}`"
         yield value
 
 
@@ -197,7 +208,7 @@ def _without_null(schema: Json) -> Json:
 
 def _request_body(body: Body, components: Components) -> Json:
     return {
-        "required": True,
+        "required": body.is_required,
         "content": {
             media_type: {
                 "schema": components.schemas.of(type_, mode="validation"),
@@ -233,9 +244,10 @@ def _by_status(codes: set[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _answer(answer: Answer, headers: Sequence[Header], components: Components) -> Json:
+    encoding = (ENCODING,) if JSON in answer.content else ()
     value: Json = {
         "description": answer.description,
-        "headers": components.headers(headers),
+        "headers": components.headers((*headers, *encoding)),
     }
     if answer.content:
         value["content"] = {

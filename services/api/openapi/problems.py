@@ -1,6 +1,7 @@
 """Problems in the OpenAPI document: which ones an endpoint answers with, and what is in them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -48,6 +49,19 @@ CHALLENGE = Header(
 # Headers of problems with these statuses, besides those of every answer.
 HEADERS: Mapping[int, Header] = {401: CHALLENGE, 412: ETAG, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
+# Headers of problems with these codes.
+HEADERS_OF: Mapping[str, tuple[Header, ...]] = {
+    "lead-not-stored-yet": (
+        replace(RETRY_AFTER, is_required=False),
+        Header(
+            name="Location",
+            description="Of a lead that is accepted and not stored: where to read how far it is",
+            example="/operations/0192f4c4-7a10-7d0e-8a3c-5b2f90c1d4e7",
+            is_required=False,
+        ),
+    )
+}
+
 
 class ProblemDetails(Representation):
     """A refusal or failure (RFC 9457). Clients decide by `code`, which never changes."""
@@ -77,6 +91,12 @@ class VersionMismatch(Representation):
     version: Annotated[int, Field(ge=1, description="The version that the lead is in")]
 
 
+class NotStoredYet(Representation):
+    """What a `lead-not-stored-yet` says besides."""
+
+    operation: Annotated[str, Field(description="Where to read how far its creation has come")]
+
+
 class SummaryFailure(Representation):
     """What the failure of a summary says besides."""
 
@@ -88,6 +108,7 @@ class SummaryFailure(Representation):
 MEMBERS: Mapping[str, type[Representation]] = {
     "duplicate-lead": Conflict,
     "version-mismatch": VersionMismatch,
+    "lead-not-stored-yet": NotStoredYet,
     "rate-limited": SummaryFailure,
     "invalid-model-output": SummaryFailure,
     "summaries-unavailable": SummaryFailure,

@@ -21,9 +21,10 @@ from services.api.server.limits import CallLimits
 from services.api.server.routing import Call, Route, Router
 from services.api.web.body import Unknown
 from services.api.web.endpoint import Access
+from services.api.web.headers import accepts_gzip
 from services.api.web.problems import Problem, problem_response
 from services.api.web.query import refuse_unknown
-from services.api.web.responses import empty_response
+from services.api.web.responses import WholeResponse, empty_response
 from services.api.web.streaming import StreamedResponse
 from shared.domain.errors import TransientError
 from shared.events.envelope import new_id
@@ -36,9 +37,11 @@ EXPOSED = (
     "Content-Disposition, ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, "
     "X-Request-Id, X-Summary-Cache, X-Total-Count"
 )
+# Any: tracing and monitoring add headers of their own. Only Authorization is not in the asterisk.
+# What follows is for browsers that do not know it.
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
-    "Prefer, X-Request-Id"
+    "*, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
+    "Prefer, X-Request-Id, traceparent, tracestate, baggage"
 )
 PREFLIGHT_SECONDS = "600"
 
@@ -76,6 +79,8 @@ SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 ERRORS = 400
 HEALTH = "/health"
 OPERATOR_HEADER = "X-API-Key"
+# No scheme is registered for keys in headers of their own.
+OPERATOR_CHALLENGE = f'ApiKey realm="operators", header="{OPERATOR_HEADER}"'
 # How long requests still come in on open connections after the last connection was accepted.
 ON_THEIR_WAY = timedelta(milliseconds=500)
 RETRY_LATER = {"Retry-After": "2"}
@@ -129,10 +134,12 @@ class Gateway:
             if request.method == hdrs.METH_OPTIONS:
                 response: web.StreamResponse = self._options(request)
             else:
-                route, param = self._router.find(request.method, request.path)
+                route, param = self._router.find(request.method, request.rel_url.path_safe)
                 call = Call(request, request_id, param)
                 response = await self._handle(route, call)
-                if isinstance(response, StreamedResponse):
+                if isinstance(response, WholeResponse) and response.is_long:
+                    await response.compress(is_accepted=accepts_gzip(headers))
+                elif isinstance(response, StreamedResponse):
                     # Under way until its body has been sent.
                     self._in_flight += 1
                     response.on_end = self._leave
@@ -204,14 +211,18 @@ class Gateway:
         return not is_probe and (status >= ERRORS or method not in SAFE_METHODS)
 
     def _options(self, request: web.BaseRequest) -> web.StreamResponse:
-        resource, _ = self._router.resource(request.path)
+        resource, _ = self._router.resource(request.rel_url.path_safe)
         return options_response(request, allowed=resource.allowed)
 
     def _check_operator(self, request: web.BaseRequest) -> None:
         given = request.headers.get(OPERATOR_HEADER, "").encode(errors="surrogateescape")
         expected = self._operator_key
         if expected is None or not hmac.compare_digest(given, expected.encode()):
-            raise Problem("unauthenticated", f"Send the operators' key in {OPERATOR_HEADER}")
+            raise Problem(
+                "unauthenticated",
+                f"Send the operators' key in {OPERATOR_HEADER}",
+                headers={hdrs.WWW_AUTHENTICATE: OPERATOR_CHALLENGE},
+            )
 
     def _finish(
         self,

@@ -23,8 +23,6 @@ from services.api.web.problems import Problem
 
 log = structlog.get_logger(__name__)
 
-# How long a connection may be idle, and how long a request's head may take to arrive on a new one.
-KEEPALIVE = timedelta(seconds=15)
 # How long a client that was refused may go on sending before it is cut off.
 LINGERING = timedelta(seconds=2)
 BACKLOG = 1_024
@@ -107,7 +105,7 @@ async def serving(
     settings: HttpSettings,
     *,
     stop_waiting: Callable[[], None],
-    keepalive: timedelta = KEEPALIVE,
+    keepalive: timedelta | None = None,
     grace: timedelta = ON_THEIR_WAY,
 ) -> AsyncGenerator[int]:
     """Serve for the length of the block; yields the port.
@@ -116,7 +114,8 @@ async def serving(
     the deadline is near, when `stop_waiting` has the rest answered as it stands.
     """
     runner = web.ServerRunner(
-        Server(gateway, keepalive=keepalive), shutdown_timeout=SHUTDOWN_TIMEOUT
+        Server(gateway, keepalive=keepalive or settings.keepalive_timeout),
+        shutdown_timeout=SHUTDOWN_TIMEOUT,
     )
     await runner.setup()
     try:

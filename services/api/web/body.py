@@ -41,19 +41,32 @@ async def read_json_object(
     Raises `Problem` 400, 408, 413, 415 or 417.
     """
     _check_media_type(request, media_types)
-    value = parse_json(await _read(request, within=within, limit=limit))
-    if not isinstance(value, dict):
-        raise Problem("malformed-json", "The body must be a JSON object")
-    return cast("dict[str, Any]", value)
+    return _as_object(parse_json(await _read(request, within=within, limit=limit)))
+
+
+async def read_optional_json_object(
+    request: web.BaseRequest, *, within: timedelta
+) -> dict[str, Any]:
+    """Return the body's JSON object, and an empty one where there is no body, or null.
+
+    Raises like `read_json_object`.
+    """
+    if not request.body_exists:
+        return {}
+    _check_media_type(request, JSON_ONLY)
+    body = await _read(request, within=within, limit=BODY_LIMIT)
+    value = parse_json(body) if body.strip() else None
+    return {} if value is None else _as_object(value)
 
 
 def parse_json(body: bytes) -> object:
     """Return the value of one JSON text in UTF-8; raises `Problem` 400.
 
-    Stricter than most: duplicate keys, NaN, infinities and deep nesting are refused.
+    Stricter than most: duplicate keys, NaN, infinities and deep nesting are refused. A byte order
+    mark is passed over.
     """
     try:
-        value: object = _decoder.decode(body.decode())
+        value: object = _decoder.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Problem("malformed-json", "The body is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -178,6 +191,12 @@ async def _answer_expectation(request: web.BaseRequest) -> None:
     await request.writer.write(CONTINUE)
     # The answer proper has not begun.
     request.writer.output_size = 0
+
+
+def _as_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Problem("malformed-json", "The body must be a JSON object")
+    return cast("dict[str, Any]", value)
 
 
 def _too_large(limit: int) -> Problem:

@@ -74,6 +74,7 @@ class Body:
 
     content: Mapping[str, Any]
     examples: Mapping[str, Any]
+    is_required: bool = True
 
     @classmethod
     def json(cls, model: type[BaseModel], **example: Any) -> Self:

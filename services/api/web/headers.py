@@ -43,6 +43,8 @@ IF_NONE_MATCH = Parameter(
 ETAG = Header(name="ETag", description="The lead's version", example='"2"')
 
 _is_weight = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)", re.ASCII).fullmatch
+# A version has one way to be written.
+_versions = re.compile(r'"([1-9]\d{0,17})(?:-[a-z]+)?"', re.ASCII).findall
 _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 
@@ -58,14 +60,35 @@ def preferred_type(headers: MultiMapping[str], usual: str, *others: str) -> str:
     Others than the usual one have to be named, and liked better: many clients name all that there
     are, or anything.
     """
-    weights: dict[str, float] = {}
-    for one in ",".join(headers.getall(hdrs.ACCEPT, ())).lower().split(","):
-        media_range, *parameters = (part.strip() for part in one.split(";"))
-        weights[media_range] = max(_weight(parameters), weights.get(media_range, 0))
+    weights = _weights(headers.getall(hdrs.ACCEPT, ()))
     ranges = (usual, f"{usual.partition('/')[0]}/*", "*/*")
     likings = {usual: next((weights[one] for one in ranges if one in weights), 0)}
     likings |= {other: weights.get(other, 0) for other in others}
     return max(likings, key=likings.__getitem__)
+
+
+def accepts_gzip(headers: MultiMapping[str]) -> bool:
+    """Whether a client takes bodies that are compressed."""
+    weights = _weights(headers.getall(hdrs.ACCEPT_ENCODING, ()))
+    return weights.get("gzip", weights.get("*", 0)) > 0
+
+
+def versions_of(tags: str) -> set[int]:
+    """Return the versions of a lead that ETags name.
+
+    Compared weakly: proxies that compress an answer mark its tag with `W/` or add `-gzip` to it,
+    and a version is the same data however it is encoded.
+    """
+    return {int(version) for version in _versions(tags)}
+
+
+def _weights(values: Sequence[str]) -> dict[str, float]:
+    """Return what a header such as Accept lists, with the weights."""
+    weights: dict[str, float] = {}
+    for one in ",".join(values).lower().split(","):
+        name, *parameters = (part.strip() for part in one.split(";"))
+        weights[name] = max(_weight(parameters), weights.get(name, 0))
+    return weights
 
 
 def _weight(parameters: Sequence[str]) -> float:

@@ -25,6 +25,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "auth-refused": (403, "The authentication service refuses this"),
     "not-found": (404, "There is nothing at this address"),
     "lead-not-found": (404, "There is no such lead"),
+    "lead-not-stored-yet": (404, "The lead was accepted, and is not stored yet"),
     "operation-not-found": (404, "There is no such operation"),
     "errors-not-found": (404, "There is no error file"),
     "dead-letter-not-found": (404, "There is no such dead letter"),

@@ -1,6 +1,8 @@
 """Responses and the headers they all carry."""
 
+import asyncio
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import cache, lru_cache
@@ -65,6 +67,14 @@ PROBLEM_HEADERS = CIMultiDict(
     {**SECURITY_HEADERS, "Content-Type": "application/problem+json", **NO_STORE}
 )
 
+# Shorter bodies fit into a packet or two as they are.
+WORTH_COMPRESSING = 4 * 1024
+# To compress more would keep other requests waiting for more than a millisecond.
+LONG_WORK = 64 * 1024
+FASTEST = 1
+# The format that is called so in HTTP (zlib's `wbits`).
+GZIP = 31
+
 
 class WholeResponse(web.StreamResponse):
     """A response that is complete from the start; no body is None.
@@ -87,6 +97,26 @@ class WholeResponse(web.StreamResponse):
     def force_close(self) -> None:
         """Close the connection after this response."""
         self._keeps_alive = False
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is worth compressing. One with a tag has its own encodings, or is short."""
+        return (
+            self._content is not None
+            and len(self._content) >= WORTH_COMPRESSING
+            and hdrs.ETAG not in self.headers
+        )
+
+    async def compress(self, *, is_accepted: bool) -> None:
+        """Compress the body, unless the client does not accept that."""
+        self.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+        if not is_accepted or self._content is None:
+            return
+        self.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        if len(self._content) < LONG_WORK:
+            self._content = _gzipped(self._content)
+        else:
+            self._content = await asyncio.to_thread(_gzipped, self._content)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Queue status and headers; they leave together with the body."""
@@ -137,6 +167,10 @@ def not_modified(*, version: int) -> WholeResponse:
 def empty_response(status: int, *, headers: Mapping[str, str]) -> WholeResponse:
     """Answer without a body: 204, or another status that has none."""
     return WholeResponse(None, status=status, headers=CIMultiDict({**SECURITY_HEADERS, **headers}))
+
+
+def _gzipped(content: bytes) -> bytes:
+    return zlib.compress(content, FASTEST, GZIP)
 
 
 @cache

@@ -93,11 +93,46 @@ async def test_a_lead_that_is_accepted_can_be_deleted(
         assert (await api.get(f"/leads/{external_id}")).status_code == 404
 
 
-async def test_it_is_there_for_changes_alone(api: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("how", ["create async", "create late", "batch-upsert"])
+async def test_who_reads_it_learns_that_it_is_on_its_way(
+    how: str, api: httpx.AsyncClient, run_syncer: RunSyncer, redis: Redis
+) -> None:
     external_id = str(uuid4())
-    await accept(api, external_id, "create async")
-    assert (await api.get(f"/leads/{external_id}")).status_code == 404
-    assert (await api.post(f"/leads/{external_id}/summary")).status_code == 404
+    await accept(api, external_id, how)
+    [made] = [event.data for event in await published(redis) if event.key == external_id]
+    assert isinstance(made, LeadCreated | LeadUpserted)
+    for key in (external_id, str(made.lead_id)):
+        for response in (
+            await api.get(f"/leads/{key}"),
+            await api.post(f"/leads/{key}/summary"),
+            await api.get(f"/leads/{key}/history"),
+        ):
+            assert (response.status_code, response.json()["code"]) == (404, "lead-not-stored-yet")
+            assert response.headers["Retry-After"] == "2"
+            assert response.json()["operation"] == response.headers["Location"]
+    operation = await api.get(response.headers["Location"])
+    assert operation.json()["status"] == "pending"
+    async with run_syncer():
+        await succeeded(api, response)
+        assert (await api.get(f"/leads/{external_id}")).json()["id"] == str(made.lead_id)
+
+
+async def test_what_was_accepted_and_refused_is_not_there(
+    api: httpx.AsyncClient, run_syncer: RunSyncer
+) -> None:
+    """A duplicate of another lead's e-mail address."""
+    external_id = str(uuid4())
+    body = lead_body()
+    async with run_syncer():
+        for given in (body, body | {"externalId": external_id}):
+            response = await api.post("/leads", json=given, headers=ASYNC)
+
+            async def has_ended(location: str = response.headers["Location"]) -> bool:
+                return bool((await api.get(location)).json()["status"] != "pending")
+
+            await eventually(has_ended)
+        refused = await api.get(f"/leads/{external_id}")
+        assert (refused.status_code, refused.json()["code"]) == (404, "lead-not-found")
 
 
 async def test_what_was_never_accepted_is_not_found_and_costs_no_write(

@@ -89,6 +89,8 @@ async def test_csv_runs_nothing_in_a_spreadsheet(
     lead = dict(zip(header, row, strict=True))
     assert lead["firstName"] == "'=cmd|' /C calc'!A0"
     assert lead["lastName"] == "O'Neill, Jr."
+    # As JSON has them: other programs read the file too.
+    assert (lead["summaryStale"], lead["version"], lead["cell"]) == ("false", "1", "")
 
 
 async def test_csv_may_begin_with_the_mark_that_excel_looks_for(api: httpx.AsyncClient) -> None:

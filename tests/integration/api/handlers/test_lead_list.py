@@ -143,6 +143,29 @@ async def test_a_setting_may_give_clients_more_than_they_may_ask_for(
         assert (await api.get("/leads?limit=501")).status_code == 400
 
 
+async def test_long_lists_are_compressed_for_who_accepts_that(
+    database: Database, api: httpx.AsyncClient
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_MANY, 200)
+    for limit, accept, is_compressed in (
+        (1, "gzip", False),
+        (50, "gzip", True),
+        (200, "br, gzip;q=0.5", True),
+        (200, "*", True),
+        (200, "gzip;q=0, *", False),
+        (200, "identity", False),
+    ):
+        response = await api.get(f"/leads?limit={limit}", headers={"Accept-Encoding": accept})
+        assert len(response.json()) == limit
+        length = int(response.headers["Content-Length"])
+        assert (length < len(response.content)) == is_compressed, (limit, accept)
+        assert ("Content-Encoding" in response.headers) == is_compressed
+        assert ("Accept-Encoding" in response.headers.get("Vary", "")) == (limit > 1)
+    head = await api.head("/leads?limit=200", headers={"Accept-Encoding": "gzip"})
+    assert (head.headers["Content-Encoding"], head.content) == ("gzip", b"")
+
+
 @pytest.mark.usefixtures("leads")
 async def test_the_total_is_counted_when_asked_for(api: httpx.AsyncClient) -> None:
     assert "X-Total-Count" not in (await api.get("/leads?limit=1")).headers

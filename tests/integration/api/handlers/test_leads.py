@@ -35,7 +35,10 @@ class TestRead:
 
     @pytest.mark.parametrize(
         ("tag", "status"),
-        [('"1"', 304), ('W/"1"', 304), ('"7", "1"', 304), ("*", 304), ('"2"', 200), ("1", 200)],
+        [
+            *(('"1"', 304), ('W/"1"', 304), ('"7", "1"', 304), ("*", 304), ('"1-gzip"', 304)),
+            *(('"2"', 200), ("1", 200), ('W/"2-br"', 200)),
+        ],
     )
     async def test_a_current_copy_is_not_sent_again(
         self, tag: str, status: int, client: httpx.AsyncClient

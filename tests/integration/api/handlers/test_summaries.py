@@ -132,6 +132,50 @@ async def test_an_unknown_lead_costs_the_summarizer_nothing(
     assert summarizer.events == []
 
 
+@pytest.mark.parametrize(
+    ("body", "regenerate"),
+    [
+        (b"", False),
+        (b"{}", False),
+        (b"null", False),
+        (b'{"regenerate": false}', False),
+        (b'{"regenerate": true}', True),
+    ],
+)
+async def test_a_body_may_say_the_same(
+    body: bytes,
+    regenerate: bool,  # noqa: FBT001 (a parameter of the table)
+    api: httpx.AsyncClient,
+    lead: Lead,
+    summarizer: Responder,
+) -> None:
+    summarizer.outcome = summarised(lead)
+    headers = {"Content-Type": "application/json"}
+    response = await api.post(f"/leads/{lead['id']}/summary", content=body, headers=headers)
+    assert response.status_code == 200
+    (event,) = summarizer.events
+    assert isinstance(event.data, SummaryRequested)
+    assert event.data.regenerate == regenerate
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status"),
+    [
+        (b'{"force": true}', "application/json", 400),
+        (b'{"regenerate": "yes"}', "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"regenerate=true", "application/x-www-form-urlencoded", 415),
+    ],
+)
+async def test_a_body_is_not_ignored(
+    body: bytes, media_type: str, status: int, aloof_api: httpx.AsyncClient
+) -> None:
+    headers = {"Content-Type": media_type}
+    response = await aloof_api.post(f"/leads/{uuid4()}/summary", content=body, headers=headers)
+    assert response.status_code == status
+
+
 @pytest.mark.parametrize("query", ["regenerate=yes", "regenerate=", "force=true"])
 async def test_a_senseless_query_is_refused(query: str, api: httpx.AsyncClient, lead: Lead) -> None:
     response = await api.post(f"/leads/{lead['id']}/summary?{query}")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import cast
@@ -25,6 +26,7 @@ from tests.support.projects import open_project
 from tests.support.raw_http import send_raw
 
 SECRET = "ada@example.com"
+KEEPALIVE = timedelta(seconds=0.7)
 PIECE_BYTES = 1_000_000
 FILE_BYTES = 4 * PIECE_BYTES
 BUFFER = 64 * 1024
@@ -85,7 +87,7 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
             logs_reads=False,
             on_drain=lambda: None,
         )
-        settings = HttpSettings(port=0, api_host="127.0.0.1")
+        settings = HttpSettings(port=0, api_host="127.0.0.1", keepalive_timeout=KEEPALIVE)
         async with (
             serving(gateway, settings, stop_waiting=lambda: None) as port,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client,
@@ -137,6 +139,20 @@ async def test_a_connection_serves_many_requests(served: httpx.AsyncClient) -> N
         assert b"Connection: close" not in head
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         await reader.readexactly(length)
+    writer.close()
+
+
+async def test_an_idle_connection_outlives_those_that_proxies_keep(
+    served: httpx.AsyncClient,
+) -> None:
+    reader, writer = await asyncio.open_connection(served.base_url.host, served.base_url.port)
+    writer.write(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    started = time.monotonic()
+    async with asyncio.timeout(10):
+        await reader.read(-1)
+    # As it was set here. By itself it is longer than the pools of Caddy, nginx, Go and AWS.
+    assert time.monotonic() - started > KEEPALIVE.total_seconds() * 0.9
+    assert HttpSettings().keepalive_timeout > timedelta(seconds=120)
     writer.close()
 
 

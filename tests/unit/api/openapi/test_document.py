@@ -134,6 +134,22 @@ def test_examples_are_valid(document: Json) -> None:
         assert [error.message for error in validator.iter_errors(example)] == [], example
 
 
+def test_nothing_optional_is_filled_in(document: Json) -> None:
+    """A page that sends requests fills in every example, such as an `If-Match` nobody meant."""
+    parameters = [
+        parameter
+        for _, operation in operations(document)
+        for parameter in operation.get("parameters", ())
+        if not parameter["required"]
+    ]
+
+    assert {"Prefer", "If-Match", "If-None-Match", "Last-Event-ID"} <= {
+        parameter["name"] for parameter in parameters
+    }
+    for parameter in parameters:
+        assert not {"example", "examples"} & (parameter.keys() | parameter["schema"].keys())
+
+
 def test_every_tag_is_explained(document: Json) -> None:
     used = {tag for _, operation in operations(document) for tag in operation["tags"]}
 

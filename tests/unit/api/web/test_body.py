@@ -17,6 +17,10 @@ DEEPEST = b"[" * 32 + b"]" * 32
     [
         (b'{"a": [1, 2.5, null, true, "\xc3\xa9"]}', {"a": [1, 2.5, None, True, "é"]}),
         (b' {"a": {"b": 1}, "b": 1} ', {"a": {"b": 1}, "b": 1}),
+        # A byte order mark, as PowerShell and .NET write it.
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b"\xef\xbb\xbf\r\n[]", []),
+        ('\ufeff{"a": "\ufeff"}'.encode(), {"a": "\ufeff"}),
     ],
 )
 def test_json_is_read(text: bytes, value: object) -> None:
@@ -44,7 +48,8 @@ def test_the_deepest_allowed_nesting_is_read() -> None:
         b'{"a": -Infinity}',
         b'{"a": "\xff"}',
         b'{"a": "line\nbreak"}',
-        b'\xef\xbb\xbf{"a": 1}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"a": 1}',
+        b'{"a": 1}\xef\xbb\xbf',
         '{"a": 1}'.encode("utf-16"),
         b"[" + DEEPEST + b"]",
         b'{"a":' * 33 + b"1" + b"}" * 33,
