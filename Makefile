@@ -1,6 +1,6 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults sync replay bench lint format openapi lock clean install-run install-dev
+.PHONY: help run test faults sync replay clients bench lint format openapi lock clean install-run install-dev
 
 BIN := .venv/bin
 DATA_DIR ?= .data
@@ -35,6 +35,9 @@ sync: install-run ## Fetch leads now, with the stack that `make run` runs
 replay: install-run ## Put past events back: make replay ARGS="--from archive --dry-run"
 	@test -e $(DATA_DIR)/stack.env || { echo "Nothing runs in $(DATA_DIR): make run first"; exit 1; }
 	@ENV_FILE=$(DATA_DIR)/stack.env $(BIN)/python -m ops replay $(ARGS)
+
+clients: install-dev ## Make clients of openapi.json by generators, and try them (needs npm)
+	$(BIN)/python -m tests.clients
 
 bench: install-dev ## Measure the speed: make bench ARGS="reads --rounds 3" (needs wrk)
 	$(BIN)/python -m bench $(ARGS)

@@ -49,20 +49,24 @@ STATUSES = {OutcomeStatus.CREATED: 201, OutcomeStatus.UPDATED: 200}
 
 EXAMPLE_BATCH: dict[str, Any] = {
     "mode": "upsert",
-    "leads": [EXAMPLE_INPUT, {**EXAMPLE_INPUT, "email": "nobody"}],
+    "leads": [
+        EXAMPLE_INPUT,
+        EXAMPLE_INPUT
+        | {"externalId": "2b8e4f0a-3c6d-4e5f-8a9b-7c6d5e4f3a2b", "email": "ada.king@example.com"},
+    ],
 }
 
 
 class LeadBatch(BaseModel):
     """Leads to be created, or with `upsert` changed where their externalId is known.
 
-    Each is judged by itself, so anything may stand in its place.
+    Each is judged by itself: one that is not valid fails alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     leads: Annotated[
-        list[SkipValidation[LeadInput | Any]], Field(min_length=1, max_length=MOST_ROWS)
+        list[SkipValidation[LeadInput | LeadUpsert]], Field(min_length=1, max_length=MOST_ROWS)
     ]
     mode: Literal["create", "upsert"] = "create"
 

@@ -75,6 +75,9 @@ class SummaryInput(BaseModel):
     regenerate: StrictBool = False
 
 
+WISH = Body(content={JSON: SummaryInput}, examples={JSON: {"regenerate": False}}, is_required=False)
+
+
 class SummaryProgress:
     """A request as messages: `queued`, `running` and its end; `accepted` when that takes long."""
 
@@ -144,14 +147,13 @@ class SummaryHandlers:
         "`queued`, `running`, and in the end `summarised` with the lead, `failed` with the "
         "problem, or `accepted` with the operation when it takes longer.",
         parameters=(LEAD_KEY, REGENERATE, IDEMPOTENCY_KEY, PREFER),
-        body=Body(
-            content={JSON: SummaryInput}, examples={JSON: {"regenerate": False}}, is_required=False
-        ),
+        body=WISH,
         answers=(
             Answer(
                 status=200,
                 description="The lead with its summary",
-                content={JSON: Lead, EVENT_STREAM: str},
+                content={JSON: Lead},
+                on_request=(EVENT_STREAM,),
                 headers=(replace(ETAG, is_required=False), BUFFERING, SUMMARY_CACHE),
                 links=LEAD_LINKS,
             ),

@@ -254,6 +254,8 @@ def _answer(answer: Answer, headers: Sequence[Header], components: Components) -
             media_type: {"schema": components.schemas.of(type_, mode="serialization")}
             for media_type, type_ in answer.content.items()
         }
+    if answer.on_request:
+        value["x-on-request"] = list(answer.on_request)
     if answer.links:
         value["links"] = {name: _link(link) for name, link in answer.links.items()}
     return value

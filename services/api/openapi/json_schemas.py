@@ -1,9 +1,11 @@
 """JSON schemas of models, each kept once under `#/components/schemas`."""
 
+import json
 from typing import Any, cast
 
 from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import core_schema
 
 Json = dict[str, Any]
 
@@ -27,10 +29,15 @@ class JsonSchemas:
         if not isinstance(type_, type) or not issubclass(type_, BaseModel):
             return self.inline(type_, mode=mode)
         if (type_, mode) not in self._references:
-            self._keep(type_.__name__, self.inline(type_, mode=mode))
-            reference = REF_TEMPLATE.format(model=type_.__name__)
-            self._references[type_, mode] = {"$ref": reference}
+            schema = _without_defaults(self.inline(type_, mode=mode))
+            self._references[type_, mode] = self.keep(type_.__name__, schema)
         return self._references[type_, mode]
+
+    def keep(self, name: str, schema: Json) -> Json:
+        """Keep a schema under a name, and return the reference to it."""
+        if self._models.setdefault(name, schema) != schema:
+            raise ValueError(f"Two different models are named {name}")
+        return {"$ref": REF_TEMPLATE.format(model=name)}
 
     def inline(self, type_: Any, *, mode: JsonSchemaMode) -> Json:
         """Return the schema itself; the models that it holds are referred to all the same."""
@@ -39,16 +46,31 @@ class JsonSchemas:
         )
         definitions = cast("Json", schema.pop("$defs", {}))
         for name, definition in definitions.items():
-            self._keep(name, definition)
+            self.keep(name, _without_defaults(definition))
         return schema
 
-    def _keep(self, name: str, schema: Json) -> None:
-        if self._models.setdefault(name, schema) != schema:
-            raise ValueError(f"Two different models are named {name}")
+
+def _without_defaults(schema: Json) -> Json:
+    """Say in words what a member is that is left out.
+
+    A generator of clients may take a member with a default for one that is always there.
+    """
+    for member in schema.get("properties", {}).values():
+        default = member.pop("default", None)
+        if default not in (None, [], {}):
+            text = f"Left out: `{json.dumps(default)}`"
+            member["description"] = "; ".join(filter(None, (member.get("description"), text)))
+    return schema
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out titles, which only repeat a field's name."""
+    """Leaves out titles, which only repeat a field's name, and says how wide integers may be.
+
+    Some languages take 32 bits where nothing is said.
+    """
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return super().int_schema(schema) | {"format": "int64"}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         del schema

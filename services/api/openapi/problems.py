@@ -131,14 +131,24 @@ def problem_codes(endpoint: Endpoint) -> set[str]:
 
 def problem_content(status: int, codes: Sequence[str], schemas: JsonSchemas) -> Json:
     """Return the body of answers with one of these codes, all of them of one status."""
-    members: Json = {}
+    # Answers outside of all operations are of this model.
+    schemas.of(ProblemDetails, mode="serialization")
+    schema = schemas.inline(ProblemDetails, mode="serialization")
+    members: Json = schema["properties"]
+    members |= {
+        "status": {"type": "integer", "format": "int64", "const": status},
+        "code": {"type": "string", "enum": list(codes)},
+    }
+    errors = members["errors"]
+    del errors["default"]
+    members["errors"] = schemas.keep("FieldErrors", errors)
     for code in codes:
         if code in MEMBERS:
             members |= schemas.inline(MEMBERS[code], mode="serialization")["properties"]
-    schema: Json = {
-        "allOf": [schemas.of(ProblemDetails, mode="serialization")],
-        "properties": {"status": {"const": status}, "code": {"enum": list(codes)}, **members},
-    }
+    # Whole and with a name: generators of clients name what has none by numbers.
+    name = "".join(code.title().replace("-", "") for code in codes) + "Problem"
+    schema["description"] = " / ".join(PROBLEMS[code][1] for code in codes)
+    schema = schemas.keep(name, schema | {"title": name})
     examples = {code: {"value": _example(code)} for code in codes}
     return {PROBLEM_JSON: {"schema": schema, "examples": examples}}
 

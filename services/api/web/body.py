@@ -47,7 +47,7 @@ async def read_json_object(
 async def read_optional_json_object(
     request: web.BaseRequest, *, within: timedelta
 ) -> dict[str, Any]:
-    """Return the body's JSON object, and an empty one where there is no body, or null.
+    """Return the body's JSON object, and an empty one where there is no body.
 
     Raises like `read_json_object`.
     """
@@ -55,8 +55,7 @@ async def read_optional_json_object(
         return {}
     _check_media_type(request, JSON_ONLY)
     body = await _read(request, within=within, limit=BODY_LIMIT)
-    value = parse_json(body) if body.strip() else None
-    return {} if value is None else _as_object(value)
+    return _as_object(parse_json(body)) if body.strip() else {}
 
 
 def parse_json(body: bytes) -> object:

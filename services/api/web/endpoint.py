@@ -92,12 +92,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer that is no problem: a type for each media type, none when there is no body."""
+    """An answer that is no problem: a type for each media type, none when there is no body.
+
+    `on_request` are media types for those who prefer them. In `content`, generators of clients
+    would make one type of both.
+    """
 
     status: int
     description: str
     content: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: tuple[Header, ...] = ()
+    on_request: tuple[str, ...] = ()
     links: Mapping[str, Link] = field(default_factory=dict[str, Link])
 
     @classmethod

@@ -137,7 +137,7 @@ async def test_an_unknown_lead_costs_the_summarizer_nothing(
     [
         (b"", False),
         (b"{}", False),
-        (b"null", False),
+        (b" \r\n", False),
         (b'{"regenerate": false}', False),
         (b'{"regenerate": true}', True),
     ],
@@ -164,6 +164,7 @@ async def test_a_body_may_say_the_same(
         (b'{"force": true}', "application/json", 400),
         (b'{"regenerate": "yes"}', "application/json", 400),
         (b"[]", "application/json", 400),
+        (b"null", "application/json", 400),
         (b"{", "application/json", 400),
         (b"regenerate=true", "application/x-www-form-urlencoded", 415),
     ],

@@ -150,6 +150,65 @@ def test_nothing_optional_is_filled_in(document: Json) -> None:
         assert not {"example", "examples"} & (parameter.keys() | parameter["schema"].keys())
 
 
+class TestGenerators:
+    """What generators of clients stumble over, each seen with one of them."""
+
+    def test_integers_say_how_wide_they_are(self, document: Json) -> None:
+        """Go: constants of 64 bits do not fit into the type of 32 that is made of nothing."""
+        integers = [node for node in objects(document) if node.get("type") == "integer"]
+        assert len(integers) > 20
+        assert {node.get("format") for node in integers} == {"int64"}
+
+    def test_members_have_no_defaults(self, document: Json) -> None:
+        """TypeScript: a member with a default is taken for one that has to be given."""
+        members = [
+            member
+            for node in objects(document)
+            if isinstance(node.get("properties"), dict)
+            for member in node["properties"].values()
+        ]
+        assert len(members) > 100
+        assert not [member for member in members if "default" in member]
+        batch = document["components"]["schemas"]["LeadBatch"]
+        assert '"create"' in batch["properties"]["mode"]["description"]
+        assert batch["required"] == ["leads"]
+
+    def test_no_schema_is_anything_beside_another(self, document: Json) -> None:
+        """Python, by openapi-generator: `anyOf` with `{}` ends the generator."""
+        for node in objects(document):
+            for word in ("anyOf", "oneOf", "allOf"):
+                assert {} not in node.get(word, ()), node
+
+    def test_problems_have_names(self, document: Json) -> None:
+        """Java, C#: what has none is InlineObject34, and 35 after the next change."""
+        for response in document["components"]["responses"].values():
+            for content in response["content"].values():
+                assert content["schema"].keys() == {"$ref"}
+        problems = {
+            name: schema
+            for name, schema in document["components"]["schemas"].items()
+            if name.endswith("Problem")
+        }
+        assert problems["DuplicateLeadProblem"]["title"] == "DuplicateLeadProblem"
+        assert {"code", "detail", "field", "leadId"} <= problems["DuplicateLeadProblem"][
+            "properties"
+        ].keys()
+
+    def test_enumerations_have_types(self, document: Json) -> None:
+        """Rust and Go: an enumeration without a type becomes a type that holds anything."""
+        for node in objects(document):
+            if isinstance(node.get("enum"), list) or "const" in node:
+                assert isinstance(node.get("type"), str), node
+
+    def test_json_is_of_one_type(self, document: Json) -> None:
+        """What is JSON or a stream by the client's wish would be `Lead | string`."""
+        for path, operation in operations(document):
+            for status, response in operation["responses"].items():
+                media_types = response.get("content", {}).keys() - {"application/problem+json"}
+                if "application/json" in media_types:
+                    assert media_types == {"application/json"}, (path, status)
+
+
 def test_every_tag_is_explained(document: Json) -> None:
     used = {tag for _, operation in operations(document) for tag in operation["tags"]}
 
