@@ -62,7 +62,11 @@ def _check_printable(secret: SecretStr) -> SecretStr:
 Password = Annotated[
     SecretStr, Field(min_length=1, max_length=1000), AfterValidator(_check_unicode)
 ]
-Token = Annotated[SecretStr, Field(min_length=1, max_length=4000), AfterValidator(_check_printable)]
+Token = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=4000, json_schema_extra={"pattern": "^[ -~]*$"}),
+    AfterValidator(_check_printable),
+]
 
 
 class Attempt(BaseModel):

@@ -44,7 +44,7 @@ ETAG = Header(name="ETag", description="The lead's version", example='"2"')
 
 _is_weight = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)", re.ASCII).fullmatch
 # A version has one way to be written.
-_versions = re.compile(r'"([1-9]\d{0,17})(?:-[a-z]+)?"', re.ASCII).findall
+_versions = re.compile(r'"([1-9]\d{0,17})(?:[-;]+[a-z]+)?"', re.ASCII).findall
 _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 
