@@ -175,14 +175,14 @@ def redis_address(plan: Plan) -> str:
 
 
 def address(url: str) -> str:
-    """Host and port alone: user names, passwords and keys stay off the terminal."""
+    """Hosts and ports alone: user names, passwords and keys stay off the terminal."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+        parts = [urlsplit(f"//{host}") for host in hosts]
+        named = [(one.hostname or "?", one.port) for one in parts]
     except ValueError:  # a password that should have been percent-encoded, for instance
         return "?"
-    host = parts.hostname or "?"
-    return f"{host}:{port}" if port else host
+    return ", ".join(f"{host}:{port}" if port else host for host, port in named)
 
 
 def hints(plan: Plan) -> str:

@@ -162,3 +162,15 @@ def test_what_is_real_is_called_yours() -> None:
 @pytest.mark.parametrize("url", ["postgresql:///leads?host=/var/run", "redis://:a:b@h:x/", "", "["])
 def test_an_odd_address_is_no_reason_to_fail(url: str) -> None:
     assert address(url) == "?"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis+cluster://user:hidden@one:7000,two:7001", "one:7000, two:7001"),
+        ("redis+sentinel://hidden@one:26379,two/group/0", "one:26379, two"),
+        ("rediss://user:hid,den@one:6379/0", "one:6379"),
+    ],
+)
+def test_all_hosts_of_an_address_are_shown(url: str, shown: str) -> None:
+    assert address(url) == shown
