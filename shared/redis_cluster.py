@@ -154,7 +154,7 @@ class ClusterRedis(Redis):
     async def transact(self, commands: Sequence[Command], *, is_safe: bool = False) -> list[Any]:
         """Return the replies to commands on one slot that take effect all at once, or not at all.
 
-        Raises the first error.
+        Raises the first error for which none of them had its effect.
         """
         slots = await self._current_slots(at_most=FRESH if is_safe else None)
         first, *others = {slot_of(args) for args, _ in commands}
@@ -212,9 +212,11 @@ class ClusterRedis(Redis):
         except Exception as error:  # noqa: BLE001 (the caller learns of it: each command may have failed)
             self._is_stale, self._failed = True, target.address
             return [error] * (len(commands) - target.is_asking)
-        if waits and not replies.pop():
+        confirmed = replies.pop() if waits else 1
+        if confirmed == 0 or isinstance(confirmed, Exception):
             self._is_stale = True
-            unsafe = NotReplicatedError("A replica did not confirm a write in time")
+            reason = confirmed or "in time"
+            unsafe = NotReplicatedError(f"No replica has confirmed a write: {reason}")
             replies = [one if isinstance(one, Exception) else unsafe for one in replies]
         if any(isinstance(reply, _NOT_NOW) for reply in replies):
             self._is_stale, self._failed = True, target.address
@@ -352,7 +354,7 @@ class ClusterPipeline(Pipeline):
             if not commands:
                 return []
             if self.is_transaction:
-                return await self._cluster.transact(commands, is_safe=self.is_safe)
+                return await self._transact(commands, raise_on_error=raise_on_error)
             replies: list[Any] = []
             for part in (first, last):
                 replies += await self._cluster.run(part, is_safe=self.is_safe) if part else []
@@ -364,6 +366,13 @@ class ClusterPipeline(Pipeline):
             return replies
         finally:
             self.command_stack = []
+
+    async def _transact(self, commands: Sequence[Command], *, raise_on_error: bool) -> list[Any]:
+        replies = await self._cluster.transact(commands, is_safe=self.is_safe)
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        if errors and raise_on_error:
+            raise errors[0]
+        return replies
 
 
 _ASKING: Command = (("ASKING",), {})

@@ -74,6 +74,13 @@ async def a_transaction_on_two_slots(client: Redis) -> None:
         await pipeline.execute()
 
 
+async def a_wrong_type_in_a_transaction(client: Redis) -> None:
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.set("a", "no list")
+        pipeline.rpush("a", "value")
+        await pipeline.execute()
+
+
 async def a_command_without_a_key(client: Redis) -> None:
     await client.time()
 
@@ -90,6 +97,7 @@ async def a_pipeline_without_a_key(client: Redis) -> None:
     [
         a_script_on_two_slots,
         a_transaction_on_two_slots,
+        a_wrong_type_in_a_transaction,
         a_command_without_a_key,
         a_pipeline_without_a_key,
     ],
@@ -226,6 +234,11 @@ async def test_what_is_kept_safe_is_confirmed_by_a_replica(
             await pipeline.execute()
 
     await keep()
+    master = await cluster.master_of("a")
+    await master.ask("ACL", "SETUSER", "default", "-wait")
+    with pytest.raises(NotReplicatedError, match="no permissions"):
+        await keep()
+    await master.ask("ACL", "SETUSER", "default", "+wait")
     await cluster.kill(await cluster.replica_of("a"))
     with pytest.raises(NotReplicatedError):
         await keep()
