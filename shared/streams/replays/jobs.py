@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from shared.domain.errors import PermanentError
 from shared.events.replay import EventFields, ReplayOrder, ReplayPage
 from shared.lua import Key, lua_script
-from shared.redis_connections import translated_errors
+from shared.redis_connections import then, translated_errors
 from shared.streams.codec import entry_id, for_group
 from shared.streams.consuming.group import finished_before
 from shared.streams.ordering.layout import Divisions
@@ -211,6 +211,7 @@ async def remove_copies(redis: Redis, stream: str) -> bool:
         with translated_errors():
             async with redis.pipeline(transaction=False) as pipeline:
                 pipeline.xdel(stream, *finished)
+                then(pipeline)
                 # Nearly always the first ones; others may be looking at them, too.
                 for one in finished:
                     pipeline.lrem(_copies_key(stream), 1, one)
