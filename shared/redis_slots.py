@@ -10,6 +10,23 @@ from redis.exceptions import ClusterDownError
 
 Address: TypeAlias = tuple[str, int]
 
+# What may follow these is no key.
+_WITHOUT_KEY = frozenset(
+    {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FLUSHALL", "FLUSHDB", "FUNCTION"}
+    | {
+        "INFO",
+        "KEYS",
+        "LATENCY",
+        "MODULE",
+        "PUBLISH",
+        "SCAN",
+        "SCRIPT",
+        "SELECT",
+        "SLOWLOG",
+        "WAIT",
+    }
+)
+
 
 class SlotMap:
     """Which master has which slot, and which masters have replicas, as some node said.
@@ -52,7 +69,7 @@ def slot_of(args: Sequence[Any]) -> int:
         position = 3
     elif args[0] in {"XREAD", "XREADGROUP"}:
         position = first_stream(args)
-    if len(args) <= position:
+    if len(args) <= position or str(args[0]).partition(" ")[0] in _WITHOUT_KEY:
         raise redis.DataError(f"{args[0]} has no key, and so no node of a cluster to go to")
     key = args[position]
     return key_slot(key if isinstance(key, bytes) else str(key).encode())

@@ -85,6 +85,10 @@ async def a_command_without_a_key(client: Redis) -> None:
     await client.time()
 
 
+async def what_looks_like_a_key(client: Redis) -> None:
+    await client.config_get("maxmemory")
+
+
 async def a_pipeline_without_a_key(client: Redis) -> None:
     async with client.pipeline(transaction=False) as pipeline:
         pipeline.get("a")
@@ -99,6 +103,7 @@ async def a_pipeline_without_a_key(client: Redis) -> None:
         a_transaction_on_two_slots,
         a_wrong_type_in_a_transaction,
         a_command_without_a_key,
+        what_looks_like_a_key,
         a_pipeline_without_a_key,
     ],
 )
