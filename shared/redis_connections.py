@@ -56,7 +56,7 @@ def translated_errors() -> Generator[None]:
     except Exception as error:
         if not is_outage(error):
             raise
-        reason = str(error) or type(error).__name__
+        reason = _without_command(str(error)) or type(error).__name__
         if isinstance(error, MovedError):
             reason = f"the address {SAY_CLUSTER}"
         raise UnavailableError(f"Redis is unavailable: {reason}", dependency="redis") from error
@@ -265,6 +265,11 @@ _DEFECTS = (
 _IN_PIPELINE = "of pipeline caused error: "
 
 
+def _without_command(message: str) -> str:
+    """Return what the server said, and not the command that it was about: that is personal data."""
+    return message.rpartition(_IN_PIPELINE)[2]
+
+
 def is_outage(error: BaseException) -> bool:
     """Return whether an error means that Redis cannot serve now.
 
@@ -275,7 +280,7 @@ def is_outage(error: BaseException) -> bool:
         case redis.DataError() | redis.WatchError() | ClusterCrossSlotError():
             return False  # a wrong type or key; an answer for the caller
         case redis.ResponseError():
-            message = str(error).rpartition(_IN_PIPELINE)[2].lstrip("('\"")
+            message = _without_command(str(error)).lstrip("('\"")
             return not message.startswith(_DEFECTS)
         case redis.RedisError() | OSError():
             return True

@@ -149,7 +149,9 @@ class HealthHandlers:
         for name, failure in failures.items():
             self._note(name, failure)
         self._reasons = [
-            f"{name}: {failure}" for name in self._checks if (failure := failures[name])
+            f"{name}: {failure}"
+            for name in self._checks
+            if (failure := failures[name]) and failure.dependency != "redis"
         ]
         states: dict[str, State] = {
             name: "unavailable" if failures[name] else "ok" for name in self._checks

@@ -26,11 +26,11 @@ class Progress:
         self._stream = stream
         self._outages = outages
         self._moved_at = time.monotonic()
-        self._held: dict[str, str] = {}
+        self._held: dict[str, Exception] = {}
 
     def hold(self, activity: str, error: Exception) -> None:
         """Note that an activity (`reading`, `handling`) waits, and for what."""
-        self._held[activity] = describe_error(error)
+        self._held[activity] = error
         self._outages.failed(f"{activity} {self._stream}", error)
 
     def release(self, activity: str) -> None:
@@ -39,10 +39,16 @@ class Progress:
         if self._held.pop(activity, None) is not None:
             self._outages.worked(f"{activity} {self._stream}")
 
+    @property
+    def waits_for_redis(self) -> bool:
+        """Whether that is all that it waits for."""
+        whats = {getattr(error, "dependency", None) for error in self._held.values()}
+        return whats == {"redis"}
+
     def trouble(self, *, timeout: timedelta) -> str | None:
         """Return what is wrong, or None when the consumer moved within `timeout`."""
         if self._held:
-            return "; ".join(self._held.values())
+            return "; ".join(map(describe_error, self._held.values()))
         still = time.monotonic() - self._moved_at
         if still > timeout.total_seconds():
             return f"no progress for {still:.0f} s"
@@ -80,7 +86,8 @@ class WorkerHealth:
     async def tell_troubles(self) -> None:
         """Tell whoever asks Redis what is wrong here, if anything is. Raises `UnavailableError`."""
         trouble = self.progress.trouble(timeout=self._timeout)
-        waits = [] if trouble is None else [trouble]
+        # Who can read it knows of Redis already.
+        waits = [] if trouble is None or self.progress.waits_for_redis else [trouble]
         await self._troubles.tell(
             self._consumer, self._stream, waits, tuple(self._housekeeping.troubles)
         )

@@ -189,3 +189,5 @@ async def test_an_outage_is_logged_once_however_many_requests_meet_it(
     requests = [one for one in logs if one["event"] == "http.request"]
     assert {one["route"] for one in requests} == {"/leads"}  # and no probe
     assert all("read only" in one["reason"] for one in requests)
+    # The client's errors quote the whole command, an event with a person's data.
+    assert "example.com" not in str(logs)

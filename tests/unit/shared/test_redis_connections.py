@@ -113,3 +113,24 @@ def test_what_is_not_shown_to_be_ours_is_an_outage(error: Exception) -> None:
 )
 def test_a_defect_of_ours_is_none(error: Exception) -> None:
     assert not is_outage(error)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "Command # 1 (XADD s * ada@example.com) of pipeline caused error: READONLY replica",
+            "READONLY replica",
+        ),
+        (
+            "Command # 12 (SET a of pipeline caused error: b) of pipeline caused error: OOM full",
+            "OOM full",
+        ),
+        ("LOADING Redis is loading the dataset in memory", "LOADING Redis is loading the dataset"),
+    ],
+)
+def test_what_is_told_of_an_error_leaves_the_command_out(message: str, said: str) -> None:
+    with pytest.raises(UnavailableError) as told, translated_errors():
+        raise redis.ResponseError(message)
+    assert str(told.value).startswith(f"Redis is unavailable: {said}")
+    assert told.value.dependency == "redis"
