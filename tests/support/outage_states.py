@@ -42,22 +42,28 @@ State = Callable[[Servers], AbstractAsyncContextManager[None]]
 async def replica(servers: Servers) -> AsyncGenerator[None]:
     """Have Redis be a replica, of a master that is away."""
     await servers.redis.replicaof("127.0.0.1", "9")
-    yield
-    await servers.redis.replicaof("NO", "ONE")
+    try:
+        yield
+    finally:
+        await servers.redis.replicaof("NO", "ONE")
 
 
 @asynccontextmanager
 async def out_of_memory(servers: Servers) -> AsyncGenerator[None]:
     await servers.redis.config_set("maxmemory", 1)
-    yield
-    await servers.redis.config_set("maxmemory", 0)
+    try:
+        yield
+    finally:
+        await servers.redis.config_set("maxmemory", 0)
 
 
 @asynccontextmanager
 async def too_few_replicas(servers: Servers) -> AsyncGenerator[None]:
     await servers.redis.config_set("min-replicas-to-write", 1)
-    yield
-    await servers.redis.config_set("min-replicas-to-write", 0)
+    try:
+        yield
+    finally:
+        await servers.redis.config_set("min-replicas-to-write", 0)
 
 
 @asynccontextmanager
@@ -75,18 +81,22 @@ async def failed_snapshot(servers: Servers) -> AsyncGenerator[None]:
     await servers.redis.config_set("save", "3600 1000000")
     await servers.redis.bgsave()
     await eventually(has_failed)
-    yield
-    await servers.redis.config_set("save", "")
-    shutil.rmtree(in_the_way)
-    await servers.redis.save()
-    os.unlink(in_the_way)  # noqa: PTH108
+    try:
+        yield
+    finally:
+        await servers.redis.config_set("save", "")
+        shutil.rmtree(in_the_way)
+        await servers.redis.save()
+        os.unlink(in_the_way)  # noqa: PTH108
 
 
 @asynccontextmanager
 async def forbidden_streams(servers: Servers) -> AsyncGenerator[None]:
     await servers.redis.acl_setuser("default", enabled=True, commands=["-xadd"])
-    yield
-    await servers.redis.acl_setuser("default", enabled=True, commands=["+xadd"])
+    try:
+        yield
+    finally:
+        await servers.redis.acl_setuser("default", enabled=True, commands=["+xadd"])
 
 
 async def fill(redis: Redis, *streams: str) -> None:
