@@ -93,6 +93,10 @@ class ClusterRedis(Redis):
         masters = sorted({master for master in slots.masters if master is not None})
         return {f"{host}:{port}": self._node((host, port)) for host, port in masters}
 
+    async def tags(self) -> list[str]:
+        """Return a hash tag for each master."""
+        return (await self._current_slots()).tags()
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command to the node of its key, and PING to all masters."""
         if args[0] == "PING":

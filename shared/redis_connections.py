@@ -219,6 +219,13 @@ async def servers_of(redis: Redis) -> Mapping[str, Redis]:
     return await redis.nodes() if isinstance(redis, ClusterRedis) else {"": redis}
 
 
+async def keys_everywhere(redis: Redis, name: str) -> list[str]:
+    """Return keys with names that begin so, one on each server."""
+    if not isinstance(redis, ClusterRedis):
+        return [name]
+    return [f"{name}:{{{tag}}}" for tag in await redis.tags()]
+
+
 def keep_safe(pipeline: Pipeline) -> None:
     """Have what is written outlive the server, where a replica of it takes over by itself."""
     if isinstance(pipeline, ClusterPipeline):

@@ -58,6 +58,19 @@ class SlotMap:
             raise ClusterDownError("Hash slot not served")
         return master
 
+    def tags(self) -> list[str]:
+        """Return a hash tag for each master: keys that have it are there."""
+        masters = {master for master in self.masters if master is not None}
+        found: dict[Address, str] = {}
+        for number in range(REDIS_CLUSTER_HASH_SLOTS * 10):  # enough for a master of one slot
+            if len(found) == len(masters):
+                break
+            tag = str(number)
+            master = self.masters[key_slot(tag.encode())]
+            if master is not None:
+                found.setdefault(master, tag)
+        return list(found.values())
+
 
 def slot_of(args: Sequence[Any]) -> int:
     """Return the slot of a command's key: of its first, since the server wants all in one.

@@ -17,7 +17,12 @@ from shared.events.catalog import LEADS, ORDERED, STREAMS, groups_of, stream_of
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
 from shared.observability.outages import Outages
-from shared.redis_connections import keep_safe, milliseconds, translated_errors
+from shared.redis_connections import (
+    keep_safe,
+    keys_everywhere,
+    milliseconds,
+    translated_errors,
+)
 from shared.streams.codec import encode, for_group
 from shared.streams.ordering.layout import Divisions, is_sealed
 
@@ -89,7 +94,10 @@ async def check_writable(redis: Redis) -> None:
     The server refuses a write before it finds that there is no such stream to add to.
     """
     with translated_errors():
-        await redis.xadd(PROBED, {"probe": ""}, nomkstream=True)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for name in await keys_everywhere(redis, PROBED):
+                pipeline.xadd(name, {"probe": ""}, nomkstream=True)
+            await pipeline.execute()
 
 
 async def add_events(

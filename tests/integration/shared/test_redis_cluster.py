@@ -20,7 +20,7 @@ from shared.redis_cluster import NotReplicatedError
 from shared.redis_connections import hash_tag, keep_safe, open_redis, ping, then, translated_errors
 from shared.streams.codec import Entry, entries_of
 from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import open_publisher
+from shared.streams.publisher import check_writable, open_publisher
 from tests.support.builders import lead_created
 from tests.support.clusters import Cluster
 from tests.support.eventually import eventually
@@ -199,6 +199,20 @@ async def test_what_no_dead_master_has_to_take_is_accepted(
     refused = [event for event, end in zip(events, ends, strict=True) if not isinstance(end, str)]
     assert {event.id for event in refused} == gone
     assert all(isinstance(end, str | UnavailableError) for end in ends)
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_each_master_has_to_take_writes(
+    key: str, cluster: Cluster, cluster_client: Redis
+) -> None:
+    await check_writable(cluster_client)
+    full = await cluster.master_of(key)
+    await full.ask("CONFIG", "SET", "maxmemory", 1)
+    try:
+        with pytest.raises(UnavailableError, match="maxmemory"):
+            await check_writable(cluster_client)
+    finally:
+        await full.ask("CONFIG", "SET", "maxmemory", 0)
 
 
 async def test_what_comes_then_follows_what_was_refused_for_what_it_was(
