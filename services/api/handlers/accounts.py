@@ -267,7 +267,13 @@ class AccountHandlers:
         """Answer 204 once the session is over."""
         authorization = call.request.headers[hdrs.AUTHORIZATION]
         # In this order: until the auth server knows of the log-out, the client can try again.
-        await self._accounts.log_out(bearer_token(authorization))
+        try:
+            await self._accounts.log_out(bearer_token(authorization))
+        except Problem as problem:
+            # The auth server ends no session of a banned user, who is not to be let in here either.
+            if problem.code == "account-suspended":
+                await self._verifier.sign_out(authorization)
+            raise
         await self._verifier.sign_out(authorization)
         return empty_response(204, headers=NO_STORE)
 

@@ -170,13 +170,15 @@ class TestLogOut:
     ) -> None:
         session = await log_in(api)
         await project.change_user(session, "PUT", ban_duration="1h")
-        for path, body in (("logout", None), ("refresh", session), ("login", CREDENTIALS)):
-            sent = body if body is not session else {"refresh_token": session["refresh_token"]}
-            answer = await api.post(
-                f"/authentication/{path}", json=sent, headers=bearer(session) if not sent else {}
-            )
+        for answer in (
+            await api.post("/authentication/logout", headers=bearer(session)),
+            await refresh(api, session["refresh_token"]),
+            await api.post("/authentication/login", json=CREDENTIALS),
+        ):
             assert (answer.status_code, answer.json()["code"]) == (403, "account-suspended")
             assert "Retry-After" not in answer.headers
+        # Here at least the session is over.
+        assert (await api.get("/leads", headers=bearer(session))).status_code == 401
 
     async def test_a_deleted_users_log_out_is_done(
         self, api: httpx.AsyncClient, project: Project
