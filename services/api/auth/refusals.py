@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 OUTAGE_RETRY_AFTER = "5"
 LIMIT_RETRY_AFTER = "30"
+CONFLICT_RETRY_AFTER = "1"
 # A hook of the project may say anything.
 LONGEST_MESSAGE = 200
 BEARER = {"WWW-Authenticate": "Bearer"}
@@ -185,10 +186,11 @@ def _key_refused(operation: Operation, error: AuthApiError) -> Problem:
 def _limited(_operation: Operation, error: AuthApiError) -> Problem:
     # "For security purposes, you can only request this after 42 seconds."
     named = re.search(r"after (\d{1,5}) seconds", error.message)
+    usual = CONFLICT_RETRY_AFTER if error.code == "conflict" else LIMIT_RETRY_AFTER
     return Problem(
         "rate-limited",
         "The authentication service asks to wait",
-        headers={"Retry-After": named[1] if named else LIMIT_RETRY_AFTER},
+        headers={"Retry-After": named[1] if named else usual},
     )
 
 

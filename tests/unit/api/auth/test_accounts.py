@@ -351,16 +351,17 @@ async def test_a_refused_key_is_told_to_the_operator(
 
 
 @pytest.mark.parametrize(
-    ("words", "seconds"),
+    ("code", "words", "seconds"),
     [
-        ("For security purposes, you can only request this after 42 seconds.", "42"),
-        ("Request rate limit reached", "30"),
-        ("Come back after 9999999 seconds", "30"),
+        ("over_email_send_rate_limit", "You can only request this after 42 seconds.", "42"),
+        ("over_request_rate_limit", "Request rate limit reached", "30"),
+        ("over_request_rate_limit", "Come back after 9999999 seconds", "30"),
+        ("conflict", "Too many concurrent token refresh requests on the same session", "1"),
     ],
 )
-async def test_a_wait_that_is_named_is_passed_on(words: str, seconds: str) -> None:
-    body = {"code": "over_email_send_rate_limit", "message": words}
-    problem = await problem_of(public_sign_up, status=429, body=body)
+async def test_a_wait_that_is_named_is_passed_on(code: str, words: str, seconds: str) -> None:
+    body = {"code": code, "message": words}
+    problem = await problem_of(refresh, status=STATUSES[code], body=body)
     assert problem.headers["Retry-After"] == seconds
 
 
