@@ -30,7 +30,7 @@ from services.api.web.responses import (
     with_example,
 )
 from shared.domain.lead import email_key
-from shared.events.lead_fields import Cleaned, Email
+from shared.events.lead_fields import TEXT, Cleaned, Email
 
 # Auth servers hash a password only where there is an account: the 100 ms would reveal that.
 REFUSAL_STEP = timedelta(milliseconds=250)
@@ -84,7 +84,7 @@ class Credentials(Attempt):
     """The body of a log-in."""
 
     # Of an account that exists, perhaps made elsewhere and by other rules than those of sign-up.
-    email: Annotated[str, Cleaned, Field(min_length=1, max_length=1000)]
+    email: Annotated[str, Cleaned, Field(min_length=1, max_length=1000, json_schema_extra=TEXT)]
     password: Password
 
 
