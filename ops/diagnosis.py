@@ -76,9 +76,10 @@ def unreachable(check: str, error: TransientError, *, setting: str) -> list[Find
     said = str(error).lower()
     known = (remedy for words, remedy in _SAID.items() if words in said)
     remedy = next(known, "Start it, or correct {}.")
-    effect = "Creates are accepted with 202 while it is away."
-    if check == "redis":
-        effect = "Without it nothing can be created."
+    effect = {
+        "redis": "Without it nothing can be created.",
+        "auth": "Nobody can log in, and tokens of its shared secret cannot be checked.",
+    }.get(check, "Creates are accepted with 202 while it is away.")
     advice = f"{remedy.format(setting)} {effect}"
     return [Finding(check=check, severity=Severity.FAILURE, detail=str(error), advice=advice)]
 

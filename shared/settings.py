@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 from urllib.parse import quote
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -21,6 +21,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from yarl import URL
 
 
 def _from_seconds(value: Any) -> Any:
@@ -122,6 +123,47 @@ def _explain(error: ValidationError) -> list[str]:
         f"{'.'.join(map(str, problem['loc'])).upper() or 'settings'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _check_base_url(value: str) -> str:
+    try:
+        url = URL(value)
+    except ValueError as error:
+        raise ValueError("not a URL") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("not an http or https URL")
+    return value.rstrip("/")
+
+
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+
+
+class ProjectSettings(SettingsGroup):
+    """A Supabase project: its auth server, its key, and how its tokens are told."""
+
+    supabase_uri: BaseUrl
+    supabase_key: SecretStr
+    supabase_auth_url: BaseUrl | None = None
+    supabase_jwt_secret: SecretStr | None = None
+    supabase_jwt_issuer: str | None = None
+
+    @property
+    def auth_url(self) -> str:
+        """The auth server's address: a path of Supabase's gateway unless set otherwise."""
+        return self.supabase_auth_url or f"{self.supabase_uri}/auth/v1"
+
+    @property
+    def jwt_secret(self) -> str | None:
+        """The secret of a project that signs its tokens with one."""
+        secret = self.supabase_jwt_secret
+        return None if secret is None else secret.get_secret_value()
+
+    @property
+    def issuers(self) -> frozenset[str]:
+        """The `iss` claims to accept. Self-hosted servers use either form of their address."""
+        if self.supabase_jwt_issuer is not None:
+            return frozenset({self.supabase_jwt_issuer.rstrip("/")})
+        return frozenset({f"{self.supabase_uri}/auth/v1", self.supabase_uri, self.auth_url})
 
 
 class PostgresSettings(SettingsGroup):

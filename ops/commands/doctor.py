@@ -5,13 +5,14 @@ import contextlib
 import click
 
 from ops import diagnosis, writes
+from ops.auth_facts import auth_facts, of_auth, unconfigured_auth
 from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.output import as_json, print_json, print_table
 from ops.running import Servers, open_servers, run, settings
 from ops.storage.postgres_facts import postgres_facts
 from shared.domain.errors import TransientError
 from shared.events.catalog import ORDERED
-from shared.settings import StreamsSettings
+from shared.settings import ProjectSettings, SettingsError, StreamsSettings, load
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.partitions import PartitionRepository
 from shared.streams.inspection import Inspector, redis_facts
@@ -40,7 +41,7 @@ def command(*, as_json: bool) -> None:
 
 async def _examine() -> list[Finding]:
     async with open_servers() as servers:
-        return await examine(servers)
+        return [*await examine(servers), *await _auth()]
 
 
 async def examine(servers: Servers) -> list[Finding]:
@@ -79,6 +80,15 @@ async def _postgres(servers: Servers) -> list[Finding]:
         counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
         findings.append(diagnosis.of_dead_letters(counts))
     return findings
+
+
+async def _auth() -> list[Finding]:
+    try:
+        return of_auth(await auth_facts(load(ProjectSettings)))
+    except SettingsError:
+        return unconfigured_auth()
+    except TransientError as error:
+        return diagnosis.unreachable("auth", error, setting="SUPABASE_URI")
 
 
 async def _partitions(servers: Servers) -> list[Finding]:

@@ -14,6 +14,7 @@ from shared.settings import (
     Duration,
     ObservabilitySettings,
     PostgresSettings,
+    ProjectSettings,
     SettingsGroup,
     StreamsSettings,
     load,
@@ -62,18 +63,7 @@ def _check_origin(value: str) -> str:
     return origin
 
 
-def _check_base_url(value: str) -> str:
-    try:
-        url = URL(value)
-    except ValueError as error:
-        raise ValueError("not a URL") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError("not an http or https URL")
-    return value.rstrip("/")
-
-
 Origin = Annotated[str, AfterValidator(_check_origin)]
-BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 
 
 class HttpSettings(SettingsGroup):
@@ -113,36 +103,13 @@ class HttpSettings(SettingsGroup):
         return None if not key or key.lower() in PLACEHOLDER_KEYS else key
 
 
-class AuthSettings(SettingsGroup):
-    """The Supabase project whose users may call the API."""
+class AuthSettings(ProjectSettings):
+    """The Supabase project whose users may call the API, and how they sign up."""
 
-    supabase_uri: BaseUrl
-    supabase_key: SecretStr
-    supabase_auth_url: BaseUrl | None = None
-    supabase_jwt_secret: SecretStr | None = None
-    supabase_jwt_issuer: str | None = None
     signup_mode: Literal["open", "closed"] = "open"
     signup_confirmation: Literal["auto", "email"] = "auto"
     password_min_length: int = Field(default=8, ge=1, le=72)
     auth_timeout: Duration = timedelta(seconds=5)
-
-    @property
-    def auth_url(self) -> str:
-        """The auth server's address: a path of Supabase's gateway unless set otherwise."""
-        return self.supabase_auth_url or f"{self.supabase_uri}/auth/v1"
-
-    @property
-    def jwt_secret(self) -> str | None:
-        """The secret of a project that signs its tokens with one."""
-        secret = self.supabase_jwt_secret
-        return None if secret is None else secret.get_secret_value()
-
-    @property
-    def issuers(self) -> frozenset[str]:
-        """The `iss` claims to accept. Self-hosted servers use either form of their address."""
-        if self.supabase_jwt_issuer is not None:
-            return frozenset({self.supabase_jwt_issuer.rstrip("/")})
-        return frozenset({f"{self.supabase_uri}/auth/v1", self.supabase_uri, self.auth_url})
 
 
 class LimitSettings(SettingsGroup):

@@ -46,6 +46,7 @@ class Handlers:
         router.add_post(f"{PREFIX}/logout", self.log_out)
         router.add_post(f"{PREFIX}/admin/users", self.create_user)
         router.add_get(f"{PREFIX}/admin/users", self.list_users)
+        router.add_get(f"{PREFIX}/admin/users/{{id}}", self.show_user)
         router.add_put(f"{PREFIX}/admin/users/{{id}}", self.change_user)
         router.add_delete(f"{PREFIX}/admin/users/{{id}}", self.delete_user)
         router.add_post(f"{PREFIX}/admin/generate_link", self.make_link)
@@ -95,6 +96,9 @@ class Handlers:
     async def create_user(self, request: web.Request) -> web.Response:
         self.gateway.require_admin(request)
         return web.json_response(describe(await self.users.create(await read(request, NewUser))))
+
+    async def show_user(self, request: web.Request) -> web.Response:
+        return web.json_response(describe(self._named_user(request)))
 
     async def change_user(self, request: web.Request) -> web.Response:
         user = self._named_user(request)

@@ -276,8 +276,10 @@ async def _sessions(ops: Ops) -> str:
 
 async def test_the_doctor_goes_on_when_a_server_is_away(ops: Ops) -> None:
     ops.environment["REDIS_URL"] = "redis://127.0.0.1:9"
+    ops.environment |= {"SUPABASE_URI": "http://127.0.0.1:9", "SUPABASE_KEY": "sb_secret_x"}
     ended = await ops("doctor", "--json")
     findings = {one["check"]: one for one in ended.json}
     assert ended.code == 1
     assert findings["redis"]["severity"] == "failure"
     assert findings["migrations"]["severity"] == "ok"
+    assert findings["auth"]["severity"] == "failure"
