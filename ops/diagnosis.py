@@ -119,6 +119,13 @@ def of_postgres(facts: PostgresFacts) -> list[Finding]:
             good=_version(facts.version)[0] >= OLDEST_POSTGRES,
             advice=f"The system is tested from PostgreSQL {OLDEST_POSTGRES} on.",
         ),
+        Finding(
+            check="postgres pooler",
+            severity=Severity.OK,
+            detail="in between: prepared statements are kept only if POSTGRES_STATEMENT_CACHE is on"
+            if facts.pooled
+            else "none: prepared statements are kept unless POSTGRES_STATEMENT_CACHE is off",
+        ),
         _judge(
             "postgres role",
             "standby" if facts.standby else "primary",

@@ -161,11 +161,11 @@ def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.rpartition(":")
-    addresses = [host.rpartition(":") for host in hosts.split(",")]
+    addresses = [urlsplit(f"//{host}") for host in hosts.split(",")]
     group, _, database = parts.path.strip("/").partition("/")
     open_sentinel: Callable[..., Sentinel] = Sentinel  # its constructor has no types
     sentinel = open_sentinel(
-        [(host or port, int(port) if host else SENTINEL_PORT) for host, _, port in addresses],
+        [(address.hostname, address.port or SENTINEL_PORT) for address in addresses],
         sentinel_kwargs={name: options[name] for name in SENTINEL_OPTIONS},
         username=unquote(username) or None,
         password=unquote(password) or None,

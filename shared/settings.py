@@ -10,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -22,6 +22,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from yarl import URL
+
+from shared.connection_strings import (
+    PostgresAddress,
+    host_in_url,
+    normalized_redis_url,
+    parse_postgres_address,
+)
 
 
 def _from_seconds(value: Any) -> Any:
@@ -75,7 +82,21 @@ class SecretFiles(PydanticBaseSettingsSource):
 
 
 def _is_secret(field: FieldInfo) -> bool:
-    return SecretStr in (field.annotation, *get_args(field.annotation))
+    kinds = (field.annotation, *get_args(field.annotation))
+    return any(SecretStr in (kind, *get_args(kind)) for kind in kinds)
+
+
+def _check_postgres_address(value: SecretStr) -> SecretStr:
+    parse_postgres_address(value.get_secret_value())
+    return value
+
+
+def _normalize_redis_url(value: SecretStr) -> SecretStr:
+    return SecretStr(normalized_redis_url(value.get_secret_value()))
+
+
+PostgresUrl = Annotated[SecretStr, AfterValidator(_check_postgres_address)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_normalize_redis_url)]
 
 
 class SettingsGroup(BaseSettings):
@@ -120,7 +141,8 @@ def load(group: type[Group]) -> Group:
 def _explain(error: ValidationError) -> list[str]:
     # Never the value itself: it may be a secret.
     return [
-        f"{'.'.join(map(str, problem['loc'])).upper() or 'settings'}: {problem['msg']}"
+        f"{'.'.join(map(str, problem['loc'])).upper() or 'settings'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
 
@@ -167,16 +189,33 @@ class ProjectSettings(SettingsGroup):
 
 
 class PostgresSettings(SettingsGroup):
-    """Where the leads are stored."""
+    """Where the leads are stored.
 
-    supabase_connection_string: SecretStr
+    Migrations go to `postgres_direct_url`, if that is set. `postgres_statement_cache` is whether
+    prepared statements are kept: `auto` keeps them where no pooler stands in between.
+    """
+
+    supabase_connection_string: PostgresUrl
+    postgres_direct_url: PostgresUrl | None = None
     postgres_pool_size: int = Field(default=10, ge=1, le=200)
     postgres_timeout: Duration = timedelta(seconds=5)
+    postgres_statement_cache: Literal["auto", "on", "off"] = "auto"
+
+    @property
+    def address(self) -> PostgresAddress:
+        """Where the services find the database."""
+        return parse_postgres_address(self.dsn)
 
     @property
     def dsn(self) -> str:
         """The connection string, password and all."""
         return self.supabase_connection_string.get_secret_value()
+
+    @property
+    def direct_dsn(self) -> str:
+        """The connection string for migrations."""
+        direct = self.postgres_direct_url
+        return self.dsn if direct is None else direct.get_secret_value()
 
 
 class StreamsSettings(SettingsGroup):
@@ -192,10 +231,10 @@ class StreamsSettings(SettingsGroup):
     none is given): at most so many processes share it.
     """
 
-    redis_host: str = "localhost"
+    redis_host: Annotated[str, AfterValidator(host_in_url)] = "localhost"
     redis_port: int = Field(default=6379, ge=1, le=65535)
     redis_password: SecretStr | None = None
-    redis_url: SecretStr | None = None
+    redis_url: RedisUrl | None = None
     redis_timeout: Duration = timedelta(seconds=2)
     stream_max_bytes: int = Field(default=1 << 30, ge=1 << 16)
     stream_partitions: int | None = Field(default=None, ge=1, le=256)
@@ -224,7 +263,7 @@ class ConsumerSettings(SettingsGroup):
 class CacheSettings(SettingsGroup):
     """The Redis that caches leads: by default the streams' own."""
 
-    cache_redis_url: SecretStr | None = None
+    cache_redis_url: RedisUrl | None = None
     cache_ttl: Duration = timedelta(seconds=300)
     cache_timeout: Duration = timedelta(milliseconds=250)
 

@@ -1,5 +1,6 @@
 """Real servers for every test: one PostgreSQL and one Valkey a session, clean for each test."""
 
+import os
 from collections.abc import AsyncGenerator, Generator
 
 import psycopg
@@ -22,6 +23,7 @@ from shared.storage.pool import Database, open_database
 from shared.streams.ordering.layout import Divisions
 from tests.support.clusters import Cluster, open_cluster
 from tests.support.fresh_databases import FreshDatabases
+from tests.support.pgbouncer import PgBouncer
 from tests.support.tcp_proxy import TcpProxy
 
 # As a first start would divide it, with fewer partitions to look at.
@@ -75,6 +77,8 @@ async def postgres() -> AsyncGenerator[EmbeddedPostgres]:
             async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as one:
                 # It would come at any time, and count among a test's sessions.
                 await one.execute("ALTER SYSTEM SET autovacuum = off")
+                # No time that the system shows depends on the zone of a session.
+                await one.execute("ALTER SYSTEM SET timezone = 'Asia/Kathmandu'")
                 await one.execute("SELECT pg_reload_conf()")
             yield server
 
@@ -91,9 +95,21 @@ async def postgres_dsn(fresh_databases: FreshDatabases) -> AsyncGenerator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="session")
+async def pooler(postgres: EmbeddedPostgres) -> AsyncGenerator[PgBouncer | None]:
+    """Yield a pooler for all tests to go by, with POOLED=1."""
+    if os.environ.get("POOLED") != "1":
+        yield None
+        return
+    with scratch_directory() as directory:
+        async with PgBouncer(directory, postgres.dsn) as running:
+            yield running
+
+
 @pytest.fixture
-def postgres_settings(postgres_dsn: str) -> PostgresSettings:
-    return PostgresSettings(supabase_connection_string=SecretStr(postgres_dsn))
+def postgres_settings(postgres_dsn: str, pooler: PgBouncer | None) -> PostgresSettings:
+    dsn = postgres_dsn if pooler is None else pooler.pooled(postgres_dsn)
+    return PostgresSettings(supabase_connection_string=SecretStr(dsn))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from shared.storage.migrations import MigrationError, migrate
 def command(*, as_json: bool) -> None:
     """Bring the database's schema up to date."""
     try:
-        applied = migrate(settings(PostgresSettings).dsn)
+        applied = migrate(settings(PostgresSettings).direct_dsn)
     except MigrationError as error:
         raise click.ClickException(str(error)) from error
     if as_json:

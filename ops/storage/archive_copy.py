@@ -1,5 +1,6 @@
 """The event archive as lines of JSON: out of one database, into another."""
 
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from pydantic import (
 
 from shared.events.replay import Selection
 from shared.storage.event_archive import to_parameters
-from shared.storage.pool import Connection, Database, retry_unique_violation
+from shared.storage.pool import Connection, Database, fetch_batches, retry_unique_violation
 
 # Rows fetched from the server at a time, and how long that may take.
 PREFETCH = 1_000
@@ -107,14 +108,17 @@ class ArchiveCopy:
     async def lines(self, selection: Selection) -> AsyncGenerator[bytes]:
         """Yield each event as a line, in the order of application, from one snapshot."""
         async with self._database.transaction() as connection:
-            cursor = connection.cursor(
+            batches = fetch_batches(
+                connection,
                 _EXPORT,
                 *to_parameters(selection),
-                prefetch=PREFETCH,
-                timeout=FETCH_TIMEOUT.total_seconds(),
+                size=PREFETCH,
+                within=FETCH_TIMEOUT,
             )
-            async for row in cursor:
-                yield row["line"].encode() + b"\n"
+            async with contextlib.aclosing(batches):
+                async for rows in batches:
+                    for row in rows:
+                        yield row["line"].encode() + b"\n"
 
     async def add_events(self, events: Sequence[ArchivedEvent]) -> int:
         """Add events that are not there yet; returns how many those were."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from shared.events.envelope import now
 from shared.storage.migrations import known_migrations
-from shared.storage.pool import Database
+from shared.storage.pool import Database, is_direct
 
 _SERVER = """
     SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
@@ -25,13 +25,14 @@ _APPLIED = "SELECT migration_id FROM leads._yoyo_migration"
 class PostgresFacts:
     """What the server says of itself.
 
-    `hidden` are sessions of the system that this role may not look at. `ahead` is by how much the
-    server's clock is ahead of this host's, and `uncertainty` half the time that asking took.
-    `missing` are migrations this version has and the schema not, `unknown` those that a newer
-    version has applied.
+    `pooled` is whether a pooler stands in between. `hidden` are sessions of the system that this
+    role may not look at. `ahead` is by how much the server's clock is ahead of this host's, and
+    `uncertainty` half the time that asking took. `missing` are migrations this version has and the
+    schema not, `unknown` those that a newer version has applied.
     """
 
     version: str
+    pooled: bool
     standby: bool
     synchronous_commit: str
     fsync: bool
@@ -48,7 +49,7 @@ async def postgres_facts(database: Database) -> PostgresFacts:
     """Ask the server."""
     known = known_migrations()
     async with database.connection() as connection:
-        await connection.execute("SELECT 1")  # connecting is not part of how long it takes
+        pooled = not await is_direct(connection)
         asked = now()
         server_time = await connection.fetchval("SELECT clock_timestamp()")
         answered = now()
@@ -58,6 +59,7 @@ async def postgres_facts(database: Database) -> PostgresFacts:
             applied = {row["migration_id"] for row in await connection.fetch(_APPLIED)}
     return PostgresFacts(
         **dict(server or {}),
+        pooled=pooled,
         ahead=server_time - (asked + (answered - asked) / 2),
         uncertainty=(answered - asked) / 2,
         missing=tuple(sorted(known - applied)),

@@ -56,8 +56,8 @@ def describe_error(error: BaseException) -> str:
 
 
 def error_fields(error: BaseException) -> dict[str, object]:
-    """Return the fields of a log line about an error: where it was raised, unless it is our own."""
-    is_expected = isinstance(error, PermanentError | TransientError)
+    """Return the fields of a log line about an error: its place too, unless it is foreseen."""
+    is_expected = isinstance(error, PermanentError | TransientError | TimeoutError)
     return {"error": describe_error(error), "exc_info": None if is_expected else error}
 
 

@@ -99,8 +99,7 @@ class EventArchive:
         *parameters: object,
         timeout: float | None = None,  # noqa: ASYNC109 (the driver's)
     ) -> list[asyncpg.Record]:
-        async with self._database.transaction() as connection:
-            await connection.execute(_PLAN_ANEW)
+        async with self._database.transaction(setting=_PLAN_ANEW) as connection:
             return await connection.fetch(query, *parameters, timeout=timeout)
 
 

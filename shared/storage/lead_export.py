@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from shared.storage.pool import Connection, Database
+from shared.storage.pool import Connection, Database, fetch_batches
 
 # Rows fetched from the server at a time, and how long that may take.
 PREFETCH = 1_000
@@ -98,8 +98,7 @@ class FilteredLeads:
 
         The parameters are numbered from `first_parameter`.
         """
-        async with self._database.transaction() as connection:
-            await connection.execute(_PLAN_ANEW)
+        async with self._database.transaction(setting=_PLAN_ANEW) as connection:
             if self._has_trigrams is None:
                 self._has_trigrams = bool(await connection.fetchval(_HAS_TRIGRAMS))
             given = list(_given(filters, has_trigrams=self._has_trigrams))
@@ -130,12 +129,14 @@ class LeadExport:
 
         The query ends with the generator: close it when the rest is not wanted.
         """
-        seconds = FETCH_TIMEOUT.total_seconds()
         async with self._leads.filtering(filters) as leads:
             query = _EXPORT.format(conditions=leads.conditions)
-            cursor = await leads.connection.cursor(query, *leads.parameters, timeout=seconds)
-            while rows := await cursor.fetch(size, timeout=seconds):
-                yield [row["json"].encode() for row in rows]
+            batches = fetch_batches(
+                leads.connection, query, *leads.parameters, size=size, within=FETCH_TIMEOUT
+            )
+            async with contextlib.aclosing(batches):
+                async for rows in batches:
+                    yield [row["json"].encode() for row in rows]
 
     async def documents(self) -> AsyncGenerator[bytes]:
         """Yield each lead's JSON, from one snapshot."""

@@ -34,6 +34,7 @@ _CLAIM = """
       AND owner IS NOT DISTINCT FROM $5 AND epoch = $6
     RETURNING position
 """
+_WAIT_LITTLE = "SET LOCAL lock_timeout = '500ms'"
 _RELEASE = """
     UPDATE leads.partition SET owner = NULL
     WHERE stream = $1 AND layout = $2 AND number = $3 AND owner = $4
@@ -141,8 +142,7 @@ class PartitionRepository:
         Waits for the transaction of its last owner, and raises `TransientError` when that takes
         long.
         """
-        async with self._database.transaction() as connection:
-            await connection.execute("SET LOCAL lock_timeout = '500ms'")
+        async with self._database.transaction(setting=_WAIT_LITTLE) as connection:
             position: str | None = await connection.fetchval(
                 _CLAIM,
                 *(wanted.stream, wanted.layout, wanted.number, wanted.owner),

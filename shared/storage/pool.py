@@ -5,10 +5,12 @@ import contextlib
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import ContextVar
-from typing import TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlencode
 
 import asyncpg
+import structlog
 
 from shared.background import cancellation_kept
 from shared.domain.errors import (
@@ -20,12 +22,10 @@ from shared.domain.errors import (
 )
 from shared.settings import PostgresSettings
 
+log = structlog.get_logger(__name__)
+
 Result = TypeVar("Result")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-# Supabase's transaction pooler hands every transaction another server connection, on which
-# the prepared statements of the last one are unknown.
-TRANSACTION_POOLER_PORT = 6543
 
 # How often a transaction may lose a race for a unique key.
 TRIES = 3
@@ -123,15 +123,50 @@ transaction_begin: ContextVar[str | None] = ContextVar("transaction_begin", defa
 
 
 class Database:
-    """A pool whose every use has a deadline and raises the domain's errors."""
+    """A pool whose every use has a deadline and raises the domain's errors.
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", settings: PostgresSettings) -> None:
+    Nothing here outlasts a transaction, since a pooler may give each one another session: no
+    parameter is set but for its length, and statements are prepared only where that is safe.
+    """
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        statements: "Statements",
+        settings: PostgresSettings,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self._pool = pool
+        self._statements = statements
         self._timeout = settings.postgres_timeout.total_seconds()
+        self._is_read_only = read_only
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection; waits no longer than the timeout for one."""
+        # A transaction is what PostgreSQL can be told to write nothing in.
+        lending = self.transaction() if self._is_read_only else self._lent()
+        async with lending as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, setting: str = "") -> AsyncGenerator[Connection]:
+        """Lend a connection inside a transaction, committed at the end of the block.
+
+        `setting` is a SET LOCAL that goes out with its beginning.
+        """
+        begin = transaction_begin.get() or ("BEGIN READ ONLY" if self._is_read_only else "BEGIN")
+        async with self._lent() as connection, _begun(connection, f"{begin}; {setting}"):
+            yield connection
+
+    async def ping(self) -> None:
+        """Raise `UnavailableError` unless the server answers."""
+        async with self._lent() as connection:
+            await connection.execute("SELECT 1")
+
+    @contextlib.asynccontextmanager
+    async def _lent(self) -> AsyncGenerator[Connection]:
         with translated_errors():
             async with self._acquired() as connection:
                 try:
@@ -140,6 +175,10 @@ class Database:
                     # The pool would first wait for the server's word that it has stopped,
                     # and the caller, who just gave up on that server, would wait after all.
                     connection.terminate()
+                    raise
+                except _POOLED_AFTER_ALL:
+                    if self._statements.give_up():
+                        await self._pool.expire_connections()
                     raise
 
     @property
@@ -162,23 +201,6 @@ class Database:
         finally:
             await self._pool.release(connection)
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
-        """Lend a connection inside a transaction, committed at the end of the block."""
-        begin = transaction_begin.get()
-        async with self.connection() as connection:
-            if begin is None:
-                async with connection.transaction():
-                    yield connection
-            else:
-                async with _begun(connection, begin):
-                    yield connection
-
-    async def ping(self) -> None:
-        """Raise `UnavailableError` unless the server answers."""
-        async with self.connection() as connection:
-            await connection.execute("SELECT 1")
-
 
 @contextlib.asynccontextmanager
 async def _begun(connection: Connection, begin: str) -> AsyncGenerator[None]:
@@ -187,7 +209,7 @@ async def _begun(connection: Connection, begin: str) -> AsyncGenerator[None]:
         await connection.execute(begin)
         yield
     except (asyncio.CancelledError, TimeoutError):
-        raise  # `connection` ends it together with the connection
+        raise  # `_lent` ends it together with the connection
     except BaseException:
         if not connection.is_closed():
             with contextlib.suppress(Exception):  # the first error is the one to tell
@@ -196,32 +218,139 @@ async def _begun(connection: Connection, begin: str) -> AsyncGenerator[None]:
     await connection.execute("COMMIT")
 
 
+# How many prepared statements a connection keeps.
+MOST_STATEMENTS = 100
+# What a server says of a statement that was prepared in another of its sessions.
+_POOLED_AFTER_ALL = (
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+)
+
+
+class Statements:
+    """Whether connections keep prepared statements: `on`, `off`, or `auto` for direct ones."""
+
+    def __init__(self, setting: str) -> None:
+        self._is_auto = setting == "auto"
+        self._are_kept = setting != "off"
+
+    def give_up(self) -> bool:
+        """Note that there is a pooler; returns whether that is news and matters."""
+        is_news = self._is_auto and self._are_kept
+        if is_news:
+            self._are_kept = False
+            log.info("postgres.pooled", statements="not kept")
+        return is_news
+
+    async def connect(
+        self,
+        *places: Any,
+        **options: Any,  # the driver's
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect as the driver's pool asks for it."""
+        kept = MOST_STATEMENTS if self._are_kept else 0
+        connection: asyncpg.Connection[asyncpg.Record]
+        connection = await asyncpg.connect(*places, **options, statement_cache_size=kept)
+        _introduce_arrays(connection)
+        try:
+            if not (kept and self._is_auto) or await is_direct(connection):
+                return connection
+        except BaseException:
+            connection.terminate()
+            raise
+        connection.terminate()
+        self.give_up()
+        return await self.connect(*places, **options)
+
+
+# The types of parameters that the driver would ask the server about, by name: the object ids of
+# the array and of its elements, which are the same in each PostgreSQL.
+_ARRAYS = {
+    "uuid": (2951, 2950),
+    "bytea": (1001, 17),
+    "timestamptz": (1185, 1184),
+    "int8": (1016, 20),
+}
+
+
+def _introduce_arrays(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Have the driver know the arrays that are used here.
+
+    To ask for them it would take three round trips on each new connection, and would switch `jit`
+    off for the session meanwhile, which by way of a pooler may stay so for others.
+    """
+    protocol = connection._protocol  # type: ignore[attr-defined]  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType, reportPrivateUsage]
+    protocol.get_settings().register_data_types(  # pyright: ignore[reportUnknownMemberType]
+        [
+            {
+                "oid": array,
+                "ns": "pg_catalog",
+                "name": f"_{name}",
+                "elemtype": element,
+                "elemdelim": ",",
+                "range_subtype": None,
+                "attrtypoids": None,
+                "basetype": None,
+            }
+            for name, (array, element) in _ARRAYS.items()
+        ]
+    )
+
+
+async def is_direct(connection: "asyncpg.Connection[asyncpg.Record] | Connection") -> bool:
+    """Return whether no pooler stands in between: it would tell a process id of its own."""
+    told = connection.get_server_pid()
+    # Without parameters, and so in one round trip that leaves nothing behind.
+    return await connection.execute(f"SELECT WHERE pg_backend_pid() = {told}") == "SELECT 1"
+
+
 @contextlib.asynccontextmanager
 async def open_database(
     settings: PostgresSettings, *, read_only: bool = False
 ) -> AsyncGenerator[Database]:
     """Open a pool that connects when first used, so that a service starts before its database.
 
-    `read_only` makes PostgreSQL itself refuse every write on these connections.
+    `read_only` makes PostgreSQL itself refuse every write in its transactions.
     """
     seconds = settings.postgres_timeout.total_seconds()
-    pooled = urlsplit(settings.dsn).port == TRANSACTION_POOLER_PORT
+    address = settings.address
+    tls = {name: value for name, value in address.options.items() if name != "options"}
+    statements = Statements(settings.postgres_statement_cache)
     pool = asyncpg.create_pool(
-        settings.dsn,
+        f"postgresql://?{urlencode(tls)}",
+        host=list(address.hosts),
+        port=list(address.ports),
+        user=address.user,
+        password=address.password,
+        database=address.database,
         min_size=0,
         max_size=settings.postgres_pool_size,
         timeout=seconds,
         command_timeout=seconds,
-        statement_cache_size=0 if pooled else 100,
+        connect=statements.connect,
         reset=_leave_as_it_is,
+        # Known to every pooler. What else is asked for is the operator's wish.
         server_settings={
             "application_name": "leads",
-            "timezone": "UTC",
-            "default_transaction_read_only": "on" if read_only else "off",
+            **({"options": wish} if (wish := address.options.get("options")) else {}),
         },
     )
     async with pool:
-        yield Database(pool, settings)
+        yield Database(pool, statements, settings, read_only=read_only)
+
+
+async def fetch_batches(
+    connection: Connection, query: str, *parameters: object, size: int, within: timedelta
+) -> AsyncGenerator["list[asyncpg.Record]"]:
+    """Yield a query's rows, up to `size` at a time, from one snapshot; `within` bounds each fetch.
+
+    In a transaction. By a cursor of the server's, as the driver's own has a prepared statement.
+    """
+    await connection.execute("SET LOCAL cursor_tuple_fraction = 1")  # all of it is wanted
+    await connection.execute(f"DECLARE batches NO SCROLL CURSOR FOR {query}", *parameters)
+    fetch = f"FETCH {size} FROM batches"
+    while rows := await connection.fetch(fetch, timeout=within.total_seconds()):
+        yield rows
 
 
 async def _leave_as_it_is(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -49,7 +49,7 @@ def in_code(group: type[SettingsGroup], name: str) -> Any:
 def from_example(group: type[SettingsGroup], name: str, text: str) -> Any:
     """Return what the group makes of the example's value."""
     required = {
-        other: "https://example.com"
+        other: "postgresql://host" if "connection" in other else "https://example.com"
         for other, field in group.model_fields.items()
         if field.is_required()
     }

@@ -109,8 +109,8 @@ class CrashingDatabase(Database):
         self._crash = crash
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
-        async with self._inner.transaction() as connection:
+    async def transaction(self, *, setting: str = "") -> AsyncGenerator[Connection]:
+        async with self._inner.transaction(setting=setting) as connection:
             yield connection
             self._crash.at(Point.BEFORE_COMMIT)
         self._crash.at(Point.AFTER_COMMIT)

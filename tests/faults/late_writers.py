@@ -35,12 +35,12 @@ class CommitsLate(Database):
     """Holds half of its transactions open before they are committed."""
 
     def __init__(self, inner: Database, settings: PostgresSettings, chance: random.Random) -> None:
-        super().__init__(inner._pool, settings)
+        super().__init__(inner._pool, inner._statements, settings)
         self._chance = chance
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
-        async with super().transaction() as connection:
+    async def transaction(self, *, setting: str = "") -> AsyncGenerator[Connection]:
+        async with super().transaction(setting=setting) as connection:
             yield connection
             if self._chance.random() < 0.5:
                 await asyncio.sleep(self._chance.uniform(0, LATEST))

@@ -27,6 +27,7 @@ REDIS = RedisFacts(
     uncertainty=timedelta(milliseconds=1),
 )
 POSTGRES = PostgresFacts(
+    pooled=False,
     version="16.4 (Debian 16.4-1)",
     standby=False,
     synchronous_commit="on",

@@ -1,17 +1,24 @@
-"""A server that goes silent or resets connections delays no caller; a defect is not an outage."""
+"""A server that goes silent or resets connections delays no caller; a defect is not an outage.
+
+Nothing is set for a session, and what a platform sets is obeyed.
+"""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import LiteralString
 
 import asyncpg
+import psycopg
 import pytest
+from psycopg import sql
 from pydantic import SecretStr
 from yarl import URL
 
 from shared.domain.errors import UnavailableError
 from shared.settings import PostgresSettings
+from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
 from tests.support.eventually import eventually
 from tests.support.tcp_proxy import TcpProxy
@@ -96,3 +103,92 @@ async def test_a_column_that_a_row_does_not_have_is_a_defect(database: Database)
 
     with pytest.raises(KeyError):
         await ask()
+
+
+WRITES = (
+    "INSERT INTO leads.member (token, name, host, process) VALUES (gen_random_uuid(), '', '', '')",
+    "CREATE TABLE leads.another ()",
+    "SELECT setval('leads.event_position_seq', 9)",
+)
+
+
+@pytest.mark.parametrize("statement", WRITES)
+async def test_what_only_reads_cannot_write(
+    statement: str, postgres_settings: PostgresSettings
+) -> None:
+    async with open_database(postgres_settings, read_only=True) as database:
+        for lending in (database.connection, database.transaction):
+            with pytest.raises(UnavailableError, match="read-only transaction"):
+                async with lending() as connection:
+                    await connection.execute(statement)
+        await database.ping()
+
+
+async def test_a_database_that_takes_no_writes_for_now_is_away_for_writers(
+    postgres_dsn: str, database: Database
+) -> None:
+    """So a platform stops writes when a disk is full."""
+
+    async def brake(statement: LiteralString) -> None:
+        name = sql.Identifier(URL(postgres_dsn).path.strip("/"))
+        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as one:
+            await one.execute("SET default_transaction_read_only = off")
+            await one.execute(sql.SQL(statement).format(name))
+            await one.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    await brake("ALTER DATABASE {} SET default_transaction_read_only = on")
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            async with database.connection() as connection:
+                await connection.execute(WRITES[0])
+    await brake("ALTER DATABASE {} RESET default_transaction_read_only")
+
+    async def is_back() -> bool:
+        async with database.connection() as connection:
+            return await connection.execute(WRITES[0]) == "INSERT 0 1"
+
+    await eventually(is_back)
+
+
+async def test_statements_are_kept_where_no_pooler_is_in_between(database: Database) -> None:
+    for _ in range(2):
+        async with database.connection() as connection:
+            await connection.fetch("SELECT 1 AS kept")
+    assert await kept_statements(database) == 1
+
+
+@pytest.mark.parametrize("lost", ["DEALLOCATE ALL", "DISCARD ALL"])
+async def test_a_pooler_that_shows_late_costs_one_statement(lost: str, database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.fetch("SELECT 1 AS kept")
+        await connection.execute(lost)
+    with pytest.raises(UnavailableError, match="does not exist"):
+        async with database.connection() as connection:
+            await connection.fetch("SELECT 1 AS kept")
+    assert await kept_statements(database) == 0
+
+
+async def kept_statements(database: Database) -> int:
+    query = "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT 1 AS kept'"
+    async with database.connection() as connection:
+        await connection.fetch("SELECT 1 AS kept")
+        return int(await connection.fetchval(query))
+
+
+async def test_both_drivers_take_a_password_as_it_was_pasted(postgres_dsn: str) -> None:
+    password = "p#s/s@w:o?r%d \"x' &="
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as one:
+        await one.execute("DROP ROLE IF EXISTS odd")
+        create = sql.SQL("CREATE ROLE odd SUPERUSER LOGIN PASSWORD {}")
+        await one.execute(create.format(sql.Literal(password)))
+    url = URL(postgres_dsn)
+    pasted = (
+        f"postgres://odd:{password}@{url.host}:{url.port}{url.path}?pgbouncer=true&sslmode=disable"
+    )
+    settings = PostgresSettings(supabase_connection_string=SecretStr(pasted))
+    async with open_database(settings) as database:
+        await database.ping()
+    assert await asyncio.to_thread(migrate, settings.direct_dsn) == []
