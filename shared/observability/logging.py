@@ -10,7 +10,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from shared.domain.errors import PermanentError, TransientError
+from shared.domain.errors import FencedError, PermanentError, TransientError
 from shared.settings import ObservabilitySettings
 
 # Libraries that log each request at INFO, addresses and all.
@@ -57,7 +57,7 @@ def describe_error(error: BaseException) -> str:
 
 def error_fields(error: BaseException) -> dict[str, object]:
     """Return the fields of a log line about an error: its place too, unless it is foreseen."""
-    is_expected = isinstance(error, PermanentError | TransientError | TimeoutError)
+    is_expected = isinstance(error, PermanentError | TransientError | FencedError | TimeoutError)
     return {"error": describe_error(error), "exc_info": None if is_expected else error}
 
 

@@ -54,6 +54,9 @@ class Processor:
             deliveries = [delivery for delivery in opened if delivery is not None]
             for _, run in itertools.groupby(deliveries, key=lambda delivery: delivery.event.type):
                 await self._apply(list(run))
+        except LeftPendingError as error:
+            log.info("entries.left_pending", stream=self._subscription.stream, error=str(error))
+            return False
         except Exception as error:  # noqa: BLE001 (who takes them over tries again, and counts)
             log.warning(
                 "entries.left_pending", stream=self._subscription.stream, **error_fields(error)
