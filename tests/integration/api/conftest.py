@@ -65,7 +65,8 @@ async def api(open_api: OpenApi) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture(scope="session")
+# Not longer: it says in the log and in Redis what it lacks, which would puzzle other tests.
+@pytest.fixture(scope="module")
 async def aloof_client(
     auth_server: AuthServer, valkey: EmbeddedValkey
 ) -> AsyncGenerator[httpx.AsyncClient]:
