@@ -74,6 +74,8 @@ def is_decided_query(query: Json) -> bool:
     """Whether a cursor was given to somebody, a search has something to find, and so on."""
     return (
         "after" not in query
+        # A mark that only one of the formats has.
+        and ("bom" not in query or query.get("format") == "csv")
         and ("q" not in query or accepts(_filter, {"q": query["q"]}))
         and (
             "email" not in query
