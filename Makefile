@@ -6,7 +6,6 @@ BIN := .venv/bin
 DATA_DIR ?= .data
 CODE := services shared ops devstack bench tests
 SIGTERM := 15
-NEEDS_WRK := tests/e2e/test_bench.py
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +20,8 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 # In the order of the folders, so that the long files come first and the short ones fill the end.
 # The faults come by themselves: they measure what a loaded machine would blur. Three at a time do not
 # load it, as they mostly wait.
-test: install-dev ## Run all tests, against servers and services started for them
-	$(BIN)/python -m pytest -q -n 4 --no-loadscope-reorder --ignore tests/faults --ignore $(NEEDS_WRK)
+test: install-dev ## Run the tests, against servers and services started for them
+	$(BIN)/python -m pytest -q -n 4 --no-loadscope-reorder -m "not long" --ignore tests/faults
 	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder tests/faults
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)

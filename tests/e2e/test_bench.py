@@ -11,7 +11,10 @@ from bench.load import Load, NoLoadError, run_load
 from bench.system import running_limit
 from tests.support.repository import ROOT
 
-pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
+]
 
 
 async def test_works_are_measured() -> None:

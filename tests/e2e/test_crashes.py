@@ -70,7 +70,10 @@ class Burst:
             self._is_under_way.set()
 
 
-@pytest.mark.parametrize("victim", ["api", "syncer", "summarizer", "valkey", "postgres"])
+OTHERS = [pytest.param(one, marks=pytest.mark.long) for one in ("summarizer", "valkey", "postgres")]
+
+
+@pytest.mark.parametrize("victim", ["api", "syncer", *OTHERS])
 async def test_a_burst_of_creates_outlives_any_process(
     victim: str, stack: Stack, client: ApiClient
 ) -> None:

@@ -68,7 +68,10 @@ async def is_exact(
     assert len(errors.body.splitlines()) == expected["invalid"] + expected["duplicate"]
 
 
-@pytest.mark.parametrize("victim", ["api", "syncer", "valkey", "postgres"])
+OTHERS = [pytest.param(one, marks=pytest.mark.long) for one in ("api", "valkey", "postgres")]
+
+
+@pytest.mark.parametrize("victim", ["syncer", *OTHERS])
 async def test_an_import_outlives_any_process(
     victim: str, stack: Stack, client: ApiClient, stack_database: Database
 ) -> None:
@@ -80,6 +83,7 @@ async def test_an_import_outlives_any_process(
     await is_exact(victim, client, stack_database, operation)
 
 
+@pytest.mark.long
 async def test_an_import_outlives_more_syncers_than_a_poisonous_event_may_kill(
     stack: Stack, client: ApiClient, stack_database: Database
 ) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import signal
 from typing import Any
 
+import pytest
+
 from devstack.data_directory import scratch_directory
 from shared.settings import PostgresSettings
 from shared.storage.pool import Database, open_database
@@ -16,6 +18,7 @@ from tests.support.standin_control import StandInControl
 RESULTS = 10  # the default of SYNC_RESULTS
 
 
+@pytest.mark.long
 async def test_two_systems_live_side_by_side_and_one_ends_without_a_trace(
     stack: Stack, client: ApiClient
 ) -> None:

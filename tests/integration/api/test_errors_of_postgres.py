@@ -1,11 +1,14 @@
 """Whatever PostgreSQL answers, no request is a 500, no process ends, nothing accepted is lost."""
 
+import pytest
 from yarl import URL
 
 from tests.support.auth_server import AuthServer
 from tests.support.eventually import eventually
 from tests.support.fault_injection import PostgresFaults
 from tests.support.unforeseen import LASTS, chosen, system_behind
+
+pytestmark = pytest.mark.long
 
 # Of every class of https://www.postgresql.org/docs/current/errcodes-appendix.html at least one, but
 # for those that say that a statement or a value of ours is wrong; and one of no class.

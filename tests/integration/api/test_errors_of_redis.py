@@ -1,11 +1,14 @@
 """Whatever Redis answers, no request is a 500, no process ends, nothing accepted is lost."""
 
+import pytest
 from yarl import URL
 
 from tests.support.auth_server import AuthServer
 from tests.support.eventually import eventually
 from tests.support.fault_injection import RedisFaults
 from tests.support.unforeseen import LASTS, chosen, system_behind
+
+pytestmark = pytest.mark.long
 
 # What Redis, Valkey and their modules and proxies answer, by code; and what is no answer at all.
 ANSWERS = (

@@ -27,6 +27,8 @@ from tests.support.eventually import eventually
 from tests.support.whole_system import open_system, services_on
 from tests.support.workers import Workers
 
+pytestmark = pytest.mark.long
+
 CONSUMED = (catalog.LEADS, catalog.SUMMARIES, catalog.IMPORTS, catalog.SYNC)
 
 

@@ -94,6 +94,7 @@ async def applied(database: Database) -> dict[UUID, list[UUID]]:
     return found
 
 
+@pytest.mark.long
 async def test_nothing_is_lost_or_overtaken_under_load(
     ops: Ops, redis: Redis, database: Database, syncer: StartSyncer
 ) -> None:

@@ -206,6 +206,7 @@ class TestLogIns:
             headers={"X-Forwarded-For": address},
         )
 
+    @pytest.mark.long
     async def test_a_thousand_tries_from_a_hundred_addresses_are_ten(
         self, settings: ApiSettings, project: Project
     ) -> None:

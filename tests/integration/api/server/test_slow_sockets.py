@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import httpx
+import pytest
 
 from services.api.app import create_gateway
 from services.api.bootstrap import bootstrap
@@ -36,6 +37,7 @@ class TestSlowSockets:
             taken.append(time.perf_counter() - started)
         return taken
 
+    @pytest.mark.long
     async def test_five_hundred_leave_reads_as_fast_as_they_were(
         self, api_settings: ApiSettings, auth: AuthServer, database: Database
     ) -> None:
