@@ -29,9 +29,21 @@ def run(directory: Path, *command: str | Path, **environment: str) -> None:
     subprocess.run(command, cwd=directory, env=os.environ | environment, check=True)
 
 
+class UnreachableError(Exception):
+    """What a client is made with cannot be had from its registry."""
+
+
+def fetch(directory: Path, *command: str | Path) -> None:
+    """Run what installs something; raises `UnreachableError` when it fails."""
+    try:
+        run(directory, *command)
+    except subprocess.CalledProcessError as error:
+        raise UnreachableError(str(error)) from error
+
+
 def walk_typescript(directory: Path, url: str) -> None:
     tools = directory / "node_modules/.bin"
-    run(directory, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
+    fetch(directory, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
     run(directory, tools / "openapi-typescript", "openapi.json", "--output", "schema.d.ts")
     run(directory, tools / "tsc")
     run(directory, "node", "built/walk.js", API_URL=url)
@@ -39,9 +51,8 @@ def walk_typescript(directory: Path, url: str) -> None:
 
 def walk_python(directory: Path, url: str) -> None:
     environment, python = directory / "environment", directory / "environment/bin/python"
-    uv = Path(sys.executable).with_name("uv")
-    run(directory, uv, "venv", "--quiet", "--allow-existing", environment)
-    run(directory, uv, "pip", "install", "-q", "--python", python, "-r", "requirements.txt")
+    run(directory, sys.executable, "-m", "venv", environment)
+    fetch(directory, python, "-m", "pip", "install", "-q", "-r", "requirements.txt")
     run(
         directory,
         *(environment / "bin/openapi-python-client", "generate", "--path", "openapi.json"),
@@ -65,7 +76,10 @@ async def main() -> None:
                 directory = CACHE / name
                 shutil.copytree(SOURCES / name, directory, dirs_exist_ok=True)
                 (directory / "openapi.json").write_bytes(openapi_json())
-                await asyncio.to_thread(walk, directory, stack.url)
+                try:
+                    await asyncio.to_thread(walk, directory, stack.url)
+                except UnreachableError as error:
+                    print(f"{name}: skipped. {error}")  # noqa: T201
 
 
 if __name__ == "__main__":
