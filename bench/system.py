@@ -13,7 +13,7 @@ import httpx
 
 from devstack.console import Console
 from devstack.data_directory import scratch_directory
-from devstack.environment import make_plan, read_environment
+from devstack.environment import STACK_FILE, file_values, make_plan
 from devstack.free_ports import LOOPBACK, free_port
 from devstack.process import LineSink, ignore_line
 from devstack.service import Service, ServiceSpec, module
@@ -111,5 +111,4 @@ async def _log_in(url: str) -> str:
 
 
 def _dsn(data: Path) -> str:
-    kept = read_environment({"ENV_FILE": str(data / "stack.env")})
-    return kept["SUPABASE_CONNECTION_STRING"]
+    return file_values(str(data / STACK_FILE))["SUPABASE_CONNECTION_STRING"]
