@@ -38,6 +38,10 @@ class FaultProxy(ABC):
         if tasks:
             await asyncio.wait(tasks, timeout=END_SECONDS)
 
+    @abstractmethod
+    def heal(self) -> None:
+        """Pass everything on."""
+
     def cut(self) -> None:
         """Close every connection; new ones are welcome."""
         for writer in self._connections.values():
@@ -104,7 +108,6 @@ class RedisFaults(FaultProxy):
             self.cut()
 
     def heal(self) -> None:
-        """Pass everything on."""
         self._answer = None
 
     def _answer_to(self, command: bytes) -> bytes | None:
@@ -215,7 +218,6 @@ class PostgresFaults(FaultProxy):
             self.cut()
 
     def heal(self) -> None:
-        """Pass everything on."""
         self._sqlstate = None
 
     def _error(self, severity: bytes) -> bytes:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from shared.background import end
 from shared.events.catalog import FLOWS, LEADS, SYNCER
-from shared.settings import ConsumerSettings, StreamsSettings
+from shared.settings import StreamsSettings
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.codec import entry_id
@@ -20,7 +20,7 @@ from shared.streams.ordering.ownership import newest_entry
 from shared.streams.ordering.partition import MOST_ENTRIES
 from shared.streams.ordering.worker import Ordering
 from shared.streams.workers import AnyWorker, open_workers
-from tests.support.workers import KeepsLetters
+from tests.support.workers import KeepsLetters, hasty_settings
 
 
 class Running:
@@ -92,19 +92,13 @@ class OrderedWorkers:
             is_settled=is_settled,
             batch=batch,
         )
-        settings = ConsumerSettings(
-            stream_lease=lease,
-            stream_block=timedelta(milliseconds=100),
-            stream_max_attempts=max_attempts,
-            shutdown_deadline=timedelta(seconds=1),
-        )
         stop = asyncio.Event()
         opening = open_workers(
             self.redis,
             [subscription],
             streams=self._streams,
             dead_letters=self.letters,
-            settings=settings,
+            settings=hasty_settings(lease=lease, max_attempts=max_attempts),
             name=name,
             stop=stop,
             ordering=Ordering(

@@ -20,6 +20,7 @@ from tests.support.api import api_settings_of, running_api
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
+from tests.support.fault_injection import FaultProxy
 from tests.support.summarizer import running_summarizer, summarizer_settings
 from tests.support.syncer import running_syncer
 
@@ -33,6 +34,7 @@ IN_SHORT = 5
 SEED = os.environ.get("SEED") or str(random.SystemRandom().randrange(1_000_000))
 
 Case = TypeVar("Case")
+Inject = Callable[[], None]
 
 
 def chosen(cases: Sequence[Case]) -> Sequence[Case]:
@@ -105,6 +107,19 @@ class Traffic:
         except AssertionError as error:
             self.wrong.append(f"{self.name}: not well in time: {error}"[:300])
 
+    async def try_all(self, faults: FaultProxy, cases: Sequence[tuple[str, Inject]]) -> None:
+        """Have it go well, then wrong in each way of this run's choice, and well again."""
+        await self.recovers()
+        for self.name, inject in chosen(cases):
+            faults.injected = 0
+            inject()
+            await self.run(seconds=LASTS)
+            faults.heal()
+            await self.recovers()
+            assert faults.injected, self.name
+        assert self.wrong == []
+        await eventually(self.are_stored)
+
     async def are_stored(self) -> bool:
         """Have every accepted lead be there."""
 
@@ -118,15 +133,20 @@ class Traffic:
         return True
 
 
+def port_of(url: str) -> int:
+    """Return the port that an address names."""
+    port = URL(url).port
+    assert port is not None
+    return port
+
+
 @asynccontextmanager
 async def system_behind(
-    auth: AuthServer, *, postgres_dsn: str, redis_url: str, postgres: int, redis: int
+    auth: AuthServer, *, postgres_dsn: str, redis_url: str
 ) -> AsyncGenerator[Traffic]:
-    """Run API, syncer and summarizer by way of these ports."""
-    database = PostgresSettings(
-        supabase_connection_string=SecretStr(str(URL(postgres_dsn).with_port(postgres)))
-    )
-    streams = StreamsSettings(redis_url=SecretStr(str(URL(redis_url).with_port(redis))))
+    """Run API, syncer and summarizer on these servers."""
+    database = PostgresSettings(supabase_connection_string=SecretStr(postgres_dsn))
+    streams = StreamsSettings(redis_url=SecretStr(redis_url))
     cache = CacheSettings()
     settings = api_settings_of(
         auth, database, streams, cache, limits=LimitSettings(rate_limit=None)

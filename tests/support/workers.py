@@ -31,6 +31,16 @@ class KeepsLetters:
         self.letters.append(letter)
 
 
+def hasty_settings(*, lease: timedelta, max_attempts: int) -> ConsumerSettings:
+    """Return settings of consumers that neither wait for entries for long nor end slowly."""
+    return ConsumerSettings(
+        stream_lease=lease,
+        stream_block=timedelta(milliseconds=100),
+        stream_max_attempts=max_attempts,
+        shutdown_deadline=timedelta(seconds=1),
+    )
+
+
 class Workers:
     """Runs workers of the `summarizer` group on `stream:summaries`."""
 
@@ -65,12 +75,7 @@ class Workers:
             batch=batch,
             concurrency=concurrency,
         )
-        settings = ConsumerSettings(
-            stream_lease=lease,
-            stream_block=timedelta(milliseconds=100),
-            stream_max_attempts=max_attempts,
-            shutdown_deadline=timedelta(seconds=1),
-        )
+        settings = hasty_settings(lease=lease, max_attempts=max_attempts)
         stop = asyncio.Event()
         opening = open_workers(
             self.redis,

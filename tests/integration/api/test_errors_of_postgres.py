@@ -1,12 +1,13 @@
 """Whatever PostgreSQL answers, no request is a 500, no process ends, nothing accepted is lost."""
 
+from functools import partial
+
 import pytest
 from yarl import URL
 
 from tests.support.auth_server import AuthServer
-from tests.support.eventually import eventually
 from tests.support.fault_injection import PostgresFaults
-from tests.support.unforeseen import LASTS, chosen, system_behind
+from tests.support.unforeseen import port_of, system_behind
 
 pytestmark = pytest.mark.long
 
@@ -34,24 +35,14 @@ EVERY = [
 async def test_no_answer_of_postgres_is_a_500_or_the_end_of_a_process(
     auth: AuthServer, postgres_dsn: str, redis_url: str
 ) -> None:
-    port = URL(postgres_dsn).port
-    redis = URL(redis_url).port
-    assert port is not None
-    assert redis is not None
-    async with (
-        PostgresFaults(port) as faults,
-        system_behind(
-            auth, postgres_dsn=postgres_dsn, redis_url=redis_url, postgres=faults.port, redis=redis
-        ) as traffic,
-    ):
-        await traffic.recovers()
-        for state, at_connect in chosen(EVERY):
-            traffic.name = f"{state} {'at connect' if at_connect else 'in a session'}"
-            faults.injected = 0
-            faults.inject(state, at_connect=at_connect)
-            await traffic.run(seconds=LASTS)
-            faults.heal()
-            await traffic.recovers()
-            assert faults.injected, traffic.name
-        assert traffic.wrong == []
-        await eventually(traffic.are_stored)
+    async with PostgresFaults(port_of(postgres_dsn)) as faults:
+        behind = str(URL(postgres_dsn).with_port(faults.port))
+        cases = [
+            (
+                f"{state} {'at connect' if at_connect else 'in a session'}",
+                partial(faults.inject, state, at_connect=at_connect),
+            )
+            for state, at_connect in EVERY
+        ]
+        async with system_behind(auth, postgres_dsn=behind, redis_url=redis_url) as traffic:
+            await traffic.try_all(faults, cases)

@@ -1,12 +1,13 @@
 """Whatever Redis answers, no request is a 500, no process ends, nothing accepted is lost."""
 
+from functools import partial
+
 import pytest
 from yarl import URL
 
 from tests.support.auth_server import AuthServer
-from tests.support.eventually import eventually
 from tests.support.fault_injection import RedisFaults
-from tests.support.unforeseen import LASTS, chosen, system_behind
+from tests.support.unforeseen import port_of, system_behind
 
 pytestmark = pytest.mark.long
 
@@ -54,28 +55,11 @@ EVERY = [(answer, where) for answer in ANSWERS for where in WHERE]
 async def test_no_answer_of_redis_is_a_500_or_the_end_of_a_process(
     auth: AuthServer, postgres_dsn: str, redis_url: str
 ) -> None:
-    port = URL(redis_url).port
-    postgres = URL(postgres_dsn).port
-    assert port is not None
-    assert postgres is not None
-    async with (
-        RedisFaults(port) as faults,
-        system_behind(
-            auth,
-            postgres_dsn=postgres_dsn,
-            redis_url=redis_url,
-            postgres=postgres,
-            redis=faults.port,
-        ) as traffic,
-    ):
-        await traffic.recovers()
-        for answer, where in chosen(EVERY):
-            traffic.name = f"{answer!r} {where}"
-            faults.injected = 0
-            faults.inject(answer, where=where)
-            await traffic.run(seconds=LASTS)
-            faults.heal()
-            await traffic.recovers()
-            assert faults.injected, traffic.name
-        assert traffic.wrong == []
-        await eventually(traffic.are_stored)
+    async with RedisFaults(port_of(redis_url)) as faults:
+        behind = str(URL(redis_url).with_port(faults.port))
+        cases = [
+            (f"{answer!r} {where}", partial(faults.inject, answer, where=where))
+            for answer, where in EVERY
+        ]
+        async with system_behind(auth, postgres_dsn=postgres_dsn, redis_url=behind) as traffic:
+            await traffic.try_all(faults, cases)
