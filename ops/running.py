@@ -18,6 +18,9 @@ from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, SettingsError, SettingsGroup, StreamsSettings, load
 from shared.storage.pool import Database, open_database
 
+# What a shell says of a command that Ctrl-C has ended.
+INTERRUPTED = 130
+
 Result = TypeVar("Result")
 Group = TypeVar("Group", bound=SettingsGroup)
 

@@ -10,7 +10,7 @@ import click
 
 from ops.output import as_json, confirm, print_json, print_table, yes
 from ops.progress import Bar, progress_bar
-from ops.running import Servers, open_servers, operator, run
+from ops.running import INTERRUPTED, Servers, open_servers, operator, run
 from ops.selecting import EntryId, Text, selecting, selection
 from ops.storage.lead_keys import with_lead_ids
 from shared.administration.replays import ReplayPlan, Replays
@@ -22,7 +22,6 @@ from shared.streams.codec import entry_id
 from shared.streams.replays.jobs import ReplayProgress, ReplayState
 from shared.streams.replays.tally import ReplayResult
 
-INTERRUPTED = 130
 # Without any report for so long it is said that the replay waits.
 SILENT = timedelta(seconds=3)
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from ops.dividing import Redivision
 from ops.output import as_json, console, print_json, size, table
 from ops.progress import progress_bar
-from ops.running import open_servers, operator, run, settings
+from ops.running import INTERRUPTED, open_servers, operator, run, settings
 from shared.events.catalog import LEADS, STREAMS
 from shared.lifecycle import stop_signal
 from shared.redis_connections import open_redis
@@ -28,7 +28,6 @@ from shared.streams.consuming.settlement import DEAD_LETTERS
 from shared.streams.inspection import COUNTABLE, Inspector, StreamState
 
 SAMPLE = timedelta(seconds=1)
-INTERRUPTED = 130
 MOST = 256
 
 # What an ordered stream is divided into.

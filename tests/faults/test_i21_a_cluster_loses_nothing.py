@@ -146,6 +146,7 @@ async def lose_a_master_that_is_cut_off(stage: Stage, publish: Publish) -> str:
     name = FIRST.name(0)
     master, replica = await stage.cluster.master_of(name), await stage.cluster.replica_of(name)
     kept = await accepted(some_events(), publish)
+    assert len(kept) == FEW, "a whole cluster refused events"
     os.kill(replica.pid, signal.SIGSTOP)
     try:
         await master.ask("CLIENT", "KILL", "TYPE", "replica")

@@ -30,6 +30,7 @@ class Running:
         self.worker = worker
         self._name = name
         self._store = store
+        self._is_dead = False
         self._task = asyncio.create_task(worker.run(), name=name)
 
     async def kill(self) -> None:
@@ -45,12 +46,13 @@ class Running:
         await self._bury()
 
     async def finish(self) -> None:
-        """Wait until it has left, if it is alive."""
-        if not self._task.cancelled() and not (self._task.done() and self._task.exception()):
+        """Wait until it has left, unless the test has seen it die."""
+        if not self._is_dead:
             await self._task
 
     async def _bury(self) -> None:
         """Have the others know at once, not after a lease."""
+        self._is_dead = True
         for member in (await self._store.survey(LEADS)).members:
             if member.name == self._name:
                 await self._store.bury(member)

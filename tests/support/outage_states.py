@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -15,24 +14,16 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
+from ops.running import Servers
 from shared.events.catalog import LEADS
 from shared.events.partitions import Claim, Division, HeldEntry, Layout, Member
 from shared.storage.partitions import PartitionRepository
-from shared.storage.pool import Database
 from shared.streams.ordering.layout import Divisions
 from tests.conftest import LEADS_DIVISION
 from tests.support.eventually import eventually
 
 NARROW = 1 << 16
 """STREAM_MAX_BYTES while streams are to be filled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """What the states are made on."""
-
-    redis: Redis
-    database: Database
 
 
 State = Callable[[Servers], AbstractAsyncContextManager[None]]
@@ -225,11 +216,13 @@ async def really_full_disk(servers: Servers) -> AsyncGenerator[None]:
             await connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
             for table in ("event", "admin_action"):
                 await connection.execute(f"ALTER TABLE leads.{table} SET TABLESPACE small")
-            with filled(disk):
-                yield
-            for table in ("event", "admin_action"):
-                await connection.execute(f"ALTER TABLE leads.{table} SET TABLESPACE pg_default")
-            await connection.execute("DROP TABLESPACE small")
+            try:
+                with filled(disk):
+                    yield
+            finally:  # tablespaces are the whole server's
+                for table in ("event", "admin_action"):
+                    await connection.execute(f"ALTER TABLE leads.{table} SET TABLESPACE pg_default")
+                await connection.execute("DROP TABLESPACE small")
 
 
 @contextmanager
@@ -250,5 +243,7 @@ def filled(disk: Path) -> Generator[None]:
     filler = disk / "filler"
     with contextlib.suppress(OSError):
         filler.write_bytes(bytes(1 << 20))
-    yield
-    filler.unlink()
+    try:
+        yield
+    finally:
+        filler.unlink()

@@ -63,7 +63,7 @@ class Traffic:
     async def _repeat(self, work: Callable[[], Awaitable[httpx.Response]], until: float) -> None:
         while time.monotonic() < until:
             answer = await work()
-            if answer.status_code not in {200, 201, 202, 404, 503}:
+            if answer.status_code not in {200, 201, 202, 503}:
                 self.wrong.append(f"{self.name}: {answer.request.url.path} {answer.status_code}")
             await asyncio.sleep(0.02)
 

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from ops.running import Servers
 from services.api.handlers.health import WARNINGS
 from services.api.settings import ApiSettings
 from shared.domain.errors import UnavailableError
@@ -23,7 +24,7 @@ from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 from tests.support.outage_log import outage_lines
-from tests.support.outage_states import NARROW, Servers, State
+from tests.support.outage_states import NARROW, State
 
 SOON = timedelta(milliseconds=100)
 

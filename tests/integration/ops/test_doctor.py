@@ -65,7 +65,7 @@ async def found(servers: Servers, check: str) -> Finding:
 async def test_a_state_is_found_until_it_is_over(
     servers: Servers, state: State, check: str, severity: Severity, advice: str
 ) -> None:
-    async with state(states.Servers(servers.redis, servers.database)):
+    async with state(servers):
         finding = await found(servers, check)
         assert (finding.severity, finding.advice is not None) == (severity, True), finding
         assert advice in str(finding.advice)
@@ -75,7 +75,7 @@ async def test_a_state_is_found_until_it_is_over(
 
 @pytest.mark.parametrize("state", [states.locked, states.locked_whole])
 async def test_who_has_locked_a_table_is_named(servers: Servers, state: State) -> None:
-    async with state(states.Servers(servers.redis, servers.database)):
+    async with state(servers):
         async with servers.database.connection() as connection:
             await connection.execute("SELECT pg_sleep(2.1)")
         finding = await found(servers, "postgres locks")

@@ -43,7 +43,8 @@ async def is_all_done(ops: Ops) -> bool:
     streams = (await ops("streams", *CONSUMED, "--json")).json
     groups = {one["name"]: one["groups"] for one in streams}
     assert [len(groups[name]) for name in CONSUMED] == [1] * len(CONSUMED)
-    return not any(one["undelivered"] or one["pending"] for [one] in groups.values())
+    left = ("undelivered", "pending", "retries")
+    return all(one[kind] == 0 for [one] in groups.values() for kind in left)
 
 
 async def test_requests_of_all_kinds_are_carried_out(

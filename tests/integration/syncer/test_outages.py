@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from ops.running import Servers
 from shared.events.catalog import LEADS
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.inbox import EventStore
@@ -18,7 +19,7 @@ from tests.support import outage_states as states
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
 from tests.support.outage_log import outage_lines
-from tests.support.outage_states import Servers, State
+from tests.support.outage_states import State
 from tests.support.syncer import running_syncer
 
 
