@@ -85,8 +85,7 @@ async def of_strangers(servers: Servers) -> list[Finding]:
     findings: list[Finding] = []
     for stream in STREAMS:
         published = await divisions.published(stream)
-        layouts = () if published is None else published.layouts
-        for name in (stream, *(part for layout in layouts for part in layout.names)):
+        for name in [stream] if published is None else published.names:
             findings += await _strangers_of(servers, stream, name)
     return findings
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,7 +21,7 @@ from shared.background import cancellation_kept
 from shared.domain.errors import UnavailableError
 from shared.redis_cluster import ClusterPipeline, ClusterRedis
 from shared.redis_slots import Address
-from shared.settings import SettingsError, StreamsSettings
+from shared.settings import MOST_PARTITIONS, SettingsError, StreamsSettings
 
 # A blocked read answers late by as much as the server was busy; only then is it lost.
 READ_GRACE = timedelta(seconds=1.5)
@@ -39,9 +39,6 @@ SAY_CLUSTER = (
 
 # Callers beyond these wait for a connection; the server gains nothing from more.
 MAX_CONNECTIONS = 16
-
-# Each partition of a stream that a process owns on a cluster is read over a connection of its own.
-MOST_PARTITIONS = 256
 
 # What a command answers when its group went with the stream, until the reader has made it anew.
 GROUP_GONE = ("NOGROUP", "UNBLOCKED")
@@ -108,6 +105,7 @@ async def open_redis(
                 timeout=timeout.total_seconds(),
             )
         else:
+            # On a cluster each partition that a process owns is read over its own connection.
             client = client_of(
                 settings.url,
                 connect=timeout,
@@ -129,7 +127,8 @@ def client_of(url: str, *, connect: timedelta, answer: timedelta, most: int) -> 
     parts = urlsplit(url)
     if parts.scheme not in CLUSTER_SCHEMES:
         return Redis.from_pool(LivePool.from_url(url, **options))
-    if parts.path not in {"", "/", "/0"}:
+    databases = {parts.path.strip("/"), *parse_qs(parts.query).get("db", [])}
+    if not databases <= {"", "0"}:
         raise SettingsError("A Redis Cluster has no other database than 0: leave it out")
     credentials, at, hosts = parts.netloc.rpartition("@")
 

@@ -218,6 +218,9 @@ class PostgresSettings(SettingsGroup):
         return self.dsn if direct is None else direct.get_secret_value()
 
 
+MOST_PARTITIONS = 256
+
+
 class StreamsSettings(SettingsGroup):
     """The Redis that carries the streams: durable, never evicting.
 
@@ -237,7 +240,7 @@ class StreamsSettings(SettingsGroup):
     redis_url: RedisUrl | None = None
     redis_timeout: Duration = timedelta(seconds=2)
     stream_max_bytes: int = Field(default=1 << 30, ge=1 << 16)
-    stream_partitions: int | None = Field(default=None, ge=1, le=256)
+    stream_partitions: int | None = Field(default=None, ge=1, le=MOST_PARTITIONS)
 
     @property
     def url(self) -> str:

@@ -20,7 +20,7 @@ from ops.running import INTERRUPTED, open_servers, operator, run, settings
 from shared.events.catalog import LEADS, STREAMS
 from shared.lifecycle import stop_signal
 from shared.redis_connections import open_redis
-from shared.settings import PostgresSettings, StreamsSettings
+from shared.settings import MOST_PARTITIONS, PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import open_database
@@ -28,7 +28,6 @@ from shared.streams.consuming.settlement import DEAD_LETTERS
 from shared.streams.inspection import COUNTABLE, Inspector, StreamState
 
 SAMPLE = timedelta(seconds=1)
-MOST = 256
 
 # What an ordered stream is divided into.
 _PARTITION = re.compile(re.escape(LEADS) + r":\{[1-9][0-9]{0,8}\.[0-9]{1,3}\}")
@@ -84,7 +83,9 @@ def show(*, names: tuple[str, ...], watch: bool, partitions: bool, as_json: bool
 
 
 @command.command("partition")
-@click.option("--to", "number", type=click.IntRange(1, MOST), required=True, help="The new number.")
+@click.option(
+    "--to", "number", type=click.IntRange(1, MOST_PARTITIONS), required=True, help="The new number."
+)
 @click.option("--force", is_flag=True, help="Begin although no syncer runs.")
 @as_json
 def partition(*, number: int, force: bool, as_json: bool) -> None:

@@ -48,6 +48,11 @@ class Division:
         """The layout that is in use, or will be next."""
         return self.layouts[-1]
 
+    @property
+    def names(self) -> Sequence[str]:
+        """All streams that it consists of, the one from before there were partitions first."""
+        return [self.last.stream, *(name for layout in self.layouts for name in layout.names)]
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -133,7 +133,7 @@ class Inspector:
         if division is None:
             return await self._look_at(stream)
         known = await self._overview(stream)
-        parts = [await self._look_at(name) for name in _names(stream, division)]
+        parts = [await self._look_at(name) for name in division.names]
         sharing = () if known is None else tuple(_consumers(known, seen or known, over=over))
         return StreamState(
             name=stream,
@@ -184,7 +184,7 @@ class Inspector:
 
     async def _added(self, stream: str) -> int:
         division = await self._division(stream)
-        names = [stream] if division is None else _names(stream, division)
+        names = [stream] if division is None else division.names
         infos = [await stream_info(self._redis, name) for name in names]
         return sum(int(info.get("entries-added", 0)) for info in infos)
 
@@ -235,11 +235,6 @@ class Inspector:
             if claimed is not None:
                 return min(int(claimed), length)
         return None
-
-
-def _names(stream: str, division: Division) -> list[str]:
-    """Return what a stream consists of in Redis, with what it was before it was divided."""
-    return [stream, *(name for layout in division.layouts for name in layout.names)]
 
 
 def _consumers(known: Overview, seen: Overview, *, over: timedelta) -> Iterator[ConsumerState]:

@@ -14,9 +14,9 @@ from shared.settings import StreamsSettings
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.codec import entry_id
+from shared.streams.consuming.group import last_entry
 from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.ordering.layout import Divisions
-from shared.streams.ordering.ownership import newest_entry
 from shared.streams.ordering.partition import MOST_ENTRIES
 from shared.streams.ordering.worker import Ordering
 from shared.streams.workers import AnyWorker, open_workers
@@ -126,7 +126,7 @@ class OrderedWorkers:
         survey = await self.store.survey(LEADS)
         done = {(row.layout, row.number): entry_id(row.position) for row in survey.partitions}
         newest = [
-            await newest_entry(self.redis, name) <= done[layout.number, number]
+            (await last_entry(self.redis, name) or (0, 0)) <= done[layout.number, number]
             for layout in division.layouts
             for number, name in enumerate(layout.names)
         ]

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
@@ -157,7 +158,8 @@ class LeadBatchHandlers:
         batch = call.parse(LeadBatch, body)
         batch_id = event_id_of(call.request, user=call.user, operation=WRITE)
         # Each row alone would notice that it changed, but not that there were others.
-        await self._keys.check_key(call.request, batch_id, json.dumps(body, sort_keys=True))
+        intent = partial(json.dumps, body, sort_keys=True)
+        await self._keys.check_key(call.request, batch_id, intent)
         rows = await self._rows(call, batch, batch_id)
         events = await self._addressed([row for row in rows if isinstance(row, Event)])
         outcomes = iter(await self._outcomes(call, events))

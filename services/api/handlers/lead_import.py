@@ -178,7 +178,7 @@ class LeadImportHandlers:
             async with self._files.uploading(import_id) as upload:
                 received = await self._receive(call.request, upload, query)
                 event = _requested(call, import_id, query, received)
-                await self._keys.check_key(call.request, import_id, event.data.intent())
+                await self._keys.check_key(call.request, import_id, event.data.intent)
                 await upload.keep()
         await self._exchange.publish(event)
         await self._files.keep(import_id)

@@ -255,7 +255,7 @@ class LeadWriteHandlers:
         self, call: Call, event_id: UUID, data: LeadWrite, *, partition_key: str | None = None
     ) -> web.StreamResponse:
         """Publish a write that a client may repeat, and answer with the lead or 202."""
-        await self._keys.check_key(call.request, event_id, data.intent())
+        await self._keys.check_key(call.request, event_id, data.intent)
         outcome = await self._publish(call, event_id, data, partition_key=partition_key)
         return accepted_response(event_id) if outcome is None else stored_response(outcome)
 

@@ -175,7 +175,7 @@ class SummaryHandlers:
         regenerate = await self._regenerate(call)
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing=NOT_FOUND))
         event = self._event(call, lead_id, regenerate=regenerate)
-        await self._keys.check_key(call.request, event.id, event.data.intent())
+        await self._keys.check_key(call.request, event.id, event.data.intent)
         if prefers_async(call.request):
             await self._exchange.publish(event)
             return accepted_response(event.id)

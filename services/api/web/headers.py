@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID, uuid5
@@ -103,7 +103,9 @@ class IdempotencyKeys:
         self._notes = notes
         self._seconds = timeout.total_seconds()
 
-    async def check_key(self, request: web.BaseRequest, event_id: UUID, intent: str) -> None:
+    async def check_key(
+        self, request: web.BaseRequest, event_id: UUID, intent: Callable[[], str]
+    ) -> None:
         """Raise `Problem` 422 when the request's key, if any, has been used for another intent.
 
         The event's consumer would notice too. But requests under one key share the event's id
@@ -112,7 +114,7 @@ class IdempotencyKeys:
         if IDEMPOTENCY_KEY.name not in request.headers:
             return
         async with asyncio.timeout(self._seconds):
-            is_same = await self._notes.is_same_content(event_id, intent.encode())
+            is_same = await self._notes.is_same_content(event_id, intent().encode())
         if not is_same:
             raise Problem("key-reused", "The Idempotency-Key belongs to another request")
 

@@ -40,7 +40,6 @@ _OVERTAKEN = """
         WHERE id = ANY($1::uuid[])
     )
 """
-_IS_DELETED = "SELECT EXISTS (SELECT FROM leads.tombstone WHERE lead_id = $1)"
 
 
 async def delete_leads(connection: Connection, deleted_at: Mapping[UUID, datetime]) -> None:
@@ -57,8 +56,3 @@ async def unblock(connection: Connection, lead_ids: Sequence[UUID]) -> None:
 async def are_overtaken(connection: Connection, lead_ids: Sequence[UUID]) -> bool:
     """Return whether among leads just made is one whose person is deleted by now."""
     return bool(await connection.fetchval(_OVERTAKEN, lead_ids))
-
-
-async def is_deleted(connection: Connection, lead_id: UUID) -> bool:
-    """Return whether a lead was deleted."""
-    return bool(await connection.fetchval(_IS_DELETED, lead_id))

@@ -105,8 +105,7 @@ class Divisions:
         """Return the streams that hold a stream's events: those of all layouts, newest last."""
         if stream not in ORDERED:
             return [stream]
-        division = await self.refresh(stream)
-        return [stream, *(name for layout in division.layouts for name in layout.names)]
+        return (await self.refresh(stream)).names
 
     async def refresh(self, stream: str) -> Division:
         """Ask anew, Redis first; divides a stream that never was."""
@@ -131,10 +130,6 @@ class Divisions:
         with translated_errors():
             copy = await self._redis.get(_key(stream))
         return None if copy is None else _parse(stream, cast("bytes", copy))
-
-    def known(self, stream: str) -> Division | None:
-        """Return how a stream is divided as far as this process knows."""
-        return self._known.get(stream)
 
     async def publish(self, division: Division) -> None:
         """Tell all processes how a stream is divided now."""

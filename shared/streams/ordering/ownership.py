@@ -30,16 +30,17 @@ from shared.events.partitions import (
     Survey,
 )
 from shared.redis_connections import translated_errors
-from shared.streams.codec import EntryId, decode, encode, entries_of, entry_id, unflatten
-from shared.streams.consuming.group import finished_before
+from shared.streams.codec import decode, encode, entry_id, unflatten
+from shared.streams.consuming.group import finished_before, last_entry
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.ordering.layout import Divisions, DivisionStore, is_closed_for_good, seal
+from shared.streams.ordering.overview import Surveyor, in_use
 from shared.streams.ordering.processes import has_ended, host_name, process_name
 
 log = structlog.get_logger(__name__)
 
 
-class PartitionStore(DivisionStore, Protocol):
+class PartitionStore(DivisionStore, Surveyor, Protocol):
     """Keeps members, partitions and what is held in them: the authority on who owns what.
 
     A protocol, since `shared.streams` may not import `shared.storage`; `storage.partitions` says
@@ -48,7 +49,6 @@ class PartitionStore(DivisionStore, Protocol):
 
     async def open_layout(self, layout: Layout) -> None: ...
     async def beat(self, member: Member) -> None: ...
-    async def survey(self, stream: str) -> Survey: ...
     async def bury(self, member: Member) -> None: ...
     async def leave(self, member: Member) -> None: ...
     async def claim(self, wanted: Claim, seen: Partition) -> str | None: ...
@@ -58,7 +58,6 @@ class PartitionStore(DivisionStore, Protocol):
     async def held(self, claim: Claim) -> list[HeldEntry]: ...
     async def hold(self, claim: Claim, entries: Sequence[HeldEntry]) -> None: ...
     async def let_go(self, claim: Claim, entry_id: str) -> None: ...
-    async def count_held(self, stream: str) -> dict[tuple[int, int], int]: ...
 
 
 class Pulse:
@@ -239,9 +238,9 @@ class Ownership:
 
     async def _in_use(self, division: Division, survey: Survey) -> Layout | None:
         """Return the layout to work on; None while it is the undivided stream of before."""
+        before = in_use(division)
         if division.is_open:
-            return division.last
-        before = division.layouts[-2] if len(division.layouts) > 1 else None
+            return before
         names = [self.stream] if before is None else before.names
         for name in names:
             if not await is_closed_for_good(self._redis, name):
@@ -268,14 +267,15 @@ class Ownership:
             if row.layout == layout.number
         }
         for number, name in enumerate(layout.names):
-            if await newest_entry(self._redis, name) > positions[number]:
+            newest = await last_entry(self._redis, name)
+            if newest is not None and newest > positions[number]:
                 return False
         return True
 
     async def _is_undivided_done(self) -> bool:
         """Return whether everything in the stream from before there were partitions is done."""
-        newest = await newest_entry(self._redis, self.stream)
-        return newest == (0, 0) or await finished_before(self._redis, self.stream) > newest
+        newest = await last_entry(self._redis, self.stream)
+        return newest is None or await finished_before(self._redis, self.stream) > newest
 
     async def _forward_retries(self, layout: Layout) -> None:
         """Put what waits for another attempt first into a layout: its stream takes it no more."""
@@ -290,10 +290,3 @@ class Ownership:
                         pipeline.xadd(layout.name_for(event.key), encode(event))
                     await pipeline.execute()
             await queue.remove(waiting)
-
-
-async def newest_entry(client: Redis, stream: str) -> EntryId:
-    """Return the id of the newest entry that a stream still has; 0-0 when there is none."""
-    with translated_errors():
-        entries = entries_of(await client.xrevrange(stream, count=1))
-    return entry_id(entries[0].id) if entries else (0, 0)

@@ -59,8 +59,9 @@ async def test_one_server_is_no_cluster(redis_url: str) -> None:
             await check_server(client, setting="REDIS_URL")
 
 
-async def test_a_cluster_has_one_database() -> None:
-    settings = StreamsSettings(redis_url=SecretStr("redis+cluster://localhost:7000/1"))
+@pytest.mark.parametrize("database", ["/1", "/?db=3", "/0?db=2"])
+async def test_a_cluster_has_one_database(database: str) -> None:
+    settings = StreamsSettings(redis_url=SecretStr(f"redis+cluster://localhost:7000{database}"))
     with pytest.raises(SettingsError, match="no other database"):
         async with open_redis(settings):
             pass

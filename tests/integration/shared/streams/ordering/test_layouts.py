@@ -119,7 +119,7 @@ async def test_a_publisher_that_knows_the_layout_of_before_ends_in_the_new_one(
     division = await _divide(redis, store, partitions=5)
     await owner.keep()
     [event] = events_of("key", 1)
-    assert stale.known(LEADS) == LEADS_DIVISION
+    assert await stale.layout(LEADS) == FIRST
     await add_events(redis, [event], stale)
     assert await redis.xlen(division.last.name_for("key")) == 1
 
