@@ -10,7 +10,9 @@ from services.api.server.routing import Router, routes_of
 from services.api.server.server import serving
 from services.api.settings import ApiSettings
 from shared.lifecycle import stop_signal
+from shared.observability.health import serve_health
 from shared.observability.logging import configure_logging
+from shared.observability.metrics import exported
 
 log = structlog.get_logger(__name__)
 
@@ -21,9 +23,11 @@ async def main() -> None:
     configure_logging(settings.observability, service="api")
     async with stop_signal() as stop, bootstrap(settings) as api:
         gateway = create_gateway(api, settings)
-        async with serving(gateway, settings.http, stop_waiting=api.exchange.stop_waiting) as port:
-            log.info("api.started", port=port)
-            await stop.wait()
+        serving_api = serving(gateway, settings.http, stop_waiting=api.exchange.stop_waiting)
+        with exported(gateway.router):
+            async with serve_health(settings.observability, {}), serving_api as port:
+                log.info("api.started", port=port)
+                await stop.wait()
     log.info("api.stopped")
 
 

@@ -39,10 +39,7 @@ async def run(
         name=name,
         stop=stop,
     )
-    async with (
-        opening as workers,
-        serve_health(settings.observability, _checks(context, workers), registry=context.registry),
-    ):
+    async with opening as workers, serve_health(settings.observability, _checks(context, workers)):
         async with asyncio.TaskGroup() as tasks:
             sweeper = tasks.create_task(context.sweeper.run(), name="sweeper")
             for worker in workers:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from services.summarizer.handlers.lead_changed import LeadChangedHandler
 from services.summarizer.handlers.summary_requested import CacheLead, SummaryRequestedHandler
-from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import PROMPT_VERSION
 from services.summarizer.providers import Provider
 from services.summarizer.providers.groq import open_groq
@@ -59,7 +57,6 @@ class SummarizerContext:
     subscriptions: tuple[Subscription, ...]
     dead_letters: DeadLetterRepository
     sweeper: Sweeper
-    registry: CollectorRegistry
 
 
 @contextlib.asynccontextmanager
@@ -78,10 +75,7 @@ async def bootstrap(
         open_cache_writes(cache) as cache_lead,
     ):
         await check_server(redis, setting="REDIS_URL")
-        registry = CollectorRegistry()
-        metrics = SummaryMetrics(registry)
         circuit = ModelCircuit(failures=CIRCUIT_FAILURES, pause=CIRCUIT_PAUSE)
-        metrics.watch(circuit)
         replies = LateReplies(redis)
         on_summary_requested = SummaryRequestedHandler(
             requests=requests,
@@ -91,7 +85,6 @@ async def bootstrap(
             publisher=publisher,
             replies=replies,
             quota=DailyQuota(redis, name="summaries", most=settings.daily_quota),
-            metrics=metrics,
             timeout=settings.summary.summary_deadline,
         )
         yield SummarizerContext(
@@ -101,7 +94,6 @@ async def bootstrap(
             subscriptions=tuple(_subscriptions(settings, on_summary_requested)),
             dead_letters=DeadLetterRepository(database),
             sweeper=Sweeper(results, replies),
-            registry=registry,
         )
 
 

@@ -14,8 +14,34 @@ import structlog
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
 from shared.domain.summary import FailureReason
+from shared.observability.metrics import counter, gauge, histogram
 
 log = structlog.get_logger(__name__)
+
+_CALLS = histogram(
+    "leads_model_call_seconds",
+    "Calls of the model, retries included, by how each ended: ok, or the reason of its failure.",
+    ["model", "result"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+_TOKENS = counter(
+    "leads_model_tokens_total",
+    "Tokens that the model took; estimated where the provider does not say.",
+    ["model", "way"],
+)
+_CIRCUIT = gauge(
+    "leads_model_circuit_open",
+    "1 while calls of the model are turned away after a run of failures.",
+)
+# How a call can end; the other reasons are a request's.
+_RESULTS = (
+    "ok",
+    FailureReason.PROVIDER_UNAVAILABLE,
+    FailureReason.PROVIDER_REFUSED,
+    FailureReason.RATE_LIMITED,
+    FailureReason.TIMEOUT,
+    FailureReason.INVALID_OUTPUT,
+)
 
 TRIES = 3
 FIRST_WAIT = timedelta(milliseconds=500)
@@ -147,11 +173,13 @@ class ModelCircuit:
         if self._failures >= self._most:
             if self._opened_at is None:
                 log.warning("model.circuit_opened", failures=self._failures)
+                _CIRCUIT.set(1)
             self._opened_at = self._clock()
 
     def _count_answer(self) -> None:
         if self._opened_at is not None:
             log.info("model.circuit_closed")
+            _CIRCUIT.set(0)
         self._answers += 1
         self._failures = 0
         self._opened_at = None
@@ -176,6 +204,8 @@ class Upstream:
         self._timeout = timeout
         self._budget = budget
         self._most_tokens = most_tokens
+        self._seconds = {result: _CALLS.labels(provider.model, result) for result in _RESULTS}
+        self._tokens = {way: _TOKENS.labels(provider.model, way) for way in ("in", "out")}
 
     async def complete(
         self, prompt: Prompt, *, deadline: Deadline, usage: Usage, background: bool = False
@@ -207,19 +237,40 @@ class Upstream:
         with self._circuit.watch():
             usage.calls += 1
             try:
-                completion = await self._provider.complete(
-                    prompt, timeout=min(self._timeout, deadline.remaining)
-                )
+                completion = await self._call(prompt, deadline)
             except ProviderError as error:
                 await self._pause_if_asked(error)
                 raise
         tokens_in, tokens_out = completion.tokens_in, completion.tokens_out
-        usage.tokens_in += _tokens(prompt.length) if tokens_in is None else tokens_in
-        usage.tokens_out += _tokens(len(completion.text)) if tokens_out is None else tokens_out
+        self._count_tokens(prompt, completion, usage)
         # A call of which that is not told keeps what was reserved for it, as one that failed does.
         if self._budget and reservation and tokens_in is not None and tokens_out is not None:
             await self._budget.settle(reservation, tokens=tokens_in + tokens_out)
         return completion
+
+    async def _call(self, prompt: Prompt, deadline: Deadline) -> Completion:
+        started, result = time.monotonic(), "ok"
+        try:
+            return await self._provider.complete(
+                prompt, timeout=min(self._timeout, deadline.remaining)
+            )
+        except ProviderError as error:
+            result = error.reason
+            raise
+        except asyncio.CancelledError:
+            result = FailureReason.TIMEOUT  # the request's own, unless this process stops
+            raise
+        finally:
+            self._seconds[result].observe(time.monotonic() - started)
+
+    def _count_tokens(self, prompt: Prompt, completion: Completion, usage: Usage) -> None:
+        tokens_in, tokens_out = completion.tokens_in, completion.tokens_out
+        tokens_in = _tokens(prompt.length) if tokens_in is None else tokens_in
+        tokens_out = _tokens(len(completion.text)) if tokens_out is None else tokens_out
+        usage.tokens_in += tokens_in
+        usage.tokens_out += tokens_out
+        self._tokens["in"].inc(tokens_in)
+        self._tokens["out"].inc(tokens_out)
 
     async def _reserve(
         self, prompt: Prompt, deadline: Deadline, *, background: bool

@@ -1,13 +1,15 @@
-"""The HTTP server for health and metrics of a service without an API."""
+"""The HTTP server for health and metrics: on a port of its own, which the public does not reach."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.aiohttp import make_aiohttp_handler
+from aiohttp import hdrs, web
+from prometheus_client.exposition import choose_encoder
 
+from shared.background import background
 from shared.observability.logging import describe_error
+from shared.observability.metrics import REGISTRY, watch_process
 from shared.settings import ObservabilitySettings
 
 Check = Callable[[], Awaitable[None]]
@@ -16,10 +18,7 @@ Check = Callable[[], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serve_health(
-    settings: ObservabilitySettings,
-    checks: Mapping[str, Check],
-    *,
-    registry: CollectorRegistry | None = None,
+    settings: ObservabilitySettings, checks: Mapping[str, Check]
 ) -> AsyncGenerator[None]:
     """Serve `/health` (the process lives), `/health/ready` (it does its work) and `/metrics`."""
     if settings.health_port == 0:
@@ -28,13 +27,13 @@ async def serve_health(
     app = web.Application()
     app.router.add_get("/health", _alive)
     app.router.add_get("/health/ready", _ready(checks))
-    if registry is not None:
-        app.router.add_get("/metrics", make_aiohttp_handler(registry))
+    app.router.add_get("/metrics", _metrics)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.health_host, settings.health_port).start()
-        yield
+        async with background(watch_process(), name="process metrics"):
+            yield
     finally:
         await runner.cleanup()
 
@@ -55,6 +54,13 @@ async def _trouble(check: Check) -> str:
 
 async def _alive(_request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+    # Beside the event loop: thousands of lines would hold every request up.
+    text = await asyncio.to_thread(encode, REGISTRY)
+    return web.Response(body=text, headers={hdrs.CONTENT_TYPE: content_type})
 
 
 def _ready(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:

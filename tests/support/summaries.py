@@ -9,12 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from services.summarizer.bootstrap import open_cache_writes
 from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
-from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
 from services.summarizer.storage.budget import DailyQuota
@@ -110,7 +108,6 @@ class Summarizer:
     results: SummaryResults
     cache: LeadCache
     replies: LateReplies
-    registry: CollectorRegistry
 
     async def ask(self, event: Event) -> Outcome:
         """Handle one event."""
@@ -144,7 +141,6 @@ async def open_summarizer(
             timeout=timedelta(seconds=10),
         )
         replies = LateReplies(redis)
-        registry = CollectorRegistry()
         handler = SummaryRequestedHandler(
             requests=requests,
             results=results,
@@ -153,12 +149,9 @@ async def open_summarizer(
             publisher=publisher,
             replies=replies,
             quota=DailyQuota(redis, name="summaries", most=quota),
-            metrics=SummaryMetrics(registry),
             timeout=time_limit,
         )
-        yield Summarizer(
-            handle=handler, results=results, cache=cache, replies=replies, registry=registry
-        )
+        yield Summarizer(handle=handler, results=results, cache=cache, replies=replies)
 
 
 async def stored_lead(database: Database, **changes: Any) -> UUID:

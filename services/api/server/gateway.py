@@ -106,7 +106,7 @@ class Gateway:
         on_drain: Callable[[], None],
         unknown: Unknown = "refuse",
     ) -> None:
-        self._router = router
+        self.router = router
         self._verifier = verifier
         self._cors = cors
         self._limits = limits
@@ -134,7 +134,7 @@ class Gateway:
             if request.method == hdrs.METH_OPTIONS:
                 response: web.StreamResponse = self._options(request)
             else:
-                route, param = self._router.find(request.method, request.rel_url.path_safe)
+                route, param = self.router.find(request.method, request.rel_url.path_safe)
                 call = Call(request, request_id, param)
                 response = await self._handle(route, call)
                 if isinstance(response, WholeResponse) and response.is_long:
@@ -146,11 +146,15 @@ class Gateway:
         except _EXPECTED as error:
             response = problem_response(_problem(error), instance=request.rel_url.raw_path)
             reason = str(error) if isinstance(error, TransientError) else None
+        except Exception:
+            self._count(route, web.HTTPInternalServerError.status_code, started)
+            raise
         finally:
             self._leave()
         self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
+        seconds = self._count(route, response.status, started)
         if self._is_logged(request.method, route, response.status):
-            _log_access(request.method, route, response.status, started, reason=reason)
+            _log_access(request.method, route, response.status, seconds, reason=reason)
         return response
 
     def unreadable(self, problem: Problem) -> web.StreamResponse:
@@ -178,6 +182,12 @@ class Gateway:
         self._idle.clear()
         if self._in_flight:
             await self._idle.wait()
+
+    def _count(self, route: Route | None, status: int, started: float) -> float:
+        """Count an answer; returns the seconds it took."""
+        seconds = time.perf_counter() - started
+        (self.router.others if route is None else route.times).observe(status, seconds)
+        return seconds
 
     async def _handle(self, route: Route, call: Call) -> web.StreamResponse:
         if route.access is Access.USER:
@@ -211,7 +221,7 @@ class Gateway:
         return not is_probe and (status >= ERRORS or method not in SAFE_METHODS)
 
     def _options(self, request: web.BaseRequest) -> web.StreamResponse:
-        resource, _ = self._router.resource(request.rel_url.path_safe)
+        resource, _ = self.router.resource(request.rel_url.path_safe)
         return options_response(request, allowed=resource.allowed)
 
     def _check_operator(self, request: web.BaseRequest) -> None:
@@ -280,7 +290,7 @@ def _problem(error: Exception) -> Problem:
 
 
 def _log_access(
-    method: str, route: Route | None, status: int, started: float, *, reason: str | None
+    method: str, route: Route | None, status: int, seconds: float, *, reason: str | None
 ) -> None:
     log.info(
         "http.request",
@@ -288,7 +298,7 @@ def _log_access(
         # Not the path: people put e-mail addresses into paths.
         route=None if route is None else route.path,
         status=status,
-        milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        milliseconds=round(seconds * 1000, 1),
         **({} if reason is None else {"reason": reason}),
     )
 

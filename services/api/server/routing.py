@@ -1,11 +1,16 @@
 """Finds the handler of a method and path, as the handlers' endpoints declare them."""
 
+import itertools
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from aiohttp import web
+from prometheus_client import Metric
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from services.api.auth.tokens import User
@@ -13,6 +18,7 @@ from services.api.web.body import Unknown, parse
 from services.api.web.endpoint import Access, declared_endpoints
 from services.api.web.problems import Problem
 from services.api.web.query import NO_PARAMETERS, KnownParameters, Query, parse_query
+from shared.observability.metrics import SECONDS, family
 
 Model = TypeVar("Model", bound=BaseModel)
 GivenQuery = TypeVar("GivenQuery", bound=Query)
@@ -53,6 +59,49 @@ class Call:
 Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
+_UNAVAILABLE = 503
+
+
+class ResponseTimes:
+    """How long requests of one route took, by the answer's status.
+
+    In plain lists: with the library's histogram a read from the cache takes 2 % longer.
+    """
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, *begin: int) -> None:
+        # A count for each bucket, and the sum.
+        self._cells: dict[int, list[float]] = {}
+        for status in begin:  # a rate cannot see the first answer of a series that begins with it
+            self._begin(status)
+
+    def observe(self, status: int, seconds: float) -> None:
+        """Count an answer."""
+        cells = self._cells.get(status) or self._begin(status)
+        cells[bisect_left(SECONDS, seconds)] += 1
+        cells[-1] += seconds
+
+    def histograms(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
+        """Yield each status, its cumulative buckets, and its sum."""
+        for status, (*buckets, total) in list(self._cells.items()):
+            yield str(status), list(zip(_BOUNDS, itertools.accumulate(buckets), strict=True)), total
+
+    def _begin(self, status: int) -> list[float]:
+        cells = self._cells[status] = [0.0] * (len(SECONDS) + 2)
+        return cells
+
+
+_BOUNDS = [str(float(bound)) for bound in SECONDS] + ["+Inf"]
+_DURATION = family(
+    "http_server_request_duration_seconds",
+    "histogram",
+    "Requests, from their headers to their answer's; a stream goes on after that. `_OTHER` is what "
+    "no route answers.",
+    ["http_request_method", "http_route", "http_response_status_code"],
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An endpoint and the handler that answers it, with all that the gateway asks of each request.
@@ -67,6 +116,7 @@ class Route:
     is_bounded: bool = False
     is_limited: bool = True
     parameters: KnownParameters | None = NO_PARAMETERS
+    times: ResponseTimes = field(default_factory=ResponseTimes, compare=False)
 
 
 def routes_of(*handlers: object) -> list[Route]:
@@ -80,6 +130,7 @@ def routes_of(*handlers: object) -> list[Route]:
             endpoint.is_bounded,
             endpoint.is_limited,
             endpoint.known_parameters,
+            ResponseTimes(endpoint.answers[0].status, _UNAVAILABLE),
         )
         for one in handlers
         for method, endpoint in declared_endpoints(type(one))
@@ -99,10 +150,15 @@ class Resource:
         return ", ".join(sorted({*self.routes, "OPTIONS"}))
 
 
-class Router:
-    """Finds routes by path and method. HEAD is answered wherever GET is."""
+class Router(Collector):
+    """Finds routes by path and method. HEAD is answered wherever GET is.
+
+    As a collector it exports what the routes count; `others` is for what no route answers.
+    """
 
     def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
+        self.others = ResponseTimes()
         self._literal: dict[str, Resource] = {}
         self._variable: list[tuple[re.Pattern[str], Resource]] = []
         for route in routes:
@@ -110,6 +166,17 @@ class Router:
             resource.routes[route.method] = route
             if route.method == "GET":
                 resource.routes["HEAD"] = route
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how long requests took."""
+        durations = HistogramMetricFamily(
+            _DURATION.name, _DURATION.description, labels=_DURATION.labels
+        )
+        named = [((route.method, route.path), route.times) for route in self._routes]
+        for names, times in [*named, (("_OTHER", "_OTHER"), self.others)]:
+            for status, buckets, total in times.histograms():
+                durations.add_metric([*names, status], buckets, total)
+        yield durations
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """Return the route and the variable part of the path; raises `Problem` 404 or 405."""

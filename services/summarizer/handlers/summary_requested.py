@@ -1,6 +1,7 @@
 """summary-requested: write the lead's summary once for all who ask, and answer all of them."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -8,7 +9,6 @@ from uuid import UUID, uuid5
 
 import structlog
 
-from services.summarizer.metrics import SummaryMetrics
 from services.summarizer.prompts import LeadFacts
 from services.summarizer.storage.budget import DailyQuota
 from services.summarizer.storage.records import JOINED, Running, SummaryEnd, SummaryRequest
@@ -20,6 +20,7 @@ from shared.domain.summary import FailureReason, SummaryFailure
 from shared.events.data import LeadChanged, SummaryRequested
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.metrics import counter, histogram
 from shared.storage.inbox import EventRecord
 from shared.storage.lead_document import LeadDocument
 from shared.streams.publisher import Publisher
@@ -36,6 +37,21 @@ _REPLAYED = SummaryFailure(
 _OVERTAKEN = SummaryFailure(FailureReason.EXPIRED, "The request was given up.")
 _QUOTA = SummaryFailure(
     FailureReason.QUOTA, "You have had today's share of summaries.", timedelta(hours=1)
+)
+
+_SECONDS = histogram(
+    "leads_summary_seconds",
+    "From the delivery of a request for a summary to its end: written, failed, without a call of "
+    "the model (reused, joined, not-found).",
+    ["end"],
+    buckets=(0.005, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    start=[["written"], ["failed"], ["reused"], ["joined"], ["not-found"]],
+)
+_FAILURES = counter(
+    "leads_summary_failures_total",
+    "Requests for a summary that failed, by reason.",
+    ["reason"],
+    start=[[reason] for reason in FailureReason],
 )
 
 # Requests that end so did not have a model called.
@@ -61,7 +77,6 @@ class SummaryRequestedHandler:
     publisher: Publisher
     replies: LateReplies
     quota: DailyQuota
-    metrics: SummaryMetrics
     timeout: timedelta
     _deliveries: dict[UUID, _Delivery] = field(default_factory=dict[UUID, _Delivery], init=False)
 
@@ -86,13 +101,14 @@ class SummaryRequestedHandler:
             delivery.ended.set()
 
     async def _handle(self, event: Event[SummaryRequested]) -> Outcome:
+        started = time.monotonic()
         request = _to_request(event, timeout=self.timeout)
         opened = await self._open(event, request)
         if isinstance(opened, Running):
             end = await self._write(request, opened, background=event.data.background)
         else:
             end = opened
-        self.metrics.count_end(end)
+        _SECONDS.labels(_end_of(end)).observe(time.monotonic() - started)
         if event.replay_id is not None and end.outcome.repeated:
             # No news. A lead that was lost gets its summary back with the rest of it.
             return end.outcome
@@ -123,7 +139,8 @@ class SummaryRequestedHandler:
             within=max(running.deadline - now(), timedelta(0)),
             background=background,
         )
-        self.metrics.count_writing(written)
+        if isinstance(written.result, SummaryFailure):
+            _FAILURES.labels(written.result.reason).inc()
         log.info("summary.written", **_account(running, written))
         end = await self.results.finish(running, written)
         if end is not None:
@@ -146,6 +163,11 @@ class SummaryRequestedHandler:
                     if follower.reply_to is not None
                 ]
             )
+
+
+def _end_of(end: SummaryEnd) -> str:
+    status = end.outcome.status
+    return "written" if status is OutcomeStatus.SUMMARISED else status
 
 
 def _refuse_nul(event: Event[SummaryRequested]) -> None:

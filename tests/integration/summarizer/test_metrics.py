@@ -1,6 +1,6 @@
 """What is counted, and that it can be fetched."""
 
-from collections.abc import Mapping
+from contextlib import ExitStack
 
 import aiohttp
 
@@ -12,31 +12,33 @@ from shared.settings import ObservabilitySettings, PostgresSettings, StreamsSett
 from shared.storage.pool import Database
 from tests.integration.summarizer.conftest import OpenSummarizer
 from tests.support.eventually import eventually
+from tests.support.metrics import grows
 from tests.support.stopping import until_stopped
-from tests.support.summaries import Says, Summarizer, answer, is_down, requested, stored_lead
+from tests.support.summaries import Says, answer, is_down, requested, stored_lead
 from tests.support.summarizer import summarizer_settings
-
-
-def value(summarizer: Summarizer, name: str, **labels: str) -> float | None:
-    return summarizer.registry.get_sample_value(f"leads_summary_{name}", labels)
 
 
 async def test_ends_calls_tokens_and_reasons_are_counted(
     database: Database, summarizer_of: OpenSummarizer
 ) -> None:
     first, second = await stored_lead(database), await stored_lead(database)
-    async with summarizer_of(Says("{}", answer(), is_down())) as summarizer:
-        await summarizer.ask(requested(first))
-        await summarizer.ask(requested(first))
-        await summarizer.ask(requested(second))
-        await summarizer.ask(requested(new_id()))
-    ends: Mapping[str, float] = {"written": 1, "reused": 1, "failed": 1, "not-found": 1}
-    for end, count in ends.items():
-        assert value(summarizer, "requests_total", end=end) == count
-    assert value(summarizer, "model_calls_total") == 3
-    assert value(summarizer, "model_tokens_total", way="in") == 200
-    assert value(summarizer, "failures_total", reason="provider-unavailable") == 1
-    assert value(summarizer, "seconds_count") == 2
+    with ExitStack() as stack:
+        for end in ("written", "reused", "failed", "not-found"):
+            stack.enter_context(grows("leads_summary_seconds_count", by=1, end=end))
+        for result, count in {"ok": 2, "provider-unavailable": 1}.items():
+            series = grows(
+                "leads_model_call_seconds_count", by=count, model="says-hello", result=result
+            )
+            stack.enter_context(series)
+        stack.enter_context(grows("leads_model_tokens_total", by=200, model="says-hello", way="in"))
+        stack.enter_context(
+            grows("leads_summary_failures_total", by=1, reason="provider-unavailable")
+        )
+        async with summarizer_of(Says("{}", answer(), is_down())) as summarizer:
+            await summarizer.ask(requested(first))
+            await summarizer.ask(requested(first))
+            await summarizer.ask(requested(second))
+            await summarizer.ask(requested(new_id()))
 
 
 async def test_metrics_are_served(
@@ -63,4 +65,5 @@ async def test_metrics_are_served(
     ):
         text = await eventually(fetch)
     assert text is not None
-    assert "leads_summary_breaker_open 0.0" in text
+    assert "leads_model_circuit_open 0.0" in text
+    assert 'leads_summary_seconds_count{end="written"}' in text

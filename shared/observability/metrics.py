@@ -1,0 +1,142 @@
+"""What a process counts and measures: each metric is declared beside what it is about.
+
+All are exported together. Names follow Prometheus' conventions, and OpenTelemetry's where those are
+stable. `docs/metrics.md` is made from the declarations.
+"""
+
+import asyncio
+import contextlib
+import platform
+import sys
+import tomllib
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.registry import Collector
+
+# They would be one more series for each counter and histogram, which nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # its own
+
+REGISTRY = CollectorRegistry()
+
+# Upper bounds, from a read of the cache to the deadline of a request.
+SECONDS = (0.005, 0.025, 0.05, 0.1, 0.5, 2, 10)
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A metric by the name of its series (without `_bucket`, `_sum`, `_count`), and its module."""
+
+    name: str
+    kind: Kind
+    description: str
+    labels: tuple[str, ...]
+    module: str
+
+
+DECLARED: dict[str, Declaration] = {}
+
+
+def counter(
+    name: str, description: str, labels: Sequence[str] = (), *, start: Iterable[Sequence[str]] = ()
+) -> Counter:
+    """Declare a counter, by a name that ends in `_total`.
+
+    `start` has values of the labels to begin at 0 with: a rate cannot see the first event of a
+    series that comes into being with it.
+    """
+    metric = Counter(name, description, labels, registry=REGISTRY)
+    for values in start:
+        metric.labels(*values)
+    _note(name, "counter", description, labels)
+    return metric
+
+
+def gauge(
+    name: str, description: str, labels: Sequence[str] = (), *, start: Iterable[Sequence[str]] = ()
+) -> Gauge:
+    """Declare a value that rises and falls."""
+    metric = Gauge(name, description, labels, registry=REGISTRY)
+    for values in start:
+        metric.labels(*values)
+    _note(name, "gauge", description, labels)
+    return metric
+
+
+def histogram(
+    name: str,
+    description: str,
+    labels: Sequence[str] = (),
+    *,
+    buckets: Sequence[float] = SECONDS,
+    start: Iterable[Sequence[str]] = (),
+) -> Histogram:
+    """Declare a distribution of values, by upper bounds of its buckets."""
+    metric = Histogram(name, description, labels, buckets=buckets, registry=REGISTRY)
+    for values in start:
+        metric.labels(*values)
+    _note(name, "histogram", description, labels)
+    return metric
+
+
+def family(name: str, kind: Kind, description: str, labels: Sequence[str] = ()) -> Declaration:
+    """Declare a metric whose samples a collector of its own brings at each scrape."""
+    return _note(name, kind, description, labels)
+
+
+@contextlib.contextmanager
+def exported(collector: Collector) -> Generator[None]:
+    """Have a collector asked at each scrape for the length of the block."""
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+
+
+def _note(name: str, kind: Kind, description: str, labels: Sequence[str]) -> Declaration:
+    module = str(sys._getframe(2).f_globals["__name__"])  # noqa: SLF001 (as logging finds its caller)
+    declaration = Declaration(name, kind, description, tuple(labels), module)
+    if DECLARED.setdefault(name, declaration) != declaration:
+        raise ValueError(f"{name} is declared twice")
+    return declaration
+
+
+ProcessCollector(registry=REGISTRY)
+
+_BUILD = gauge("leads_build_info", "1, with what this process runs.", ("version", "python"))
+_LAG = histogram(
+    "leads_event_loop_lag_seconds",
+    "How late the event loop is: by so much everything in this process is held up.",
+    buckets=(0.005, 0.025, 0.1, 0.5, 2),
+)
+_LOOK_EVERY = timedelta(seconds=1)
+
+
+async def watch_process() -> None:
+    """Say what runs, and measure how late the event loop is; never returns."""
+    _BUILD.labels(_version(), platform.python_version()).set(1)
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LOOK_EVERY.total_seconds()
+        await asyncio.sleep(_LOOK_EVERY.total_seconds())
+        _LAG.observe(max(0.0, loop.time() - due))
+
+
+def _version() -> str:
+    # The services run from their directory and are not installed.
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    return str(project["project"]["version"])
