@@ -43,6 +43,9 @@ def _from_seconds(value: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(_from_seconds), Field(gt=timedelta(0))]
 """A time span: seconds in the environment, a `timedelta` in the code."""
 
+Delay = Annotated[timedelta, BeforeValidator(_from_seconds), Field(ge=timedelta(0))]
+"""A time span that may be none at all."""
+
 
 class SettingsError(Exception):
     """The environment does not hold what a service needs; the message names each variable."""

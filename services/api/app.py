@@ -23,7 +23,12 @@ async def main() -> None:
     configure_logging(settings.observability, service="api")
     async with stop_signal() as stop, bootstrap(settings) as api:
         gateway = create_gateway(api, settings)
-        serving_api = serving(gateway, settings.http, stop_waiting=api.exchange.stop_waiting)
+        serving_api = serving(
+            gateway,
+            settings.http,
+            announce_end=api.health.announce_end,
+            stop_waiting=api.exchange.stop_waiting,
+        )
         with exported(gateway.router):
             async with serve_health(settings.observability, {}), serving_api as port:
                 log.info("api.started", port=port)

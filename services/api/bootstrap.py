@@ -100,6 +100,7 @@ class Api:
     limits: CallLimits | None
     exchange: Exchange
     feed: ChangeFeed
+    health: HealthHandlers
 
 
 @contextlib.asynccontextmanager
@@ -139,12 +140,12 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
         )
         tokens = TokenCache()
         keys = _keys(settings.auth, auth, tokens)
-        api, health = _join(settings, clients, keys, tokens)
+        api = _join(settings, clients, keys, tokens)
         async with (
             background(clients.replies.run(), name="replies"),
             background(clients.feed.run(), name="changes"),
             background(keys.run(), name="signing keys"),
-            background(health.watch(), name="health watch"),
+            background(api.health.watch(), name="health watch"),
             clients.runner.running(),
         ):
             yield api
@@ -176,9 +177,7 @@ def _for_guards(settings: StreamsSettings) -> StreamsSettings:
     return settings.model_copy(update={"redis_timeout": GUARD_TIMEOUT})
 
 
-def _join(
-    settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache
-) -> tuple[Api, HealthHandlers]:
+def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: TokenCache) -> Api:
     notes = RequestNotes(clients.redis)
     exchange = Exchange(
         clients.publisher, clients.replies, notes, publish_timeout=settings.http.publish_timeout
@@ -186,7 +185,7 @@ def _join(
     addresses = ClientAddresses(hops=settings.limits.forwarded_hops)
     verifier, accounts = _join_auth(settings, clients, keys, tokens, addresses)
     health = _join_health(clients, exchange, verifier)
-    api = Api(
+    return Api(
         handlers=(
             *_join_leads(settings.http, clients, exchange, notes),
             accounts,
@@ -198,8 +197,8 @@ def _join(
         limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits, addresses),
         exchange=exchange,
         feed=clients.feed,
+        health=health,
     )
-    return api, health
 
 
 def _join_health(clients: Clients, exchange: Exchange, verifier: TokenVerifier) -> HealthHandlers:
@@ -217,6 +216,7 @@ def _join_health(clients: Clients, exchange: Exchange, verifier: TokenVerifier) 
             "consumers": partial(Troubles(clients.redis).check, besides=API),
         },
         clients.outages,
+        own=verifier.check_ready,
         tell=partial(Troubles(clients.redis).tell, clients.replies.instance, API),
     )
 

@@ -11,6 +11,7 @@ from yarl import URL
 
 from shared.settings import (
     CacheSettings,
+    Delay,
     Duration,
     ObservabilitySettings,
     PostgresSettings,
@@ -92,6 +93,8 @@ class HttpSettings(SettingsGroup):
     list_default_limit: int = Field(default=100, ge=1, le=10_000)
     unknown_fields: Literal["refuse", "ignore"] = "refuse"
     import_max_bytes: int = Field(default=64 << 20, ge=1)
+    # For load balancers that ask `/health/serving`: how long to go on until they have let go.
+    shutdown_delay: Delay = timedelta(0)
     shutdown_deadline: Duration = timedelta(seconds=8)
 
     @property

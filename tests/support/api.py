@@ -69,6 +69,7 @@ async def running_api(
                 gateway,
                 settings.http,
                 stop_waiting=running.exchange.stop_waiting,
+                announce_end=running.health.announce_end,
                 grace=timedelta(0),
             ) as port,
             httpx.AsyncClient(

@@ -1,18 +1,23 @@
-"""`/health`: whether the process lives, and whether it can do its work.
+"""`/health`: whether the process lives, can take requests, and can do its work.
 
-    a check that fails      503: something that the process needs is not there
-    a warning               200: it answers, but writes are refused or come late
+    /health           200 while the process lives
+    /health/serving   503 when others may serve where this process cannot: it stops, or it has no
+                      keys to check tokens with
+    /health/ready     503 with a check that fails: something that the process needs is not there
+                      200 with a warning: it answers, but writes are refused or come late
 
-What a warning tells of concerns all processes alike, so a load balancer must not take them out.
+What readiness tells of concerns all processes alike, nearly always, so a load balancer must not
+take them out for it: it asks `/health/serving`.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from services.api.server.routing import Call
 from services.api.web.endpoint import Access, Answer, Endpoint, Tag
@@ -50,6 +55,17 @@ class Alive(Representation):
     status: Literal["ok"]
 
 
+class Serving(Representation):
+    """Whether this process can take requests."""
+
+    model_config = with_example(status="ok")
+
+    status: Annotated[
+        Literal["ok", "stopping", "unavailable"],
+        Field(description="`unavailable`: it cannot check tokens, as it has no signing keys yet"),
+    ]
+
+
 class Readiness(Representation):
     """Whether the API can do its work, and the state of each thing that it needs."""
 
@@ -67,7 +83,8 @@ class Readiness(Representation):
 class HealthHandlers:
     """Liveness touches nothing; readiness asks what the API needs, at most every two seconds.
 
-    `warnings` are checks too, named as in `WARNINGS`.
+    `warnings` are checks too, named as in `WARNINGS`. `own` is the check of what this process has
+    for itself.
     """
 
     def __init__(
@@ -76,18 +93,25 @@ class HealthHandlers:
         warnings: Mapping[str, Check],
         outages: Outages,
         *,
+        own: Check,
         tell: Tell,
         starting: timedelta = STARTING,
     ) -> None:
         self._checks = checks
         self._warnings = warnings
         self._outages = outages
+        self._own = own
+        self._is_stopping = False
         self._tell = tell
         self._asking = asyncio.Lock()
         self._good_until = 0.0
         self._logs_from = time.monotonic() + starting.total_seconds()
         self._readiness = Readiness(status="ok", checks={}, warnings=[])
         self._reasons: Sequence[str] = ()
+
+    def announce_end(self) -> None:
+        """Have load balancers let go of this process, which goes on for a while."""
+        self._is_stopping = True
 
     async def watch(self) -> None:
         """Look again and again, so that what begins and ends is logged though nobody asks."""
@@ -114,6 +138,33 @@ class HealthHandlers:
     async def alive(self, _call: Call) -> web.StreamResponse:
         """Answer 200."""
         return json_response(Alive(status="ok").to_body(), headers=NO_STORE)
+
+    @Endpoint(
+        "GET",
+        "/health/serving",
+        id="isServing",
+        tag=Tag.HEALTH,
+        summary="Whether this process can take requests",
+        explanation="For load balancers. A database that is away changes nothing here: reads from "
+        "the cache go on, and writes are accepted or refused one by one.",
+        access=Access.PUBLIC,
+        answers=(
+            Answer.json(200, Serving, "It can"),
+            Answer.json(503, Serving, "It stops, or cannot check tokens: send requests elsewhere"),
+        ),
+        is_limited=False,
+        is_lenient=True,
+    )
+    async def serving(self, _call: Call) -> web.StreamResponse:
+        """Answer 200, or 503 when requests are better off elsewhere."""
+        serving = Serving(status=await self._serving_status())
+        status = 200 if serving.status == "ok" else 503
+        return json_response(serving.to_body(), status=status, headers=NO_STORE)
+
+    async def _serving_status(self) -> Literal["ok", "stopping", "unavailable"]:
+        if self._is_stopping:
+            return "stopping"
+        return "ok" if await _failure(self._own) is None else "unavailable"
 
     @Endpoint(
         "GET",

@@ -105,13 +105,15 @@ async def serving(
     settings: HttpSettings,
     *,
     stop_waiting: Callable[[], None],
+    announce_end: Callable[[], None] = lambda: None,
     keepalive: timedelta | None = None,
     grace: timedelta = ON_THEIR_WAY,
 ) -> AsyncGenerator[int]:
     """Serve for the length of the block; yields the port.
 
-    At the end no connection is accepted any more, and requests under way are finished: until
-    the deadline is near, when `stop_waiting` has the rest answered as it stands.
+    The end is announced, and `shutdown_delay` later no connection is accepted any more, and
+    requests under way are finished: until the deadline is near, when `stop_waiting` has the rest
+    answered as it stands.
     """
     runner = web.ServerRunner(
         Server(gateway, keepalive=keepalive or settings.keepalive_timeout),
@@ -128,6 +130,8 @@ async def serving(
         )
         await site.start()
         yield site.port
+        announce_end()
+        await asyncio.sleep(settings.shutdown_delay.total_seconds())
         await site.stop()
         await _drain(gateway, settings.shutdown_deadline, stop_waiting, grace=grace)
     finally:

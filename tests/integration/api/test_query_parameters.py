@@ -23,6 +23,7 @@ KEY = "correct-horse-battery-staple"
 LENIENT = {
     "/health",
     "/health/ready",
+    "/health/serving",
     "/openapi.json",
     "/asyncapi.json",
     "/docs",

@@ -29,6 +29,7 @@ PUBLIC = frozenset(
         ("POST", "/authentication/refresh"),
         ("GET", "/health"),
         ("GET", "/health/ready"),
+        ("GET", "/health/serving"),
         ("GET", "/openapi.json"),
         ("GET", "/asyncapi.json"),
         ("GET", "/docs"),
