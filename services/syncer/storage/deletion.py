@@ -9,11 +9,10 @@ from uuid import UUID
 import orjson
 
 from services.syncer.storage.archived.replayed import answer_replayed
-from services.syncer.storage.erasure import erase_records
 from services.syncer.storage.event_order import misplaced, refuse_behind_parked
 from services.syncer.storage.locked_leads import LockedLeads
-from services.syncer.storage.tombstones import delete_leads
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.erasure import delete_leads, erase_records
 from shared.storage.inbox import EventRecord, Inbox, WriteResult
 from shared.storage.lead_document import LeadDocument, deleted_lead
 from shared.storage.pool import Connection, Database, retry_unique_violation

@@ -1,4 +1,4 @@
-"""Erasing what is kept of a person besides the lead: event rows, dead letters, stream entries."""
+"""Erasing what streams hold of a person, after the commit that has erased it in PostgreSQL."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -11,28 +11,9 @@ from redis.asyncio import Redis
 from shared.events.catalog import BY_TYPE, STREAMS, groups_of
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
-from shared.storage.pool import Connection, Database
+from shared.storage.pool import Database
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.ordering.layout import Divisions
-
-# The rows, in the transaction that deletes the leads.
-
-_ERASE_EVENTS = "UPDATE leads.event SET data = '{}' WHERE leads.is_about(event, $1::text[])"
-_ERASE_SUMMARIES = """
-    UPDATE leads.event SET detail = detail - '{summary,nextAction}'::text[]
-    WHERE type = 'summary-requested' AND subject = ANY($1::text[]) AND detail ? 'summary'
-"""
-_ERASE_LETTERS = "DELETE FROM leads.dead_letter WHERE fields ->> 'subject' = ANY($1::text[])"
-
-
-async def erase_records(connection: Connection, lead_ids: Collection[UUID]) -> None:
-    """Erase what events and dead letters say of deleted leads."""
-    texts = [str(lead_id) for lead_id in lead_ids]
-    for statement in (_ERASE_EVENTS, _ERASE_SUMMARIES, _ERASE_LETTERS):
-        await connection.execute(statement, texts)
-
-
-# The streams, after the commit.
 
 _ERASED = """
     SELECT id, type, time AS made_at, recorded_at AS applied_at

@@ -1,22 +1,10 @@
-"""What remains of deleted leads: their ids, and hashes of the keys of who must not come back."""
+"""Deleted leads whom sources must not bring back, until a person makes a lead of them anew."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from uuid import UUID
 
 from shared.storage.pool import Connection
 
-_DELETE = """
-    WITH gone AS (
-        DELETE FROM leads.lead USING unnest($1::uuid[], $2::timestamptz[]) AS dead (id, deleted_at)
-        WHERE lead.id = dead.id RETURNING lead.*, dead.deleted_at
-    )
-    INSERT INTO leads.tombstone (lead_id, external_id_hash, email_key_hash, version, deleted_at)
-    SELECT id, leads.external_id_hash(external_id), leads.email_key_hash(email_key), version + 1,
-           deleted_at
-    FROM gone
-    ON CONFLICT (lead_id) DO NOTHING
-"""
 _UNBLOCK_EXTERNAL_IDS = """
     UPDATE leads.tombstone SET external_id_hash = NULL WHERE external_id_hash IN (
         SELECT leads.external_id_hash(external_id) FROM leads.lead WHERE id = ANY($1::uuid[])
@@ -40,11 +28,6 @@ _OVERTAKEN = """
         WHERE id = ANY($1::uuid[])
     )
 """
-
-
-async def delete_leads(connection: Connection, deleted_at: Mapping[UUID, datetime]) -> None:
-    """Delete leads, and leave tombstones."""
-    await connection.execute(_DELETE, list(deleted_at), list(deleted_at.values()))
 
 
 async def unblock(connection: Connection, lead_ids: Sequence[UUID]) -> None:

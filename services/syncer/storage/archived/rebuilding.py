@@ -15,10 +15,9 @@ import orjson
 
 from services.syncer.storage.archived.fold import FoldedLead, PastEvent, Row, fold
 from services.syncer.storage.conflicts import find_conflicts
-from services.syncer.storage.erasure import erase_records
 from services.syncer.storage.lead_row import with_columns
-from services.syncer.storage.tombstones import delete_leads
 from shared.events.outcome import OutcomeStatus
+from shared.storage.erasure import delete_leads, erase_records
 from shared.storage.inbox import WriteResult
 from shared.storage.pool import Connection
 
