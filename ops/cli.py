@@ -6,6 +6,7 @@ import click
 
 # Importing every command, and with it every driver, would take longer than most of them run.
 COMMANDS = {
+    "backup": ("ops.backups.backup", "Back up leads, events and all else in the schema."),
     "dead-letters": ("ops.commands.dead_letters", "List, show, retry and discard dead letters."),
     "doctor": ("ops.commands.doctor", "Check everything the system stands on, and say what to do."),
     "events": ("ops.commands.events", "Browse applied events, newest first."),
@@ -15,6 +16,7 @@ COMMANDS = {
     "migrate": ("ops.commands.migrate", "Bring the database's schema up to date."),
     "replay": ("ops.commands.replay", "Put past events back for one consumer group."),
     "replays": ("ops.commands.replays", "Show the latest replays and how far they have come."),
+    "restore": ("ops.backups.restore", "Make an empty database what it was at a backup."),
     "streams": ("ops.commands.streams", "Show streams, groups and consumers."),
     "summaries": ("ops.commands.summaries", "Have summaries written."),
     "sync": ("ops.commands.sync", "Fetch leads from the external source now."),

@@ -19,6 +19,10 @@ _LATEST = """
     SELECT begun_at, actor, action, affected, detail::text FROM leads.admin_action
     ORDER BY begun_at DESC, id DESC LIMIT $1
 """
+# One that began and did not end has no number.
+_LAST_ENDED = """
+    SELECT max(begun_at) FROM leads.admin_action WHERE action = $1 AND affected IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +67,9 @@ class AdminLog:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_LATEST, limit)
         return [AdminAction(**{**row, "detail": orjson.loads(row["detail"])}) for row in rows]
+
+    async def last_ended(self, action: str) -> datetime | None:
+        """Return when the last such action began that came to its end; None without any."""
+        async with self._database.connection() as connection:
+            begun_at: datetime | None = await connection.fetchval(_LAST_ENDED, action)
+        return begun_at
