@@ -1,10 +1,11 @@
 """How every client of Redis connects, and which of its errors are outages."""
 
 import contextlib
+import time
 import traceback
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import redis
@@ -19,6 +20,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.background import cancellation_kept
 from shared.domain.errors import UnavailableError
+from shared.observability.metrics import DB_SECONDS
 from shared.redis_cluster import ClusterPipeline, ClusterRedis
 from shared.redis_slots import Address
 from shared.settings import MOST_PARTITIONS, SettingsError, StreamsSettings
@@ -59,11 +61,17 @@ def translated_errors() -> Generator[None]:
         raise UnavailableError(f"Redis is unavailable: {reason}", dependency="redis") from error
 
 
+_USES = DB_SECONDS.labels("redis", "command", "")
+
+
 class LivePool(BlockingConnectionPool):
     """Never hands out a connection that died while it was idle, only to fail with it.
 
     The client's own check sees connections that were closed, but none that was reset.
     """
+
+    # Blocking reads wait, which says nothing of the server.
+    is_measured = True
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] (no other way to ask)
@@ -74,6 +82,14 @@ class LivePool(BlockingConnectionPool):
         except redis.ResponseError as error:
             # Whatever a server answers before the first command, it is none of the command's.
             raise redis.ConnectionError(str(error)) from error
+        connection.lent_at = time.perf_counter()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] (ours)
+
+    async def release(self, connection: AbstractConnection) -> None:
+        if self.is_measured:
+            lent_at: float | None = getattr(connection, "lent_at", None)
+            if lent_at is not None:
+                _USES.observe(time.perf_counter() - lent_at)
+        await super().release(connection)
 
 
 class LiveSentinelPool(SentinelConnectionPool, LivePool):
@@ -104,6 +120,7 @@ async def open_redis(
                 max_connections=MAX_CONNECTIONS,
                 timeout=timeout.total_seconds(),
             )
+            cast("LivePool", client.connection_pool).is_measured = block is None
         else:
             # On a cluster each partition that a process owns is read over its own connection.
             client = client_of(
@@ -111,11 +128,14 @@ async def open_redis(
                 connect=timeout,
                 answer=answer,
                 most=MAX_CONNECTIONS if block is None else MAX_CONNECTIONS + MOST_PARTITIONS,
+                is_measured=block is None,
             )
         yield await stack.enter_async_context(client)
 
 
-def client_of(url: str, *, connect: timedelta, answer: timedelta, most: int) -> Redis:
+def client_of(
+    url: str, *, connect: timedelta, answer: timedelta, most: int, is_measured: bool = True
+) -> Redis:
     """Return a client of one server, or of the cluster that an address names.
 
     `connect` and `answer` are how long each may take, and `most` the connections to a server.
@@ -126,7 +146,7 @@ def client_of(url: str, *, connect: timedelta, answer: timedelta, most: int) -> 
     }
     parts = urlsplit(url)
     if parts.scheme not in CLUSTER_SCHEMES:
-        return Redis.from_pool(LivePool.from_url(url, **options))
+        return Redis.from_pool(_pool(url, options, is_measured=is_measured))
     databases = {parts.path.strip("/"), *parse_qs(parts.query).get("db", [])}
     if not databases <= {"", "0"}:
         raise SettingsError("A Redis Cluster has no other database than 0: leave it out")
@@ -140,7 +160,7 @@ def client_of(url: str, *, connect: timedelta, answer: timedelta, most: int) -> 
             else f"{credentials}{at}{host}:{port}"
         )
         node = urlunsplit((CLUSTER_SCHEMES[parts.scheme], netloc, "", parts.query, ""))
-        return Redis.from_pool(LivePool.from_url(node, **options))
+        return Redis.from_pool(_pool(node, options, is_measured=is_measured))
 
     return ClusterRedis(
         [_address(host) for host in hosts.split(",")],
@@ -148,6 +168,12 @@ def client_of(url: str, *, connect: timedelta, answer: timedelta, most: int) -> 
         is_outage=is_outage,
         confirm_within=connect / 2,
     )
+
+
+def _pool(url: str, options: dict[str, Any], *, is_measured: bool) -> LivePool:
+    pool = LivePool.from_url(url, **options)
+    pool.is_measured = is_measured
+    return pool
 
 
 def _address(host: str) -> Address:

@@ -32,7 +32,8 @@ from shared.events.envelope import now
 from shared.lifecycle import stop_signal
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
-from shared.storage.pool import Database, is_direct, open_database
+from shared.storage.pool import Database, open_database
+from shared.storage.prepared_statements import is_direct
 
 # How often the list of erased leads is brought up to date, and a backup that failed tried again.
 ROUND = timedelta(minutes=5)

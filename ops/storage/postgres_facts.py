@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from shared.events.envelope import now
 from shared.storage.migrations import known_migrations
-from shared.storage.pool import Database, is_direct
+from shared.storage.pool import Database
+from shared.storage.prepared_statements import is_direct
 
 _SERVER = """
     SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,

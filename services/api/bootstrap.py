@@ -47,6 +47,7 @@ from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events.catalog import LEADS
 from shared.lifecycle import instance_name
+from shared.observability.metrics import HTTP_CLIENT_SECONDS
 from shared.observability.outages import Outages
 from shared.redis_connections import check_server, open_redis
 from shared.settings import PostgresSettings, StreamsSettings
@@ -109,7 +110,7 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
     outages = Outages()
     async with (
         open_database(settings.postgres, read_only=True) as database,
-        open_database(_for_operators(settings.postgres)) as operators,
+        open_database(_for_operators(settings.postgres), name="operators") as operators,
         open_redis(settings.streams) as redis,
         open_redis(settings.streams, block=REPLY_BLOCK) as reader,
         open_redis(_for_guards(settings.streams)) as guard,
@@ -120,7 +121,7 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             max_bytes=settings.streams.stream_max_bytes,
             outages=outages,
         ) as publisher,
-        httpx.AsyncClient(timeout=settings.auth.auth_timeout.total_seconds()) as auth,
+        _auth_client(settings.auth) as auth,
     ):
         await check_server(redis, setting="REDIS_URL")
         await divisions.check_settings()
@@ -149,6 +150,18 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             clients.runner.running(),
         ):
             yield api
+
+
+class _MeasuredTransport(httpx.AsyncHTTPTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        with HTTP_CLIENT_SECONDS.labels(request.url.host).time():
+            return await super().handle_async_request(request)
+
+
+def _auth_client(settings: AuthSettings) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=settings.auth_timeout.total_seconds(), transport=_MeasuredTransport()
+    )
 
 
 def _keys(settings: AuthSettings, client: httpx.AsyncClient, tokens: TokenCache) -> SigningKeys:

@@ -18,20 +18,45 @@ import structlog
 
 from services.api.storage.requests import RequestNotes
 from shared.domain.errors import UnavailableError
-from shared.events.catalog import LEADS, stream_of
+from shared.events.catalog import FLOWS, LEADS, stream_of
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
+from shared.observability.metrics import counter
 from shared.storage.inbox import EventStore
-from shared.streams.publisher import Publisher
+from shared.streams.publisher import Publisher, StreamFullError
 from shared.streams.replies import Replies
 
 log = structlog.get_logger(__name__)
+
+_PUBLISHED = counter(
+    "leads_published_total",
+    "Events of requests, by how the request was answered: with their outcome (answered), or 202, "
+    "since the client had asked for that (asked) or the wait was too long (timeout).",
+    ["type", "answer"],
+    start=[
+        [flow.event.type, answer]
+        for flow in FLOWS
+        if "api" in flow.producers
+        for answer in ("answered", "asked", "timeout")
+    ],
+)
+_REFUSED = counter(
+    "leads_refused_total",
+    "Events of requests that were answered 503: the stream is full, or Redis did not take it.",
+    ["why"],
+    start=[["full"], ["redis"]],
+)
 
 Result = TypeVar("Result")
 
 # So many writes that come late are remembered, and for so long: what was lost never comes.
 MOST_LATE = 100
 LATE_REMEMBERED = timedelta(hours=1)
+
+
+def _count(events: Sequence[Event], answer: str) -> None:
+    for event in events:
+        _PUBLISHED.labels(event.type, answer).inc()
 
 
 class Exchange:
@@ -65,6 +90,7 @@ class Exchange:
     async def publish(self, *events: Event) -> None:
         """Publish in one go, without waiting for outcomes."""
         await self._in_time(self._publisher.publish_all(events))
+        _count(events, "asked")
         await self._note_accepted(events)
 
     async def publish_and_await(self, event: Event, *, within: timedelta) -> Outcome | None:
@@ -72,6 +98,7 @@ class Exchange:
         with self._replies.expect(event.id) as reply:
             await self._in_time(self._publisher.publish(event))
             outcome = await self._wait(reply, within=within)
+        _count([event], "timeout" if outcome is None else "answered")
         if outcome is None:
             self._note_late([event])
             await self._note_accepted([event])
@@ -86,7 +113,10 @@ class Exchange:
             await self._in_time(self._publisher.publish_all(events))
             await self._wait(asyncio.gather(*replies), within=within)
             outcomes = [None if reply.cancelled() else reply.result() for reply in replies]
-        late = [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
+        pairs = list(zip(events, outcomes, strict=True))
+        late = [event for event, outcome in pairs if outcome is None]
+        _count(late, "timeout")
+        _count([event for event, outcome in pairs if outcome is not None], "answered")
         self._note_late(late)
         await self._note_accepted(late)
         return outcomes
@@ -98,6 +128,7 @@ class Exchange:
             await self._in_time(self._publisher.publish(event))
             yield reply
             is_open = not reply.done()
+        _count([event], "timeout" if is_open else "answered")
         if is_open:
             await self._note_accepted([event])
 
@@ -143,7 +174,14 @@ class Exchange:
         try:
             async with asyncio.timeout(self._publish_seconds):
                 await publication
+        except StreamFullError:
+            _REFUSED.labels("full").inc()
+            raise
+        except UnavailableError:
+            _REFUSED.labels("redis").inc()
+            raise
         except TimeoutError as error:
+            _REFUSED.labels("redis").inc()
             raise UnavailableError("Redis did not take the event in time") from error
 
     async def _wait(self, reply: "asyncio.Future[Result]", *, within: timedelta) -> Result | None:

@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
 
 from services.summarizer.bootstrap import SummarizerContext, bootstrap
 from services.summarizer.settings import SummarizerSettings
-from shared.background import end
+from services.summarizer.storage.budget import MinuteBudget
+from shared.background import end, repeat
 from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
+from shared.observability.outages import Outages
 from shared.streams.workers import AnyWorker, open_workers
+
+MEASURE_EVERY = timedelta(seconds=15)
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +47,7 @@ async def run(
     async with opening as workers, serve_health(settings.observability, _checks(context, workers)):
         async with asyncio.TaskGroup() as tasks:
             sweeper = tasks.create_task(context.sweeper.run(), name="sweeper")
+            measuring = tasks.create_task(_measure(context.budget), name="budget")
             for worker in workers:
                 tasks.create_task(worker.run(), name=f"worker {worker.stream}")
             provider = context.provider
@@ -49,8 +55,14 @@ async def run(
                 "summarizer.started", consumer=name, provider=provider.name, model=provider.model
             )
             await stop.wait()
-            await end(sweeper)
+            for task in (sweeper, measuring):
+                await end(task)
         log.info("summarizer.stopped")
+
+
+async def _measure(budget: MinuteBudget | None) -> None:
+    if budget is not None:
+        await repeat(budget.measure, every=MEASURE_EVERY, outages=Outages(), activity="budget")
 
 
 def _checks(context: SummarizerContext, workers: Sequence[AnyWorker]) -> dict[str, Check]:

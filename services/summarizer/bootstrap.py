@@ -57,6 +57,7 @@ class SummarizerContext:
     subscriptions: tuple[Subscription, ...]
     dead_letters: DeadLetterRepository
     sweeper: Sweeper
+    budget: MinuteBudget | None
 
 
 @contextlib.asynccontextmanager
@@ -76,11 +77,12 @@ async def bootstrap(
     ):
         await check_server(redis, setting="REDIS_URL")
         circuit = ModelCircuit(failures=CIRCUIT_FAILURES, pause=CIRCUIT_PAUSE)
+        budget = _budget(settings, chosen, redis)
         replies = LateReplies(redis)
         on_summary_requested = SummaryRequestedHandler(
             requests=requests,
             results=results,
-            writer=SummaryWriter(_upstream(settings, chosen, redis, circuit)),
+            writer=SummaryWriter(_upstream(settings, chosen, budget, circuit)),
             cache_lead=cache_lead,
             publisher=publisher,
             replies=replies,
@@ -94,6 +96,7 @@ async def bootstrap(
             subscriptions=tuple(_subscriptions(settings, on_summary_requested)),
             dead_letters=DeadLetterRepository(database),
             sweeper=Sweeper(results, replies),
+            budget=budget,
         )
 
 
@@ -139,25 +142,33 @@ def _source(settings: SummarizerSettings, provider: Provider) -> SummarySource:
     )
 
 
-def _upstream(
-    settings: SummarizerSettings, provider: Provider, redis: Redis, circuit: ModelCircuit
-) -> Upstream:
+def _budget(settings: SummarizerSettings, provider: Provider, redis: Redis) -> MinuteBudget | None:
     groq = settings.groq
     calls, tokens = groq.requests_per_minute, groq.tokens_per_minute
-    is_limited = settings.uses_groq and bool(calls or tokens)
-    budget = MinuteBudget(
+    if not settings.uses_groq or not (calls or tokens):
+        return None
+    return MinuteBudget(
         redis,
         name=f"{provider.name}:{provider.model}",
         account=groq.account,
         calls=calls,
         tokens=tokens,
     )
+
+
+def _upstream(
+    settings: SummarizerSettings,
+    provider: Provider,
+    budget: MinuteBudget | None,
+    circuit: ModelCircuit,
+) -> Upstream:
+    groq = settings.groq
     return Upstream(
         provider,
         circuit=circuit,
         concurrency=settings.summary.summary_concurrency,
         timeout=groq.groq_timeout,
-        budget=budget if is_limited else None,
+        budget=budget,
         most_tokens=groq.groq_max_tokens,
     )
 

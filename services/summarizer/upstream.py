@@ -121,6 +121,7 @@ class ModelCircuit:
         self._answers = 0
         self._opened_at: float | None = None
         self._probing = False
+        _CIRCUIT.set_function(lambda: float(self.is_open))
 
     @property
     def is_open(self) -> bool:
@@ -173,13 +174,11 @@ class ModelCircuit:
         if self._failures >= self._most:
             if self._opened_at is None:
                 log.warning("model.circuit_opened", failures=self._failures)
-                _CIRCUIT.set(1)
             self._opened_at = self._clock()
 
     def _count_answer(self) -> None:
         if self._opened_at is not None:
             log.info("model.circuit_closed")
-            _CIRCUIT.set(0)
         self._answers += 1
         self._failures = 0
         self._opened_at = None

@@ -27,6 +27,7 @@ from shared.events.envelope import Event, EventData
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
 from shared.events.outcome import OutcomeStatus
 from shared.lead_files import Row
+from shared.observability.metrics import counter
 from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
 from shared.streams.imports import ImportJobs
@@ -84,6 +85,14 @@ _KINDS = {
 }
 
 
+_ROWS = counter(
+    "leads_import_rows_total",
+    "Rows of files by what became of each; those of a dry run too.",
+    ["result"],
+    start=[[kind] for kind in (*_KINDS.values(), "refused", "invalid")],
+)
+
+
 async def import_rows(
     rows: Iterator[Row], write: WriteRows, *, report: ImportReport
 ) -> AsyncGenerator[Step]:
@@ -102,6 +111,7 @@ async def import_rows(
             if row.lead is not None and end is None:
                 raise UnfinishedError("Rows wait in the stream to be written")
             kind = "invalid" if end is None else _KINDS.get(end.status, "refused")
+            _ROWS.labels(kind).inc()
             report = replace(report, rows=report.rows + 1, **{kind: getattr(report, kind) + 1})
             problem = _problem(row, end)
             if problem is not None:

@@ -22,6 +22,7 @@ from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
 from shared.events.lead_fields import DOCUMENT_NAMES
 from shared.lua import Keys, lua_script
+from shared.observability.metrics import DB_SECONDS, counter
 from shared.redis_connections import (
     SENTINEL_SCHEME,
     check_server,
@@ -58,6 +59,15 @@ READ_LATELY = timedelta(seconds=30)
 
 # Leads per script: Redis serves no other client while one runs.
 MOST_PER_PUT = 50
+
+_READS = counter(
+    "leads_cache_reads_total",
+    "Keys looked up in the cache. `unavailable` is while it is away, when PostgreSQL is asked.",
+    ["result"],
+    start=[["hit"], ["miss"], ["unavailable"]],
+)
+_HITS, _MISSES, _UNAVAILABLE = map(_READS.labels, ("hit", "miss", "unavailable"))
+_READ_SECONDS = DB_SECONDS.labels("redis", "MGET", "")
 
 Request = tuple[bytes, ...]
 Values = tuple[bytes | None, ...]
@@ -228,6 +238,7 @@ class LeadCache:
             except UnavailableError as error:
                 self._paused_until = time.monotonic() + PAUSE_SECONDS
                 log.warning("cache.unavailable", error=str(error))
+        _UNAVAILABLE.inc(len(keys))
         return (None,) * len(keys)
 
     def _paused(self) -> bool:
@@ -332,9 +343,15 @@ class KeyReader:
     async def read(self, requests: Sequence[Request]) -> list[Values]:
         """Return each request's values, in order."""
         keys = [key for request in requests for key in request]
+        started = time.perf_counter()
         with translated_errors():
             async with asyncio.timeout(self._seconds):
-                values = iter(await self._mget(keys))
+                found = await self._mget(keys)
+        _READ_SECONDS.observe(time.perf_counter() - started)
+        misses = found.count(None)
+        _MISSES.inc(misses)
+        _HITS.inc(len(found) - misses)
+        values = iter(found)
         return [tuple(islice(values, len(request))) for request in requests]
 
     async def close(self) -> None:

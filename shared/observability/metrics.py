@@ -115,6 +115,18 @@ def _note(name: str, kind: Kind, description: str, labels: Sequence[str]) -> Dec
     return declaration
 
 
+DB_SECONDS = histogram(
+    "db_client_operation_duration_seconds",
+    "Use of PostgreSQL (a transaction, a statement alone) and of Redis (a command or a pipeline), "
+    "without the wait for a connection. `error_type` is empty where all went well.",
+    ["db_system_name", "db_operation_name", "error_type"],
+)
+HTTP_CLIENT_SECONDS = histogram(
+    "http_client_request_duration_seconds",
+    "Requests to other servers: the auth server, the source of leads. The model has its own.",
+    ["server_address"],
+)
+
 ProcessCollector(registry=REGISTRY)
 
 _BUILD = gauge("leads_build_info", "1, with what this process runs.", ("version", "python"))

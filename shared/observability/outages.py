@@ -13,6 +13,7 @@ import structlog
 
 from shared.domain.errors import PermanentError, TransientError, UnavailableError
 from shared.observability.logging import error_fields
+from shared.observability.metrics import counter, gauge
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,22 @@ EFFECTS = {
     "auth": "log-ins are answered 503, and so are tokens that cannot be checked",
 }
 WHAT_TO_DO = "ops doctor"
+
+# What else there is: an activity that fails by itself.
+OTHER = "other"
+_UP = gauge(
+    "leads_dependency_up",
+    "0 while work waits for this. `other` is what has no name of its own; the log says more.",
+    ["dependency"],
+)
+_SECONDS = counter(
+    "leads_outage_seconds_total",
+    "How long work has waited for this, added at the end of each outage.",
+    ["dependency"],
+    start=[[name] for name in (*EFFECTS, OTHER)],
+)
+for _name in (*EFFECTS, OTHER):
+    _UP.labels(_name).set(1)
 
 
 @dataclass(slots=True)
@@ -48,6 +65,7 @@ class Outages:
         outage = self._open.get(what)
         if outage is None:
             outage = self._open[what] = _Outage(time.monotonic())
+            _UP.labels(_label(what)).set(0)
             fields = error_fields(error)
             log.warning(
                 "outage.began",
@@ -76,7 +94,15 @@ class Outages:
 
     def _end(self, what: str, seconds: float) -> None:
         del self._open[what]
+        label = _label(what)
+        _SECONDS.labels(label).inc(seconds)
+        if label not in map(_label, self._open):
+            _UP.labels(label).set(1)
         log.warning("outage.ended", what=what, seconds=round(seconds, 1))
+
+
+def _label(what: str) -> str:
+    return what if what in EFFECTS else OTHER
 
 
 def _what(activity: str, error: Exception) -> str:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 import asyncpg
@@ -20,7 +21,9 @@ from shared.domain.errors import (
     UnavailableError,
     UnfinishedError,
 )
+from shared.observability.metrics import DB_SECONDS, gauge, histogram
 from shared.settings import PostgresSettings
+from shared.storage.prepared_statements import POOLED_AFTER_ALL, Statements
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +125,16 @@ def _without_rows() -> Generator[None]:
 transaction_begin: ContextVar[str | None] = ContextVar("transaction_begin", default=None)
 
 
+_CONNECTIONS = gauge(
+    "leads_pool_connections",
+    "Connections to PostgreSQL: used by someone, or idle.",
+    ["pool", "state"],
+)
+_WAIT = histogram(
+    "leads_pool_wait_seconds", "Waits for a connection to PostgreSQL, and a new one's making."
+)
+
+
 class Database:
     """A pool whose every use has a deadline and raises the domain's errors.
 
@@ -132,7 +145,7 @@ class Database:
     def __init__(
         self,
         pool: "asyncpg.Pool[asyncpg.Record]",
-        statements: "Statements",
+        statements: Statements,
         settings: PostgresSettings,
         *,
         read_only: bool = False,
@@ -146,7 +159,7 @@ class Database:
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection; waits no longer than the timeout for one."""
         # A transaction is what PostgreSQL can be told to write nothing in.
-        lending = self.transaction() if self._is_read_only else self._lent()
+        lending = self.transaction() if self._is_read_only else self._lent("statement")
         async with lending as connection:
             yield connection
 
@@ -157,26 +170,28 @@ class Database:
         `setting` is a SET LOCAL that goes out with its beginning.
         """
         begin = transaction_begin.get() or ("BEGIN READ ONLY" if self._is_read_only else "BEGIN")
-        async with self._lent() as connection, _begun(connection, f"{begin}; {setting}"):
+        lending = self._lent("transaction")
+        async with lending as connection, _begun(connection, f"{begin}; {setting}"):
             yield connection
 
     async def ping(self) -> None:
         """Raise `UnavailableError` unless the server answers."""
-        async with self._lent() as connection:
+        async with self._lent("ping") as connection:
             await connection.execute("SELECT 1")
 
     @contextlib.asynccontextmanager
-    async def _lent(self) -> AsyncGenerator[Connection]:
+    async def _lent(self, operation: str) -> AsyncGenerator[Connection]:
         with translated_errors():
             async with self._acquired() as connection:
                 try:
-                    yield connection
+                    with _measured(operation):
+                        yield connection
                 except (asyncio.CancelledError, TimeoutError):
                     # The pool would first wait for the server's word that it has stopped,
                     # and the caller, who just gave up on that server, would wait after all.
                     connection.terminate()
                     raise
-                except _POOLED_AFTER_ALL:
+                except POOLED_AFTER_ALL:
                     if self._statements.give_up():
                         await self._pool.expire_connections()
                     raise
@@ -192,7 +207,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def _acquired(self) -> AsyncGenerator[Connection]:
         try:
-            connection = await self._pool.acquire(timeout=self._timeout)
+            with _WAIT.time():
+                connection = await self._pool.acquire(timeout=self._timeout)
         except Exception as error:
             # Whatever comes before the first statement is no statement's defect.
             raise _unavailable(error) from error
@@ -200,6 +216,19 @@ class Database:
             yield connection
         finally:
             await self._pool.release(connection)
+
+
+@contextlib.contextmanager
+def _measured(operation: str) -> Generator[None]:
+    started, error_type = time.perf_counter(), ""
+    try:
+        yield
+    except BaseException as error:
+        error_type = type(error).__name__
+        raise
+    finally:
+        series = DB_SECONDS.labels("postgresql", operation, error_type)
+        series.observe(time.perf_counter() - started)
 
 
 @contextlib.asynccontextmanager
@@ -218,99 +247,14 @@ async def _begun(connection: Connection, begin: str) -> AsyncGenerator[None]:
     await connection.execute("COMMIT")
 
 
-# How many prepared statements a connection keeps.
-MOST_STATEMENTS = 100
-# What a server says of a statement that was prepared in another of its sessions.
-_POOLED_AFTER_ALL = (
-    asyncpg.DuplicatePreparedStatementError,
-    asyncpg.InvalidSQLStatementNameError,
-)
-
-
-class Statements:
-    """Whether connections keep prepared statements: `on`, `off`, or `auto` for direct ones."""
-
-    def __init__(self, setting: str) -> None:
-        self._is_auto = setting == "auto"
-        self._are_kept = setting != "off"
-
-    def give_up(self) -> bool:
-        """Note that there is a pooler; returns whether that is news and matters."""
-        is_news = self._is_auto and self._are_kept
-        if is_news:
-            self._are_kept = False
-            log.info("postgres.pooled", statements="not kept")
-        return is_news
-
-    async def connect(
-        self,
-        *places: Any,
-        **options: Any,  # the driver's
-    ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Connect as the driver's pool asks for it."""
-        kept = MOST_STATEMENTS if self._are_kept else 0
-        connection: asyncpg.Connection[asyncpg.Record]
-        connection = await asyncpg.connect(*places, **options, statement_cache_size=kept)
-        _introduce_arrays(connection)
-        try:
-            if not (kept and self._is_auto) or await is_direct(connection):
-                return connection
-        except BaseException:
-            connection.terminate()
-            raise
-        connection.terminate()
-        self.give_up()
-        return await self.connect(*places, **options)
-
-
-# The types of parameters that the driver would ask the server about, by name: the object ids of
-# the array and of its elements, which are the same in each PostgreSQL.
-_ARRAYS = {
-    "uuid": (2951, 2950),
-    "bytea": (1001, 17),
-    "timestamptz": (1185, 1184),
-    "int8": (1016, 20),
-}
-
-
-def _introduce_arrays(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Have the driver know the arrays that are used here.
-
-    To ask for them it would take three round trips on each new connection, and would switch `jit`
-    off for the session meanwhile, which by way of a pooler may stay so for others.
-    """
-    protocol = connection._protocol  # type: ignore[attr-defined]  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType, reportPrivateUsage]
-    protocol.get_settings().register_data_types(  # pyright: ignore[reportUnknownMemberType]
-        [
-            {
-                "oid": array,
-                "ns": "pg_catalog",
-                "name": f"_{name}",
-                "elemtype": element,
-                "elemdelim": ",",
-                "range_subtype": None,
-                "attrtypoids": None,
-                "basetype": None,
-            }
-            for name, (array, element) in _ARRAYS.items()
-        ]
-    )
-
-
-async def is_direct(connection: "asyncpg.Connection[asyncpg.Record] | Connection") -> bool:
-    """Return whether no pooler stands in between: it would tell a process id of its own."""
-    told = connection.get_server_pid()
-    # Without parameters, and so in one round trip that leaves nothing behind.
-    return await connection.execute(f"SELECT WHERE pg_backend_pid() = {told}") == "SELECT 1"
-
-
 @contextlib.asynccontextmanager
 async def open_database(
-    settings: PostgresSettings, *, read_only: bool = False
+    settings: PostgresSettings, *, read_only: bool = False, name: str = "main"
 ) -> AsyncGenerator[Database]:
     """Open a pool that connects when first used, so that a service starts before its database.
 
-    `read_only` makes PostgreSQL itself refuse every write in its transactions.
+    `read_only` makes PostgreSQL itself refuse every write in its transactions. `name` is the pool's
+    in metrics.
     """
     seconds = settings.postgres_timeout.total_seconds()
     address = settings.address
@@ -336,6 +280,10 @@ async def open_database(
         },
     )
     async with pool:
+        _CONNECTIONS.labels(name, "idle").set_function(pool.get_idle_size)
+        _CONNECTIONS.labels(name, "used").set_function(
+            lambda: pool.get_size() - pool.get_idle_size()
+        )
         yield Database(pool, statements, settings, read_only=read_only)
 
 

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from shared.background import repeat
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
+from shared.observability.metrics import gauge
 from shared.observability.outages import Outages
 from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import Entry, entries_of, entry_id, read_entries
@@ -44,6 +45,9 @@ def parse_entry_id(text: str) -> str | None:
         return None
     parts = int(match[1]), int(match[2] or "0")
     return None if max(parts) > LARGEST_PART else "{}-{}".format(*parts)
+
+
+_FOLLOWERS = gauge("leads_followers", "Clients that follow the changes of leads.")
 
 
 class Follower:
@@ -107,12 +111,14 @@ class ChangeFeed:
             raise UnavailableError("The stream of changes is not being read yet")
         follower = Follower(since=self._position)
         self._followers.add(follower)
+        _FOLLOWERS.inc()
         if self._is_closed:
             follower.end()
         try:
             yield follower
         finally:
             self._followers.discard(follower)
+            _FOLLOWERS.dec()
 
     def close(self) -> None:
         """Let every follower go."""

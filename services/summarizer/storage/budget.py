@@ -5,13 +5,15 @@ Both are kept in the streams' Redis, the minutes by its own clock.
 
 import secrets
 from datetime import date, timedelta
+from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
 
 from services.summarizer.upstream import Reservation
 from shared.lua import Key, load_lua, lua_script
-from shared.redis_connections import hash_tag, translated_errors
+from shared.observability.metrics import gauge
+from shared.redis_connections import hash_tag, milliseconds, translated_errors
 from shared.streams.model_pauses import pause_key
 
 # A second more than the provider's minute: calls do not take equally long to get there.
@@ -67,6 +69,13 @@ return 1
 def _take(*, requests: Key, request: UUID, most: int, kept: timedelta) -> bool:
     """Count a request unless it is counted; false when there are as many as there may be."""
     raise NotImplementedError
+
+
+_RATIO = gauge(
+    "leads_model_budget_ratio",
+    "How much of a minute's calls and tokens is taken, all replicas together; above 1 they wait.",
+    ["budget"],
+)
 
 
 class MinuteBudget:
@@ -129,6 +138,23 @@ class MinuteBudget:
                 estimate=str(reservation.tokens),
                 tokens=str(tokens),
             )
+
+    async def measure(self) -> None:
+        """Export how much is taken now: nothing while that cannot be read."""
+        _RATIO.clear()
+        with translated_errors():
+            seconds, microseconds = await self._redis.time()
+            since = seconds * 1000 + microseconds // 1000 - milliseconds(self._window)
+            taken = cast(
+                "list[bytes]",
+                await self._redis.zrange(self._reserved, f"({since}", "+inf", byscore=True),
+            )
+        tokens = sum(int(one.rpartition(b":")[2]) for one in taken)
+        for name, used, most in zip(
+            ("calls", "tokens"), (len(taken), tokens), self._limits, strict=True
+        ):
+            if most:
+                _RATIO.labels(name).set(used / most)
 
     async def pause(self, span: timedelta) -> None:
         """Give no replica a reservation before that long."""

@@ -15,10 +15,18 @@ from shared.events.data import LeadCreated, SyncRequested
 from shared.events.envelope import Event, new_id
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.metrics import counter
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.publisher import OncePublisher
 
 log = structlog.get_logger(__name__)
+
+_RUNS = counter(
+    "leads_sync_runs_total",
+    "Runs of the sync by how they ended, up to the publication of what was fetched.",
+    ["result"],
+    start=[["published"], ["failed"]],
+)
 
 TRIES = 3
 
@@ -56,6 +64,7 @@ class SyncRequestedHandler:
         except (TransientError, TimeoutError) as error:
             reason = str(error) or "the source did not answer in time"
             await self._runs.finish(event.id, error=reason, counted_within=self._timeout)
+            _RUNS.labels("failed").inc()
             self._log("leads.not_synced", event, started, error=reason)
             return Outcome(OutcomeStatus.FAILED)
         published = await self._publish(event, fetched.leads)
@@ -63,6 +72,7 @@ class SyncRequestedHandler:
         await self._runs.finish(event.id, published, invalid=invalid, counted_within=self._timeout)
         for problem in fetched.problems:
             log.warning("lead.invalid", source=self._source.name, problem=problem)
+        _RUNS.labels("published").inc()
         self._log("leads.synced", event, started, published=len(published), invalid=invalid)
         return Outcome(OutcomeStatus.SYNCED)
 

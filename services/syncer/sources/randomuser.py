@@ -12,6 +12,7 @@ from services.syncer.sources import Fetched
 from shared.domain.errors import TransientError
 from shared.domain.lead import LeadSource
 from shared.events.lead_fields import LeadFields
+from shared.observability.metrics import HTTP_CLIENT_SECONDS
 
 # One user is about 1.1 kB; the service sends 5,000 at most.
 MAX_BYTES = 16 * 1024 * 1024
@@ -29,6 +30,7 @@ class RandomUserSource:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = URL(url)
+        self._seconds = HTTP_CLIENT_SECONDS.labels(self._url.host or "")
 
     async def fetch(self, count: int) -> Fetched:
         """Return up to `count` leads; raises `TransientError`."""
@@ -42,7 +44,10 @@ class RandomUserSource:
     async def _get(self, url: URL) -> bytes:
         timeout = aiohttp.ClientTimeout(total=TRY_TIMEOUT.total_seconds())
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._session.get(url, allow_redirects=False, timeout=timeout) as response:
+            getting = self._session.get(url, allow_redirects=False, timeout=timeout)
+            with self._seconds.time():
+                response = await getting
+            async with response:
                 if response.status not in REDIRECTS:
                     return await _read(response)
                 url = self._redirected(response)

@@ -12,11 +12,24 @@ from redis.asyncio import Redis
 from shared.background import Backoff
 from shared.domain.errors import UnavailableError
 from shared.observability.logging import describe_error
+from shared.observability.metrics import gauge
 from shared.observability.outages import Outages
 from shared.streams.consuming.housekeeping import Housekeeping
 from shared.streams.troubles import Troubles
 
 Result = TypeVar("Result")
+
+
+_LOOP_AGE = gauge(
+    "leads_loop_age_seconds",
+    "Since the consumer of this stream has last read, finished something or found nothing to do.",
+    ["stream"],
+)
+_CIRCUIT = gauge(
+    "leads_circuit_open",
+    "1 while reading waits since nearly every event fails.",
+    ["stream", "group"],
+)
 
 
 class Progress:
@@ -27,6 +40,7 @@ class Progress:
         self._outages = outages
         self._moved_at = time.monotonic()
         self._held: dict[str, Exception] = {}
+        _LOOP_AGE.labels(stream).set_function(lambda: time.monotonic() - self._moved_at)
 
     def hold(self, activity: str, error: Exception) -> None:
         """Note that an activity (`reading`, `handling`) waits, and for what."""
@@ -150,9 +164,10 @@ class ConsumerCircuit:
     not look like a bad deployment. The next success closes the circuit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stream: str, group: str) -> None:
         self._failed: OrderedDict[str, bool] = OrderedDict()
         self._is_open = False
+        _CIRCUIT.labels(stream, group).set_function(lambda: float(self._is_open))
 
     @property
     def is_open(self) -> bool:

@@ -12,9 +12,11 @@ from shared.domain.errors import (
     TransientError,
     UnfinishedError,
 )
+from shared.events.catalog import FLOWS
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.observability.logging import describe_error, error_fields
+from shared.observability.metrics import histogram
 from shared.streams.codec import Entry, decode
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.retry import RetryQueue, delay_before
@@ -22,6 +24,20 @@ from shared.streams.consuming.settlement import Delivery, Settlement
 from shared.streams.consuming.subscription import Subscription
 
 log = structlog.get_logger(__name__)
+
+_BATCH_SECONDS = histogram(
+    "leads_batch_seconds",
+    "Handling of events that are applied together, waits for a dependency included.",
+    ["stream", "group"],
+    start=[[flow.stream, group] for flow in FLOWS for group in flow.groups],
+)
+_BATCH_EVENTS = histogram(
+    "leads_batch_events",
+    "Events that were applied together.",
+    ["stream", "group"],
+    buckets=(1, 5, 20, 50, 100, 200),
+    start=[[flow.stream, group] for flow in FLOWS for group in flow.groups],
+)
 
 # While nearly everything fails, events come back after this long, no attempt used up.
 CIRCUIT_DELAY = timedelta(seconds=10)
@@ -127,6 +143,7 @@ class Processor:
             seconds=round(delay.total_seconds(), 1),
             **error_fields(error),
         )
+        self._settlement.count_retried(entry)
         await self._retries.schedule(entry, attempt=attempt, delay=delay)
 
 
@@ -143,4 +160,6 @@ async def handle(
         except TimeoutError as error:
             raise TransientError("the handler ran past its deadline") from error
 
-    return await outages.call(call)
+    _BATCH_EVENTS.labels(subscription.stream, subscription.group).observe(len(events))
+    with _BATCH_SECONDS.labels(subscription.stream, subscription.group).time():
+        return await outages.call(call)

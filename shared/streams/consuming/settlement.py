@@ -1,5 +1,6 @@
 """Ending an entry: its reply, its replay's count, its dead letter, its acknowledgement."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -11,10 +12,12 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from shared.domain.errors import PermanentError
+from shared.events.catalog import BY_TYPE, FLOWS
 from shared.events.dead_letter import DeadLetter, short_key
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability.logging import describe_error, error_fields
+from shared.observability.metrics import counter, histogram
 from shared.redis_connections import is_outage, then, translated_errors
 from shared.streams.codec import Entry, bounded_number, decode
 from shared.streams.consuming.health import OutageWait
@@ -22,6 +25,27 @@ from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
 
 log = structlog.get_logger(__name__)
+
+EVENTS = counter(
+    "leads_events_total",
+    "Deliveries of events: applied, repeated (it had been, and nothing changed), overtaken by a "
+    "later event of its lead, retried, parked as a dead letter.",
+    ["stream", "group", "type", "result"],
+    start=[
+        [flow.stream, group, flow.event.type, result]
+        for flow in FLOWS
+        for group in flow.groups
+        for result in ("applied", "repeated", "overtaken", "retried", "parked")
+    ],
+)
+_WAIT = histogram(
+    "leads_event_wait_seconds",
+    "From an event's acceptance to its effect; replayed ones are left out.",
+    ["stream", "group"],
+    buckets=(0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 3600),
+    start=[[flow.stream, group] for flow in FLOWS for group in flow.groups],
+)
+OTHER_TYPE = "_OTHER"
 
 ERROR_LENGTH = 2_000
 
@@ -79,6 +103,7 @@ class Settlement:
         self._group = group.name
         self._dead_letters = dead_letters
         self._outages = outages
+        self._wait = _WAIT.labels(group.stream, group.name)
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Answer and acknowledge handled events in one round trip."""
@@ -87,6 +112,21 @@ class Settlement:
             _report(pipeline, ended)
             self._acknowledge(pipeline, *(one.entry.id for one in run))
             await self._execute(pipeline)
+        self._count(ended)
+
+    def _count(self, ended: Sequence[tuple[Event, Outcome]]) -> None:
+        time = now()
+        counts = Counter((event.type, _result(outcome)) for event, outcome in ended)
+        for (type_, result), count in counts.items():
+            EVENTS.labels(self._stream, self._group, type_, result).inc(count)
+        for event, outcome in ended:
+            if event.replay_id is None and not outcome.repeated:
+                self._wait.observe((time - event.time).total_seconds())
+
+    def count_retried(self, entry: Entry) -> None:
+        """Count an entry that is to be tried again."""
+        type_ = entry.fields.get(b"type", b"").decode(errors="replace")
+        EVENTS.labels(self._stream, self._group, _known(type_), "retried").inc()
 
     async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
         """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
@@ -102,6 +142,7 @@ class Settlement:
             reason=reason,
             error=describe_error(error),
         )
+        EVENTS.labels(self._stream, self._group, _known(letter.type), "parked").inc()
         event = _event_or_none(entry)
         async with self._redis.pipeline(transaction=False) as pipeline:
             _notify(pipeline, letter)
@@ -167,6 +208,17 @@ def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
         if event.reply_to is not None and outcome.answered and not _is_over(event)
     ]:
         add_replies(pipeline, replies)
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome.status is OutcomeStatus.OVERTAKEN:
+        return "overtaken"
+    return "repeated" if outcome.repeated else "applied"
+
+
+def _known(type_: str) -> str:
+    """Return an event's type as a label: what is in a stream may be anything."""
+    return type_ if type_ in BY_TYPE else OTHER_TYPE
 
 
 def _is_over(event: Event) -> bool:

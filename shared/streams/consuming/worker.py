@@ -70,7 +70,7 @@ class Worker:
             timeout=subscription.deadline + settings.stream_block * 5,
         )
         self._progress = self._health.progress
-        circuit = ConsumerCircuit()
+        circuit = ConsumerCircuit(stream=group.stream, group=group.name)
         wait = OutageWait(self._progress, stop)
         settlement = parts.settlement(writer, group, dead_letters=dead_letters, outages=wait)
         self._retries = RetryQueue(writer, stream=group.stream, group=group.name)

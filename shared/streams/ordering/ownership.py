@@ -19,7 +19,7 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.domain.errors import TransientError
-from shared.events.catalog import groups_of
+from shared.events.catalog import ORDERED, groups_of
 from shared.events.partitions import (
     Claim,
     Division,
@@ -29,6 +29,7 @@ from shared.events.partitions import (
     Partition,
     Survey,
 )
+from shared.observability.metrics import counter, gauge
 from shared.redis_connections import translated_errors
 from shared.streams.codec import decode, encode, entry_id, unflatten
 from shared.streams.consuming.group import finished_before, last_entry
@@ -38,6 +39,21 @@ from shared.streams.ordering.overview import Surveyor, in_use
 from shared.streams.ordering.processes import has_ended, host_name, process_name
 
 log = structlog.get_logger(__name__)
+
+
+_OWNED = gauge("leads_partitions_owned", "Partitions that this process reads.", ["stream"])
+_TAKEOVERS = counter(
+    "leads_takeovers_total",
+    "Partitions that this process took over from one that died.",
+    ["stream"],
+    start=[[stream] for stream in ORDERED],
+)
+_FENCED = counter(
+    "leads_partitions_lost_total",
+    "Partitions that another process took over from this one, which it took for dead.",
+    ["stream"],
+    start=[[stream] for stream in ORDERED],
+)
 
 
 class PartitionStore(DivisionStore, Surveyor, Protocol):
@@ -120,6 +136,7 @@ class Ownership:
         self._owned: dict[tuple[int, int], Owned] = {}
         self._has_joined = False
         self._lock = asyncio.Lock()
+        _OWNED.labels(stream).set_function(lambda: len(self._owned))
 
     @property
     def owned(self) -> Sequence[Owned]:
@@ -196,10 +213,13 @@ class Ownership:
                 if position is not None:
                     owned = Owned(claim, layout, position)
                     self._owned[row.layout, row.number] = owned
+                    if row.owner is not None:
+                        _TAKEOVERS.labels(self.stream).inc()
                     log.info("partition.claimed", stream=owned.name, position=position)
 
     def _drop(self, key: tuple[int, int]) -> None:
         log.warning("partition.lost", stream=self._owned[key].name)
+        _FENCED.labels(self.stream).inc()
         del self._owned[key]
 
     def _dead(self, members: Sequence[Member]) -> set[UUID]:

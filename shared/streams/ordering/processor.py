@@ -158,6 +158,7 @@ class PartitionProcessor:
             seconds=round(wait.total_seconds(), 1),
             **error_fields(error),
         )
+        self._settlement.count_retried(work.entry)
         entry = replace(work.entry, fields={**work.entry.fields, b"attempt": str(attempt).encode()})
         await self._keep([replace(work, entry=entry)], wait)
         if work.is_held:

@@ -143,7 +143,7 @@ class PartitionWorker:
             ordering.store,
             max_attempts=self._settings.stream_max_attempts,
             most_held=ordering.most_held,
-            circuit=ConsumerCircuit(),
+            circuit=ConsumerCircuit(stream=subscription.stream, group=subscription.group),
             outages=outages,
         )
 

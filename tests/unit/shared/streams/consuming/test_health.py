@@ -8,7 +8,7 @@ from shared.streams.consuming.health import FEWEST, ConsumerCircuit, Progress
 
 
 def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
-    circuit = ConsumerCircuit()
+    circuit = ConsumerCircuit(stream="stream:tests", group="tests")
     for _attempt in range(10):
         for number in range(FEWEST - 1):
             circuit.failed(f"event {number}")
@@ -16,7 +16,7 @@ def test_a_few_bad_events_in_a_quiet_hour_do_not_open_it() -> None:
 
 
 def test_it_opens_when_nearly_all_fail_and_closes_with_a_success() -> None:
-    circuit = ConsumerCircuit()
+    circuit = ConsumerCircuit(stream="stream:tests", group="tests")
     for number in range(100):
         circuit.succeeded(f"good {number}")
     for number in range(44):
