@@ -1,8 +1,8 @@
 """Settings groups that more than one process reads, and how any group is loaded.
 
 Each field's upper-case name is the environment variable that sets it; of a secret, NAME_FILE
-names a file that holds it. A `.env` file in the working directory is read as well; `ENV_FILE`
-names another one, or none when empty.
+names a file that holds it, or none when that is empty. A `.env` file in the working directory is
+read as well; `ENV_FILE` names another one, or none when empty.
 """
 
 import os
@@ -70,10 +70,11 @@ class SecretFiles(PydanticBaseSettingsSource):
         if self._given.get(field_name) is not None:
             raise SettingsError(f"{name}: {name}_FILE is set, too: which of them?")
         try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+            text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "is no text"
             raise SettingsError(f"{name}_FILE: {path}: {reason}") from None
+        return text or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return all secrets that are in files."""

@@ -5,18 +5,28 @@ import click
 from ops.output import as_json, print_json
 from ops.running import settings
 from shared.settings import PostgresSettings
-from shared.storage.migrations import MigrationError, migrate
+from shared.storage.migrations import MigrationError, await_schema, migrate
 
 
 @click.command("migrate")
+@click.option(
+    "--wait",
+    "only_wait",
+    is_flag=True,
+    help="Apply nothing, and end when another process has, or PostgreSQL does not answer.",
+)
 @as_json
-def command(*, as_json: bool) -> None:
+def command(*, only_wait: bool, as_json: bool) -> None:
     """Bring the database's schema up to date."""
+    postgres = settings(PostgresSettings)
     try:
-        applied = migrate(settings(PostgresSettings).direct_dsn)
+        is_known = not only_wait or await_schema(postgres.dsn)
+        applied = [] if only_wait else migrate(postgres.direct_dsn)
     except MigrationError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json({"applied": applied})
+    elif not is_known:
+        click.echo("PostgreSQL does not answer: going on without it.")
     else:
         click.echo(f"Applied: {', '.join(applied)}" if applied else "The schema is up to date.")

@@ -20,6 +20,7 @@ DIRECTORY = Path(__file__).parents[2] / "migrations"
 LOCK = 7_305_801_992
 LOCK_TIMEOUT = timedelta(seconds=60)
 CONNECT_TIMEOUT = timedelta(seconds=10)
+POLL = timedelta(seconds=1)
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
@@ -48,6 +49,27 @@ def migrate(dsn: str) -> list[str]:
                 return _apply(options)
     except psycopg.Error as error:
         raise MigrationError(str(error).strip()) from error
+
+
+def await_schema(dsn: str) -> bool:
+    """Return once all migrations are applied by another process; False if there is no answer.
+
+    That is not waited for: services wait themselves, and an API without PostgreSQL still accepts
+    writes. Raises `MigrationError` where the schema cannot be looked at.
+    """
+    try:
+        while not _is_complete(dsn):
+            time.sleep(POLL.total_seconds())
+    except psycopg.OperationalError:
+        return False
+    except psycopg.Error as error:
+        raise MigrationError(str(error).strip()) from error
+    return True
+
+
+def _is_complete(dsn: str) -> bool:
+    with psycopg.connect(**_options(dsn)) as connection:
+        return known_migrations() <= _applied(connection)
 
 
 def known_migrations() -> set[str]:

@@ -44,6 +44,17 @@ def test_an_empty_name_is_none(environment: pytest.MonkeyPatch) -> None:
     assert load(StreamsSettings).url == "redis://localhost:6379/0"
 
 
+@pytest.mark.parametrize("text", ["", "\n", "\r\n"])
+def test_an_empty_file_is_none(text: str, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Kubernetes mounts a secret whole: what is not needed is there, and empty."""
+    (tmp_path / "nothing").write_text(text)
+    for name in ("REDIS_PASSWORD_FILE", "REDIS_URL_FILE", "SUPABASE_CONNECTION_STRING_FILE"):
+        environment.setenv(name, "nothing")
+    assert load(StreamsSettings).url == "redis://localhost:6379/0"
+    with pytest.raises(SettingsError, match="SUPABASE_CONNECTION_STRING: Field required"):
+        load(PostgresSettings)
+
+
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
