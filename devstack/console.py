@@ -28,7 +28,9 @@ LEVEL_COLOURS = {
     "critical": "\x1b[1;31m",
 }
 # The name in front says which service it is; a traceback goes below its line.
-NOT_AS_FIELD = frozenset({"timestamp", "level", "event", "service", "logger", "exception", "stack"})
+NOT_AS_FIELD = frozenset(
+    {"time", "level", "event", "service", "instance", "logger", "exception", "stack"}
+)
 
 WIDTH = 100
 ACCOUNT = '{"email": "ada@example.com", "password": "analytical engine"}'
@@ -81,7 +83,7 @@ def readable(line: str, *, is_coloured: bool = False) -> str:
         return line
     level = str(entry.get("level", "info"))
     fields = [f"{key}={shown(value)}" for key, value in entry.items() if key not in NOT_AS_FIELD]
-    parts = [clock(entry.get("timestamp")), f"{level:<7}", str(entry["event"]), *fields]
+    parts = [clock(entry.get("time")), f"{level:<7}", str(entry["event"]), *fields]
     if is_coloured:
         parts[0] = f"{DIM}{parts[0]}{RESET}"
         parts[1] = f"{LEVEL_COLOURS.get(level, '')}{parts[1]}{RESET}"
@@ -106,14 +108,14 @@ def shown(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def clock(timestamp: object) -> str:
+def clock(time: object) -> str:
     """The time of day where the reader is."""
-    if not isinstance(timestamp, str):
+    if not isinstance(time, str):
         return ""
     try:
-        return datetime.fromisoformat(timestamp).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S.%f")[:-3]
     except ValueError:
-        return timestamp
+        return time
 
 
 def banner(plan: Plan, stand_ins: StandIns, *, title: str, is_coloured: bool) -> str:

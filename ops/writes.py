@@ -173,7 +173,7 @@ def _held(facts: HeldFacts) -> Finding:
         detail=f"{facts.stream}: {facts.entries:,} of {facts.keys:,} keys, up to attempt "
         f"{facts.attempt}; such as {', '.join(facts.examples)}",
         advice="They fail for now, and changes of the same leads wait behind them (202). The "
-        "syncers' log says why (entry.held). They end by themselves, or as dead letters.",
+        "syncers' log says why (event.held). They end by themselves, or as dead letters.",
     )
 
 

@@ -276,9 +276,14 @@ class CacheSettings(SettingsGroup):
 
 
 class ObservabilitySettings(SettingsGroup):
-    """Logs and health. `health_port` 0 serves nothing."""
+    """Logs and health. `health_port` 0 serves nothing.
+
+    `log_sample` is the share of requests, with all that follows from them, whose lines at INFO are
+    written.
+    """
 
     log_level: str = "INFO"
+    log_sample: float = Field(default=1, ge=0, le=1)
     log_format: str = Field(default="json", pattern="^(json|console)$")
     health_host: str = "0.0.0.0"
     health_port: int = Field(default=0, ge=0, le=65535)

@@ -4,12 +4,12 @@ import logging
 
 import structlog
 
-from services.api.bootstrap import Api, bootstrap
+from services.api.bootstrap import API, Api, bootstrap
 from services.api.server.gateway import Cors, Gateway
 from services.api.server.routing import Router, routes_of
 from services.api.server.server import serving
 from services.api.settings import ApiSettings
-from shared.lifecycle import stop_signal
+from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import serve_health
 from shared.observability.logging import configure_logging
 from shared.observability.metrics import exported
@@ -20,8 +20,9 @@ log = structlog.get_logger(__name__)
 async def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     settings = ApiSettings.load()
-    configure_logging(settings.observability, service="api")
-    async with stop_signal() as stop, bootstrap(settings) as api:
+    name = instance_name(API)
+    configure_logging(settings.observability, service=API, instance=name)
+    async with stop_signal() as stop, bootstrap(settings, name=name) as api:
         gateway = create_gateway(api, settings)
         serving_api = serving(
             gateway,

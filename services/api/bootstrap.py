@@ -105,8 +105,8 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
-    """Open everything, yield it joined, and close it again."""
+async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncGenerator[Api]:
+    """Open everything, yield it joined, and close it again; `name` is the process's."""
     outages = Outages()
     async with (
         open_database(settings.postgres, read_only=True) as database,
@@ -133,7 +133,9 @@ async def bootstrap(settings: ApiSettings) -> AsyncGenerator[Api]:
             cache=cache,
             publisher=publisher,
             divisions=divisions,
-            replies=_replies(reader, outages),
+            replies=Replies(
+                reader, instance=name or instance_name(API), block=REPLY_BLOCK, outages=outages
+            ),
             feed=ChangeFeed(redis, reader, block=REPLY_BLOCK, outages=outages),
             auth=auth,
             runner=ReplayRunner(Replays(redis, operators), AdminLog(operators)),
@@ -171,10 +173,6 @@ def _keys(settings: AuthSettings, client: httpx.AsyncClient, tokens: TokenCache)
         key=settings.supabase_key.get_secret_value(),
         on_change=tokens.clear,
     )
-
-
-def _replies(reader: Redis, outages: Outages) -> Replies:
-    return Replies(reader, instance=instance_name(API), block=REPLY_BLOCK, outages=outages)
 
 
 def _divisions(redis: Redis, database: Database, settings: StreamsSettings) -> Divisions:

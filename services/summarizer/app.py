@@ -25,16 +25,21 @@ log = structlog.get_logger(__name__)
 async def main() -> None:
     """Read the settings and run until SIGTERM or SIGINT."""
     settings = SummarizerSettings.load()
-    configure_logging(settings.observability, service=catalog.SUMMARIZER)
+    name = instance_name(catalog.SUMMARIZER)
+    configure_logging(settings.observability, service=catalog.SUMMARIZER, instance=name)
     async with stop_signal() as stop, bootstrap(settings) as context:
-        await run(context, settings, stop)
+        await run(context, settings, stop, name=name)
 
 
 async def run(
-    context: SummarizerContext, settings: SummarizerSettings, stop: asyncio.Event
+    context: SummarizerContext,
+    settings: SummarizerSettings,
+    stop: asyncio.Event,
+    *,
+    name: str | None = None,
 ) -> None:
     """Run until `stop` is set and everything in flight has ended."""
-    name = instance_name(catalog.SUMMARIZER)
+    name = name or instance_name(catalog.SUMMARIZER)
     opening = open_workers(
         context.redis,
         context.subscriptions,

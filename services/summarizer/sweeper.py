@@ -49,7 +49,11 @@ class Sweeper:
         """End what is late; returns how many requests failed by it."""
         expired = await self._results.expire(EXPIRED, grace=self._grace)
         if expired:
-            log.warning("summaries.expired", count=len(expired))
+            log.warning(
+                "summary.failed",
+                reason=EXPIRED.reason,
+                each=[{"event_id": one.id, "lead_id": one.lead_id} for one in expired],
+            )
         outcome = Outcome(OutcomeStatus.FAILED, failure_body(EXPIRED))
         await self._replies.send(
             [

@@ -198,6 +198,7 @@ class Upstream:
         most_tokens: int = 0,
     ) -> None:
         self._provider = provider
+        self.model = provider.model
         self._circuit = circuit
         self._at_once = asyncio.Semaphore(concurrency)
         self._timeout = timeout

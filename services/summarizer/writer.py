@@ -21,11 +21,12 @@ _CUT = "The answer reached the limit of its length (GROQ_MAX_TOKENS). Write less
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A summary, or why there is none, and what the attempt took."""
+    """A summary, or why there is none, and what the attempt took; `error` is for operators."""
 
     result: SummaryText | SummaryFailure
     usage: Usage
     latency: timedelta
+    error: str | None = None
 
 
 def _today() -> date:
@@ -38,48 +39,56 @@ class SummaryWriter:
     def __init__(self, upstream: Upstream, *, today: Callable[[], date] = _today) -> None:
         self._upstream = upstream
         self._today = today
+        self.model = upstream.model
 
     async def write(
         self, facts: LeadFacts, *, within: timedelta, background: bool = False
     ) -> Written:
         """Return a result in time; raises `UnavailableError` when the shared budget is down."""
         usage, started, deadline = Usage(), time.monotonic(), Deadline.after(within)
+        error: Exception | None = None
         try:
             async with asyncio.timeout(within.total_seconds()):
                 prompt = write_prompt(facts, today=self._today())
-                result = await self._ask(prompt, deadline, usage, background=background)
-        except TimeoutError:
-            result = SummaryFailure(
-                FailureReason.TIMEOUT, "The summary was not ready by its deadline."
-            )
+                result: SummaryText | SummaryFailure = await self._ask(
+                    prompt, deadline, usage, background=background
+                )
+        except (TimeoutError, InvalidAnswerError, ProviderError) as failed:
+            result, error = _failure(failed), failed
         return Written(
             result=result,
             usage=usage,
             latency=timedelta(seconds=time.monotonic() - started),
+            error=None if error is None else f"{type(error).__name__}: {error}",
         )
 
     async def _ask(
         self, prompt: Prompt, deadline: Deadline, usage: Usage, *, background: bool
-    ) -> SummaryText | SummaryFailure:
+    ) -> SummaryText:
+        first = await self._upstream.complete(
+            prompt, deadline=deadline, usage=usage, background=background
+        )
         try:
-            first = await self._upstream.complete(
-                prompt, deadline=deadline, usage=usage, background=background
-            )
-            try:
-                return read_answer(first.text)
-            except InvalidAnswerError as error:
-                complaint = _CUT if first.is_cut else str(error)
-                log.warning("model.asked_again", problem=complaint)
-                again = repair_prompt(prompt, answer=first.text, complaint=complaint)
-            second = await self._upstream.complete(
-                again, deadline=deadline, usage=usage, background=background
-            )
-            return read_answer(second.text)
+            return read_answer(first.text)
         except InvalidAnswerError as error:
-            log.warning("model.answer_invalid", problem=str(error))
+            complaint = _CUT if first.is_cut else str(error)
+            log.warning("model.asked_again", problem=complaint)
+            again = repair_prompt(prompt, answer=first.text, complaint=complaint)
+        second = await self._upstream.complete(
+            again, deadline=deadline, usage=usage, background=background
+        )
+        return read_answer(second.text)
+
+
+def _failure(error: Exception) -> SummaryFailure:
+    match error:
+        case ProviderError():
+            return SummaryFailure(error.reason, error.detail, error.retry_after)
+        case InvalidAnswerError():
             return SummaryFailure(
                 FailureReason.INVALID_OUTPUT, "The language model did not give a usable answer."
             )
-        except ProviderError as error:
-            log.warning("model.failed", reason=error.reason, error=str(error))
-            return SummaryFailure(error.reason, error.detail, error.retry_after)
+        case _:
+            return SummaryFailure(
+                FailureReason.TIMEOUT, "The summary was not ready by its deadline."
+            )

@@ -23,14 +23,21 @@ log = structlog.get_logger(__name__)
 async def main() -> None:
     """Read the settings and run until SIGTERM or SIGINT."""
     settings = SyncerSettings.load()
-    configure_logging(settings.observability, service=catalog.SYNCER)
-    async with stop_signal() as stop, bootstrap(settings) as context:
-        await run(context, settings, stop)
-
-
-async def run(context: SyncerContext, settings: SyncerSettings, stop: asyncio.Event) -> None:
-    """Run until `stop` is set and everything in flight has ended."""
     name = instance_name(catalog.SYNCER)
+    configure_logging(settings.observability, service=catalog.SYNCER, instance=name)
+    async with stop_signal() as stop, bootstrap(settings) as context:
+        await run(context, settings, stop, name=name)
+
+
+async def run(
+    context: SyncerContext,
+    settings: SyncerSettings,
+    stop: asyncio.Event,
+    *,
+    name: str | None = None,
+) -> None:
+    """Run until `stop` is set and everything in flight has ended."""
+    name = name or instance_name(catalog.SYNCER)
     opening = open_workers(
         context.redis,
         context.subscriptions,

@@ -1,5 +1,6 @@
 """An event: its data, a versioned immutable model, in the envelope of CloudEvents 1.0."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,6 +50,9 @@ class EventData(WireModel):
         """Return JSON of what is asked for, without what each asking makes up anew."""
         return self.model_dump_json()
 
+
+# What a client may name a request: no more, as it is logged.
+is_sane_id = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 
 Data_co = TypeVar("Data_co", bound=EventData, covariant=True, default=EventData)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from uuid import UUID
 
 
 class OutcomeStatus(StrEnum):
@@ -31,10 +32,12 @@ class Outcome:
     """An event's end and its JSON: the lead, or why there is none.
 
     `repeated` says that the event had been applied before and nothing changed now. With
-    `answered=False` another process answers later, so the runtime sends no reply.
+    `answered=False` another process answers later, so the runtime sends no reply. `lead_id` is of
+    the lead where that may be another one than the event names.
     """
 
     status: OutcomeStatus
     body: bytes = b"{}"
     answered: bool = True
     repeated: bool = field(default=False, compare=False)
+    lead_id: UUID | None = field(default=None, compare=False)

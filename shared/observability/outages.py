@@ -49,6 +49,7 @@ for _name in (*EFFECTS, OTHER):
 class _Outage:
     since: float
     waiting: set[str] = field(default_factory=set[str])
+    affected: set[str] = field(default_factory=set[str])
     ending: asyncio.TimerHandle | None = None
 
 
@@ -69,7 +70,7 @@ class Outages:
             fields = error_fields(error)
             log.warning(
                 "outage.began",
-                what=what,
+                dependency=what,
                 reason=fields["error"],
                 effect=EFFECTS.get(what, "what this is for comes late"),
                 do=WHAT_TO_DO,
@@ -79,6 +80,7 @@ class Outages:
             outage.ending.cancel()
             outage.ending = None
         outage.waiting.add(activity)
+        outage.affected.add(activity)
 
     def worked(self, activity: str) -> None:
         """Note that an activity goes on."""
@@ -93,12 +95,17 @@ class Outages:
                 )
 
     def _end(self, what: str, seconds: float) -> None:
-        del self._open[what]
+        outage = self._open.pop(what)
         label = _label(what)
         _SECONDS.labels(label).inc(seconds)
         if label not in map(_label, self._open):
             _UP.labels(label).set(1)
-        log.warning("outage.ended", what=what, seconds=round(seconds, 1))
+        log.warning(
+            "outage.ended",
+            dependency=what,
+            seconds=round(seconds, 1),
+            affected=sorted(outage.affected),
+        )
 
 
 def _label(what: str) -> str:

@@ -3,6 +3,7 @@
 An event is an entry with the attributes of CloudEvents as flat fields.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from redis.typing import EncodableT, FieldT
 
 from shared.domain.errors import PermanentError
 from shared.events.catalog import BY_TYPE
-from shared.events.envelope import Event, EventData
+from shared.events.envelope import Event, EventData, is_sane_id
 from shared.events.lead_fields import AS_STORED
 from shared.events.replay import EventFields
 
@@ -134,6 +135,33 @@ def encode(event: Event) -> dict[FieldT, EncodableT]:
     return fields
 
 
+_is_uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+def event_ids(fields: Mapping[FieldT, EncodableT] | Fields) -> dict[str, str]:
+    """Return what log lines say of an entry: ids that are ids, as other text may be anything.
+
+    An event that no request led to is the first of what has its id as correlation id.
+    """
+    ids = {"type": _text(fields, "type")} if _text(fields, "type") in BY_TYPE else {}
+    for name, field in (("event_id", "id"), ("lead_id", "subject")):
+        if _is_uuid(text := _text(fields, field)):
+            ids[name] = text
+    correlation_id = _text(fields, "correlationid")
+    if is_sane_id(correlation_id):
+        ids["correlation_id"] = correlation_id
+    elif "event_id" in ids:
+        ids["correlation_id"] = ids["event_id"]
+    return ids
+
+
+def _text(fields: Mapping[Any, Any], name: str) -> str:
+    value = fields.get(name)
+    if value is None:
+        value = fields.get(name.encode(), b"").decode(errors="replace")
+    return cast("str", value)
+
+
 def flatten(fields: Mapping[FieldT, EncodableT]) -> bytes:
     """Return fields as a JSON array of names and values, for scripts that add entries."""
     return orjson.dumps([part for field in fields.items() for part in field])
@@ -222,7 +250,8 @@ def _event(text: Mapping[str, str], data: EventData) -> Event:
 def _data(text: Mapping[str, str]) -> EventData:
     flow = BY_TYPE.get(text["type"])
     if flow is None:
-        raise PermanentError(f"Unknown event type {text['type']!r}", code="unknown-type")
+        # Not quoted: what stands there may be anything, and goes into the log.
+        raise PermanentError("This process does not know the event's type", code="unknown-type")
     version = int(text["dataschema"].rpartition(":")[2])
     if version > flow.event.version:
         raise PermanentError(

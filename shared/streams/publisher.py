@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
 from shared.background import background, repeat
 from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import UnavailableError
-from shared.events.catalog import LEADS, ORDERED, STREAMS, groups_of, stream_of
+from shared.events.catalog import CHANGES, LEADS, ORDERED, STREAMS, groups_of, stream_of
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
 from shared.observability.outages import Outages
@@ -23,8 +24,10 @@ from shared.redis_connections import (
     milliseconds,
     translated_errors,
 )
-from shared.streams.codec import encode, for_group
+from shared.streams.codec import encode, event_ids, for_group
 from shared.streams.ordering.layout import Divisions, is_sealed
+
+log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +152,19 @@ async def try_entries(
         again = await _add(redis, [entries[place] for place in sealed], divisions)
         for place, one in zip(sealed, again, strict=True):
             added[place] = one
+    _log_accepted(entries, added)
     return added
+
+
+def _log_accepted(entries: Sequence[Addressed], added: Sequence[Added | UnavailableError]) -> None:
+    """Say what is now in streams that are consumed; notices need no line of their own."""
+    accepted = [
+        event_ids(fields) | {"partition": one.stream, "entry": one.entry_id}
+        for (stream, _, fields), one in zip(entries, added, strict=True)
+        if stream != CHANGES and isinstance(one, Added)
+    ]
+    if accepted:
+        log.info("event.accepted", each=accepted)
 
 
 async def _add(

@@ -12,7 +12,7 @@ def outage_lines(logs: Sequence[MutableMapping[str, Any]]) -> list[tuple[str, st
     lines: list[tuple[str, str]] = []
     for one in logs:
         prefix, _, event = str(one["event"]).partition(".")
-        is_ours = event == "began" or ("began", one.get("what")) in lines
+        is_ours = event == "began" or ("began", one.get("dependency")) in lines
         if prefix == "outage" and is_ours:
-            lines.append((event, one["what"]))
+            lines.append((event, one["dependency"]))
     return lines

@@ -144,6 +144,18 @@ async def open_system(
     postgres: PostgresSettings, streams: StreamsSettings, cache: CacheSettings, redis: Redis
 ) -> AsyncGenerator[System]:
     """Serve the API, and yield what a client does with it."""
+    async with (
+        await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as database,
+        open_api_client(postgres, streams, cache) as client,
+    ):
+        yield System(client, redis, database)
+
+
+@contextlib.asynccontextmanager
+async def open_api_client(
+    postgres: PostgresSettings, streams: StreamsSettings, cache: CacheSettings
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """Serve the API, and yield a client who is signed in."""
     async with AuthServer() as auth:
         settings = ApiSettings(
             http=HttpSettings(port=0, api_host="127.0.0.1", api_key=SecretStr(OPERATOR_KEY)),
@@ -154,8 +166,5 @@ async def open_system(
             cache=cache,
             observability=ObservabilitySettings(),
         )
-        async with (
-            await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as database,
-            running_api(settings, token=auth.token()) as client,
-        ):
-            yield System(client, redis, database)
+        async with running_api(settings, token=auth.token()) as client:
+            yield client

@@ -162,6 +162,8 @@ class LeadBatchHandlers:
         await self._keys.check_key(call.request, batch_id, intent)
         rows = await self._rows(call, batch, batch_id)
         events = await self._addressed([row for row in rows if isinstance(row, Event)])
+        if len(events) > 1:
+            call.ids.clear()  # of the last one
         outcomes = iter(await self._outcomes(call, events))
         results = [
             _result(row, next(outcomes)) if isinstance(row, Event) else _refused(row)
@@ -182,13 +184,11 @@ class LeadBatchHandlers:
 
     def _event(self, call: Call, lead: object, mode: str, event_id: UUID) -> Event:
         lead_id = lead_id_of(event_id)
-        return Event(
+        return call.event(
+            (_created if mode == "create" else _upserted)(call, lead, lead_id),
             id=event_id,
-            source="api",
-            subject=str(lead_id),
-            correlation_id=call.id,
+            subject=lead_id,
             reply_to=self._exchange.reply_address,
-            data=(_created if mode == "create" else _upserted)(call, lead, lead_id),
         )
 
     async def _addressed(self, events: list[Event]) -> list[Event]:

@@ -243,12 +243,8 @@ def _check_beginning(chunk: bytes, request: web.BaseRequest, query: LeadImportQu
 
 
 def _requested(call: Call, import_id: UUID, query: LeadImportQuery, received: _Received) -> Event:
-    return Event(
-        id=import_id,
-        source="api",
-        subject="import",
-        correlation_id=call.id,
-        data=ImportRequested(
+    return call.event(
+        ImportRequested(
             format=FORMATS[call.request.content_type],
             mode=query.mode,
             mapping=query.mapping(),
@@ -258,6 +254,8 @@ def _requested(call: Call, import_id: UUID, query: LeadImportQuery, received: _R
             requested_by=call.user.id,
             charset=call.request.charset,
         ),
+        id=import_id,
+        subject="import",
     )
 
 

@@ -41,7 +41,7 @@ from services.api.web.query import canonical_id
 from services.api.web.responses import NO_STORE, empty_response, lead_response
 from shared.domain.lead import LeadSource
 from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpserted
-from shared.events.envelope import Event, new_id
+from shared.events.envelope import new_id
 from shared.events.outcome import Outcome, OutcomeStatus
 
 # The ids of events with an Idempotency-Key are made of these too: they must not change.
@@ -257,19 +257,17 @@ class LeadWriteHandlers:
         """Publish a write that a client may repeat, and answer with the lead or 202."""
         await self._keys.check_key(call.request, event_id, data.intent)
         outcome = await self._publish(call, event_id, data, partition_key=partition_key)
-        return accepted_response(event_id) if outcome is None else stored_response(outcome)
+        return accepted_response(event_id) if outcome is None else _stored_response(call, outcome)
 
     async def _publish(
         self, call: Call, event_id: UUID, data: LeadWrite, *, partition_key: str | None
     ) -> Outcome | None:
-        event = Event(
+        event = call.event(
+            data,
             id=event_id,
-            source="api",
-            subject=str(data.lead_id),
-            correlation_id=call.id,
+            subject=data.lead_id,
             reply_to=self._exchange.reply_address,
             partition_key=partition_key,
-            data=data,
         )
         if prefers_async(call.request):
             await self._exchange.publish(event)
@@ -277,13 +275,14 @@ class LeadWriteHandlers:
         return await self._exchange.publish_and_await(event, within=self._timeout)
 
 
-def stored_response(outcome: Outcome) -> web.StreamResponse:
+def _stored_response(call: Call, outcome: Outcome) -> web.StreamResponse:
     """Answer with the lead, 201 when it is new; raises `Problem` when it was not written."""
-    if outcome.status is OutcomeStatus.UPDATED:
-        return lead_response(outcome.body, version=orjson.loads(outcome.body)["version"])
-    if outcome.status is not OutcomeStatus.CREATED:
+    if outcome.status not in {OutcomeStatus.CREATED, OutcomeStatus.UPDATED}:
         raise refusal(outcome)
     lead = orjson.loads(outcome.body)
+    call.ids["lead_id"] = lead["id"]  # an upsert may have met one that was there
+    if outcome.status is OutcomeStatus.UPDATED:
+        return lead_response(outcome.body, version=lead["version"])
     response = lead_response(outcome.body, version=lead["version"], status=201)
     response.headers[hdrs.LOCATION] = f"/leads/{lead['id']}"
     return response

@@ -195,16 +195,12 @@ class SummaryHandlers:
         return call.parse(SummaryInput, body).regenerate or value == "true"
 
     def _event(self, call: Call, lead_id: UUID, *, regenerate: bool) -> Event:
-        return Event(
+        return call.event(
+            SummaryRequested(lead_id=lead_id, requested_by=call.user.id, regenerate=regenerate),
             id=event_id_of(call.request, user=call.user, operation=REQUEST),
-            source="api",
-            subject=str(lead_id),
-            correlation_id=call.id,
+            subject=lead_id,
             reply_to=self._exchange.reply_address,
             expires=now() + self._timeout,
-            data=SummaryRequested(
-                lead_id=lead_id, requested_by=call.user.id, regenerate=regenerate
-            ),
         )
 
 

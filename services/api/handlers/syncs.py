@@ -26,7 +26,7 @@ from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, json_response, with_example
 from shared.events.data import SyncRequested
-from shared.events.envelope import Event, now
+from shared.events.envelope import now
 from shared.events.outcome import OutcomeStatus
 from shared.storage.sync_runs import SyncReport, SyncRun, SyncRunRepository, SyncState
 
@@ -111,11 +111,9 @@ class SyncHandlers:
     )
     async def request(self, call: Call) -> web.StreamResponse:
         """Answer 200 with the run's report, or 202 when that takes longer."""
-        event = Event(
-            source="api",
+        event = call.event(
+            SyncRequested(requested_by="operator"),
             subject="sync",
-            correlation_id=call.id,
-            data=SyncRequested(requested_by="operator"),
             reply_to=self._exchange.reply_address,
             expires=now() + SYNC_EXPIRES,
         )

@@ -7,7 +7,6 @@ middlewares costs more than the read from the cache that most requests come for.
 import asyncio
 import hmac
 import itertools
-import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
@@ -27,7 +26,7 @@ from services.api.web.query import refuse_unknown
 from services.api.web.responses import WholeResponse, empty_response
 from services.api.web.streaming import StreamedResponse
 from shared.domain.errors import TransientError
-from shared.events.envelope import new_id
+from shared.events.envelope import is_sane_id, new_id
 from shared.observability.logging import frames
 
 log = structlog.get_logger(__name__)
@@ -87,7 +86,6 @@ RETRY_LATER = {"Retry-After": "2"}
 
 # TimeoutError: the request's own deadline, and those of reads that name no better reason.
 _EXPECTED = (Problem, TransientError, TimeoutError)
-_is_sane_id = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 
 
 class Gateway:
@@ -154,7 +152,8 @@ class Gateway:
         self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
         seconds = self._count(route, response.status, started)
         if self._is_logged(request.method, route, response.status):
-            _log_access(request.method, route, response.status, seconds, reason=reason)
+            ids = {} if call is None else call.ids
+            _log_end(request.method, route, response.status, seconds, reason=reason, ids=ids)
         return response
 
     def unreadable(self, problem: Problem) -> web.StreamResponse:
@@ -270,7 +269,7 @@ class RequestIds:
     def of(self, headers: Mapping[str, str]) -> str:
         """Return the id of the request with these headers."""
         given = headers.get(REQUEST_ID)
-        if given is not None and _is_sane_id(given):
+        if given is not None and is_sane_id(given):
             return given
         return self.new()
 
@@ -289,16 +288,23 @@ def _problem(error: Exception) -> Problem:
             return Problem("timeout", "The answer took too long", headers=RETRY_LATER)
 
 
-def _log_access(
-    method: str, route: Route | None, status: int, seconds: float, *, reason: str | None
+def _log_end(
+    method: str,
+    route: Route | None,
+    status: int,
+    seconds: float,
+    *,
+    reason: str | None,
+    ids: Mapping[str, str],
 ) -> None:
     log.info(
-        "http.request",
+        "request.ended",
+        **ids,
         method=method,
         # Not the path: people put e-mail addresses into paths.
         route=None if route is None else route.path,
         status=status,
-        milliseconds=round(seconds * 1000, 1),
+        ms=round(seconds * 1000, 1),
         **({} if reason is None else {"reason": reason}),
     )
 

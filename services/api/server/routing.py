@@ -5,7 +5,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
 
 from aiohttp import web
 from prometheus_client import Metric
@@ -18,10 +19,12 @@ from services.api.web.body import Unknown, parse
 from services.api.web.endpoint import Access, declared_endpoints
 from services.api.web.problems import Problem
 from services.api.web.query import NO_PARAMETERS, KnownParameters, Query, parse_query
+from shared.events.envelope import Event, EventData
 from shared.observability.metrics import SECONDS, family
 
 Model = TypeVar("Model", bound=BaseModel)
 GivenQuery = TypeVar("GivenQuery", bound=Query)
+Data = TypeVar("Data", bound=EventData)
 
 
 @dataclass(slots=True)  # not frozen: that would triple the cost of making one
@@ -30,7 +33,8 @@ class Call:
 
     `id` is the request's id, `param` the variable part of its path, `user` the caller of a
     route with `Access.USER`, `limit_headers` what every answer says of its rate limit. `unknown`
-    is what to do about fields and parameters of this route that nobody knows.
+    is what to do about fields and parameters of this route that nobody knows. `ids` is what the log
+    says of a request besides, such as of the event that it led to.
     """
 
     request: web.BaseRequest
@@ -39,6 +43,17 @@ class Call:
     caller: User | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
     unknown: Unknown = "refuse"
+    ids: dict[str, str] = field(default_factory=dict[str, str])
+
+    def event(self, data: Data, *, subject: UUID | str, **options: Any) -> Event[Data]:
+        """Return the event that this request leads to; the options are fields of `Event`."""
+        event = Event(
+            source="api", subject=str(subject), correlation_id=self.id, data=data, **options
+        )
+        self.ids = {"event_id": str(event.id)}
+        if isinstance(subject, UUID):
+            self.ids |= {"lead_id": event.subject}
+        return event
 
     @property
     def user(self) -> User:

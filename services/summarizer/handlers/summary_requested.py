@@ -112,7 +112,7 @@ class SummaryRequestedHandler:
         if event.replay_id is not None and end.outcome.repeated:
             # No news. A lead that was lost gets its summary back with the rest of it.
             return end.outcome
-        await self._announce(event.id, end)
+        await self._announce(event, end)
         return end.outcome
 
     async def _open(
@@ -139,9 +139,7 @@ class SummaryRequestedHandler:
             within=max(running.deadline - now(), timedelta(0)),
             background=background,
         )
-        if isinstance(written.result, SummaryFailure):
-            _FAILURES.labels(written.result.reason).inc()
-        log.info("summary.written", **_account(running, written))
+        self._log(running, written)
         end = await self.results.finish(running, written)
         if end is not None:
             return end
@@ -149,13 +147,31 @@ class SummaryRequestedHandler:
         opened = await self.requests.open(replace(request, refusal=_OVERTAKEN), take_over=False)
         return SummaryEnd(outcome=JOINED) if isinstance(opened, Running) else opened
 
-    async def _announce(self, request_id: UUID, end: SummaryEnd) -> None:
+    def _log(self, running: Running, written: Written) -> None:
+        """Say how writing went: nothing of what was read or written."""
+        account = {
+            "event_id": running.id,
+            "lead_id": running.lead_id,
+            "model": self.writer.model,
+            "attempts": written.usage.calls,
+            "tokens_in": written.usage.tokens_in,
+            "tokens_out": written.usage.tokens_out,
+            "ms": round(written.latency / timedelta(milliseconds=1)),
+        }
+        if isinstance(written.result, SummaryFailure):
+            reason = written.result.reason
+            _FAILURES.labels(reason).inc()
+            log.warning("summary.failed", **account, reason=reason, error=written.error)
+        else:
+            log.info("summary.written", **account)
+
+    async def _announce(self, cause: Event[SummaryRequested], end: SummaryEnd) -> None:
         """Bring cache, readers and waiting requests up to date, in that order."""
         if end.lead is not None:
             await self.cache_lead(end.lead)
-            await self.publisher.publish(_to_changed(request_id, end.lead))
+            await self.publisher.publish(_to_changed(cause, end.lead))
         if end.followers:
-            followers = await self.results.resolve(request_id)
+            followers = await self.results.resolve(cause.id)
             await self.replies.send(
                 [
                     Reply(follower.reply_to, follower.id, end.outcome)
@@ -194,25 +210,12 @@ def _to_request(event: Event[SummaryRequested], *, timeout: timedelta) -> Summar
     )
 
 
-def _to_changed(request_id: UUID, lead: LeadDocument) -> Event[LeadChanged]:
+def _to_changed(cause: Event, lead: LeadDocument) -> Event[LeadChanged]:
     # The same id however often it is published.
     return Event(
-        id=uuid5(request_id, "lead-changed"),
+        id=uuid5(cause.id, "lead-changed"),
         source="summarizer",
         subject=str(lead.id),
+        correlation_id=cause.correlation_id,
         data=LeadChanged(lead_id=lead.id, lead_version=lead.version, change="summarised"),
     )
-
-
-def _account(running: Running, written: Written) -> dict[str, object]:
-    """Return what the log says of a writing: nothing of what was read or written."""
-    failure = written.result if isinstance(written.result, SummaryFailure) else None
-    return {
-        "summary_id": str(running.id),
-        "lead_id": str(running.lead_id),
-        "reason": failure.reason if failure else None,
-        "attempts": written.usage.calls,
-        "tokens_in": written.usage.tokens_in,
-        "tokens_out": written.usage.tokens_out,
-        "seconds": round(written.latency.total_seconds(), 3),
-    }

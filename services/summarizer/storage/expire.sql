@@ -21,9 +21,9 @@ WITH late AS MATERIALIZED (
         reason = end_of.reason, detail = end_of.detail, fence = fence + 1,
         finished_at = clock_timestamp()
     FROM end_of WHERE summary.id = end_of.id
-    RETURNING summary.id, summary.state, summary.reply_to
+    RETURNING summary.id, summary.state, summary.reply_to, summary.lead_id
 ), closed AS (
     UPDATE leads.event SET outcome = end_of.outcome, detail = end_of.event_detail
     FROM end_of WHERE event.id = end_of.id
 )
-SELECT id, state, reply_to FROM ended
+SELECT id, state, reply_to, lead_id FROM ended

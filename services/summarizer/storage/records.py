@@ -90,10 +90,11 @@ class SummaryEnd:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """A request that gets another one's end."""
+    """A request that gets another one's end; `lead_id` where that is not known anyway."""
 
     id: UUID
     reply_to: str | None
+    lead_id: UUID | None = None
 
 
 def failure_body(failure: SummaryFailure) -> bytes:

@@ -68,7 +68,11 @@ class SummaryResults:
         body = failure_body(failure).decode()
         async with self._database.connection() as connection:
             rows = await connection.fetch(_EXPIRE, grace, failure.reason, failure.detail, body)
-        return [Follower(row["id"], row["reply_to"]) for row in rows if row["state"] == "failed"]
+        return [
+            Follower(row["id"], row["reply_to"], row["lead_id"])
+            for row in rows
+            if row["state"] == "failed"
+        ]
 
     async def is_settled(self, request_id: UUID) -> bool:
         """Whether a request has its end."""

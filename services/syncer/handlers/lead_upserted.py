@@ -1,6 +1,7 @@
 """lead-upserted: change the lead with an externalId, or make it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.syncer.after_commit import AfterCommit
 from services.syncer.storage.creation import Creation
@@ -9,7 +10,7 @@ from services.syncer.storage.upsert import LeadUpsertRepository, Upsert
 from shared.events.data import LeadUpserted
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.storage.inbox import EventRecord
+from shared.storage.inbox import EventRecord, WriteResult
 
 
 class LeadUpsertedHandler:
@@ -23,7 +24,13 @@ class LeadUpsertedHandler:
         """Apply the events; those applied before are only followed up."""
         results = await self._leads.upsert([_upsert(event) for event in events])
         await self._after_commit(events, results)
-        return [result.outcome for result in results]
+        return [_outcome(result) for result in results]
+
+
+def _outcome(result: WriteResult) -> Outcome:
+    # The event names the lead that it would make.
+    lead_id = None if result.lead is None else result.lead.id
+    return replace(result.outcome, lead_id=lead_id)
 
 
 def _upsert(event: Event[LeadUpserted]) -> Upsert:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -13,11 +13,10 @@ from shared.domain.errors import (
     UnfinishedError,
 )
 from shared.events.catalog import FLOWS
-from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import histogram
-from shared.streams.codec import Entry, decode
+from shared.streams.codec import Entry, decode, event_ids
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.retry import RetryQueue, delay_before
 from shared.streams.consuming.settlement import Delivery, Settlement
@@ -91,12 +90,12 @@ class Processor:
         if for_others or event.type not in self._subscription.handlers:
             await self._settlement.acknowledge(entry.id)
             return None
-        return Delivery(entry, event)
+        return Delivery(self._subscription.stream, entry, event)
 
     async def _apply(self, run: Sequence[Delivery]) -> None:
         """Handle events of one type together, or each alone when that fails."""
         try:
-            outcomes = await self._handle([delivery.event for delivery in run])
+            outcomes = await self._handle(run)
         except LeftPendingError:
             raise
         except Exception as error:  # noqa: BLE001 (the one place that decides what follows)
@@ -111,8 +110,8 @@ class Processor:
                 self._circuit.succeeded(delivery.entry.event_id)
             await self._settlement.settle(run, outcomes)
 
-    async def _handle(self, events: Sequence[Event]) -> Sequence[Outcome]:
-        return await handle(self._subscription, events, outages=self._outages)
+    async def _handle(self, run: Sequence[Delivery]) -> Sequence[Outcome]:
+        return await handle(self._subscription, run, outages=self._outages)
 
     async def _reject(self, entry: Entry, error: Exception) -> None:
         """Decide by the error: go on later, retry, or park."""
@@ -136,21 +135,31 @@ class Processor:
         self, entry: Entry, error: Exception, *, attempt: int, delay: timedelta
     ) -> None:
         log.warning(
-            "entry.retried",
+            "event.retried",
+            **failure(entry, error, attempt=attempt, wait=delay),
             stream=self._subscription.stream,
-            event_id=entry.event_id,
-            attempt=attempt,
-            seconds=round(delay.total_seconds(), 1),
-            **error_fields(error),
         )
         self._settlement.count_retried(entry)
         await self._retries.schedule(entry, attempt=attempt, delay=delay)
 
 
+def failure(entry: Entry, error: Exception, *, attempt: int, wait: timedelta) -> dict[str, object]:
+    """Return what the log says of an event that failed for now."""
+    return {
+        **event_ids(entry.fields),
+        "entry": entry.id,
+        "reason": "transient" if isinstance(error, TransientError) else "defect",
+        "attempt": attempt,
+        "due": (datetime.now(UTC) + wait).isoformat(timespec="milliseconds"),
+        **error_fields(error),
+    }
+
+
 async def handle(
-    subscription: Subscription, events: Sequence[Event], *, outages: OutageWait
+    subscription: Subscription, run: Sequence[Delivery], *, outages: OutageWait
 ) -> Sequence[Outcome]:
     """Call the handler of these events, of one type, within its deadline; waits out outages."""
+    events = [delivery.event for delivery in run]
     handler = subscription.handlers[events[0].type]
 
     async def call() -> Sequence[Outcome]:
@@ -161,5 +170,9 @@ async def handle(
             raise TransientError("the handler ran past its deadline") from error
 
     _BATCH_EVENTS.labels(subscription.stream, subscription.group).observe(len(events))
-    with _BATCH_SECONDS.labels(subscription.stream, subscription.group).time():
+    with (
+        _BATCH_SECONDS.labels(subscription.stream, subscription.group).time(),
+        # What is logged about one event says which.
+        structlog.contextvars.bound_contextvars(**(run[0].ids if len(run) == 1 else {})),
+    ):
         return await outages.call(call)

@@ -1,10 +1,10 @@
 """Ending an entry: its reply, its replay's count, its dead letter, its acknowledgement."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
-from uuid import UUID
 
 import orjson
 import structlog
@@ -19,7 +19,7 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import counter, histogram
 from shared.redis_connections import is_outage, then, translated_errors
-from shared.streams.codec import Entry, bounded_number, decode
+from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_ids
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
@@ -77,10 +77,17 @@ class DeadLetterStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An entry and the event in it."""
+    """An entry of a stream and the event in it, and when it was taken up."""
 
+    stream: str
     entry: Entry
     event: Event
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What every log line about it says."""
+        return event_ids(self.entry.fields)
 
 
 class Addressee(Protocol):
@@ -113,6 +120,10 @@ class Settlement:
             self._acknowledge(pipeline, *(one.entry.id for one in run))
             await self._execute(pipeline)
         self._count(ended)
+        log.info(
+            "event.applied",
+            each=[_end_of(one, outcome) for one, outcome in zip(run, outcomes, strict=True)],
+        )
 
     def _count(self, ended: Sequence[tuple[Event, Outcome]]) -> None:
         time = now()
@@ -133,12 +144,12 @@ class Settlement:
         letter = self._letter(entry, error, reason=reason)
         await self._outages.call(lambda: self._dead_letters.add_letter(letter))
         log.error(
-            "entry.parked",
+            "event.parked",
+            **event_ids(entry.fields),
             stream=letter.stream,
             group=letter.group,
-            entry_id=letter.entry_id,
-            event_id=_loggable(letter.event_id),
-            type=letter.type,
+            entry=letter.entry_id,
+            attempt=letter.attempts,
             reason=reason,
             error=describe_error(error),
         )
@@ -171,7 +182,7 @@ class Settlement:
             for error in filter(is_outage, errors):
                 raise error
         if errors:
-            log.error("entry.not_reported", stream=self._stream, **error_fields(errors[0]))
+            log.error("event.not_reported", stream=self._stream, **error_fields(errors[0]))
 
     def _acknowledge(self, pipeline: Pipeline, *entry_ids: str) -> None:
         then(pipeline)
@@ -254,12 +265,25 @@ def _dead(reason: str) -> Outcome:
     return Outcome(OutcomeStatus.DEAD, orjson.dumps({"reason": reason}))
 
 
-def _loggable(event_id: str) -> str | None:
-    """Return an id that is one: other text may be anything."""
-    try:
-        return str(UUID(event_id))
-    except ValueError:
-        return None
+def _end_of(delivery: Delivery, outcome: Outcome) -> dict[str, object]:
+    """Return what the log says of an event that took effect; times are in ms."""
+    entry = delivery.entry
+    waited = time.time() * 1000 - entry_id(entry.id)[0]
+    line: dict[str, object] = {
+        **delivery.ids,
+        "partition": delivery.stream,
+        "entry": entry.id,
+        "result": outcome.status,
+        "attempt": entry.attempt,
+        # Since it was accepted, by the clock of the server that has the stream.
+        "wait": max(0, round(waited)),
+        "ms": round((time.monotonic() - delivery.since) * 1000, 1),
+    }
+    if outcome.lead_id is not None:
+        line["lead_id"] = outcome.lead_id
+    if outcome.repeated:
+        line["repeated"] = True
+    return line
 
 
 def _event_or_none(entry: Entry) -> Event | None:

@@ -101,10 +101,11 @@ class Pulse:
 class Owned:
     """A partition that was claimed, and where its last owner had come."""
 
-    def __init__(self, claim: Claim, layout: Layout, position: str) -> None:
+    def __init__(self, claim: Claim, layout: Layout, position: str, *, epoch: int = 0) -> None:
         self.claim = claim
         self.name = layout.name(claim.number)
         self.position = position
+        self.epoch = epoch
 
 
 class Ownership:
@@ -163,12 +164,13 @@ class Ownership:
             (row.layout, row.number) for row in survey.partitions if row.owner == self.member.token
         }
         for key in self._owned.keys() - mine:
-            self._drop(key)
+            self._drop(key, why="another has taken it")
+            _FENCED.labels(self.stream).inc()
         for number, partition in mine - self._owned.keys():  # of a call that failed halfway
             await self.store.release(Claim(self.stream, number, partition, self.member.token))
         for owned in self.owned:
             if layout is None or owned.claim.layout != layout.number:
-                await self._give_up(owned)  # of a layout that is done
+                await self._give_up(owned, why="the stream is divided anew")
         self.is_undivided = layout is None
         if layout is None:
             return
@@ -188,10 +190,10 @@ class Ownership:
     async def give_up(self, owned: Owned) -> None:
         """Give a partition to whoever wants it; nothing of it may be under way."""
         async with self._lock:
-            await self._give_up(owned)
+            await self._give_up(owned, why="given to another" if self.excess else "this one leaves")
 
-    async def _give_up(self, owned: Owned) -> None:
-        self._owned.pop((owned.claim.layout, owned.claim.number), None)
+    async def _give_up(self, owned: Owned, *, why: str) -> None:
+        self._drop((owned.claim.layout, owned.claim.number), why=why)
         self.excess = max(0, self.excess - 1)
         await self.store.release(owned.claim)
 
@@ -211,16 +213,21 @@ class Ownership:
             with contextlib.suppress(TransientError):  # its last owner is in a transaction
                 position = await self.store.claim(claim, row)
                 if position is not None:
-                    owned = Owned(claim, layout, position)
+                    owned = Owned(claim, layout, position, epoch=row.epoch + 1)
                     self._owned[row.layout, row.number] = owned
                     if row.owner is not None:
                         _TAKEOVERS.labels(self.stream).inc()
-                    log.info("partition.claimed", stream=owned.name, position=position)
+                    log.info(
+                        "partition.taken",
+                        partition=owned.name,
+                        epoch=owned.epoch,
+                        why="free" if row.owner is None else "its owner is gone",
+                        position=position,
+                    )
 
-    def _drop(self, key: tuple[int, int]) -> None:
-        log.warning("partition.lost", stream=self._owned[key].name)
-        _FENCED.labels(self.stream).inc()
-        del self._owned[key]
+    def _drop(self, key: tuple[int, int], *, why: str) -> None:
+        if (owned := self._owned.pop(key, None)) is not None:
+            log.info("partition.lost", partition=owned.name, epoch=owned.epoch, why=why)
 
     def _dead(self, members: Sequence[Member]) -> set[UUID]:
         ended = {

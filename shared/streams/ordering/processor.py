@@ -17,13 +17,12 @@ from shared.domain.errors import (
     PermanentError,
     TransientError,
 )
-from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.events.partitions import HeldEntry
-from shared.observability.logging import describe_error, error_fields
-from shared.streams.codec import Entry, decode
+from shared.observability.logging import describe_error
+from shared.streams.codec import Entry, decode, event_ids
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
-from shared.streams.consuming.processor import CIRCUIT_DELAY, handle
+from shared.streams.consuming.processor import CIRCUIT_DELAY, failure, handle
 from shared.streams.consuming.retry import delay_before
 from shared.streams.consuming.settlement import Delivery, Settlement
 from shared.streams.consuming.subscription import Subscription
@@ -106,7 +105,7 @@ class PartitionProcessor:
         if for_others or event.type not in self._subscription.handlers:
             await self._end(work)
             return None
-        return Delivery(entry, event)
+        return Delivery(partition.name, entry, event)
 
     async def _apply(self, run: Sequence[tuple[Work, Delivery]]) -> None:
         """Handle events of one type and of different keys together; each alone on failure."""
@@ -114,7 +113,7 @@ class PartitionProcessor:
         deliveries = [delivery for _, delivery in run]
         try:
             with self._fenced(work):
-                outcomes = await self._handle([delivery.event for delivery in deliveries])
+                outcomes = await self._handle(deliveries)
         except (LeftPendingError, FencedError):
             raise
         except Exception as error:  # noqa: BLE001 (the one place that decides what follows)
@@ -131,8 +130,8 @@ class PartitionProcessor:
             for ended in work:
                 await self._end(ended)
 
-    async def _handle(self, events: Sequence[Event]) -> Sequence[Outcome]:
-        return await handle(self._subscription, events, outages=self._outages)
+    async def _handle(self, run: Sequence[Delivery]) -> Sequence[Outcome]:
+        return await handle(self._subscription, run, outages=self._outages)
 
     async def _reject(self, work: Work, error: Exception) -> None:
         """Decide by the error: hold back, or park."""
@@ -151,12 +150,9 @@ class PartitionProcessor:
 
     async def _hold(self, work: Work, error: Exception, *, attempt: int, wait: timedelta) -> None:
         log.warning(
-            "entry.held",
-            stream=work.partition.name,
-            event_id=work.entry.event_id,
-            attempt=attempt,
-            seconds=round(wait.total_seconds(), 1),
-            **error_fields(error),
+            "event.held",
+            **failure(work.entry, error, attempt=attempt, wait=wait),
+            partition=work.partition.name,
         )
         self._settlement.count_retried(work.entry)
         entry = replace(work.entry, fields={**work.entry.fields, b"attempt": str(attempt).encode()})
@@ -170,6 +166,11 @@ class PartitionProcessor:
         """Hold entries whose key is held: they wait for those before them."""
         if not work:
             return
+        waiting = [
+            {**event_ids(one.entry.fields), "partition": one.partition.name, "entry": one.entry.id}
+            for one in work
+        ]
+        log.warning("event.held", reason="behind", each=waiting)
         await self._keep(work, AT_ONCE)
         for one in work:
             one.partition.hold(one.entry, AT_ONCE)

@@ -239,10 +239,10 @@ async def test_no_log_line_holds_anything_of_anybody(
     logged = [orjson.loads(line) for _, line in system.lines()]
     kinds = {line["event"] for line in logged}
     assert kinds >= {
-        "http.request",
+        "request.ended",
         "http.defect",
-        "entry.held",
-        "entry.parked",
+        "event.held",
+        "event.parked",
         "import.ended",
     }, kinds
     tracebacks = [line["traceback"] for line in logged if "traceback" in line]

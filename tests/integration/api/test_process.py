@@ -135,7 +135,7 @@ async def test_nothing_personal_is_logged(api_settings: ApiSettings, auth: AuthS
         api.terminate()
         await ends(api.process)
     lines = [orjson.loads(line) for line in api.lines]
-    requests = [line for line in lines if line["event"] == "http.request"]
+    requests = [line for line in lines if line["event"] == "request.ended"]
     assert len(requests) >= 8
     assert all(line["request_id"] for line in requests)
     for canary in (*canaries, token, "sb_secret_tests"):

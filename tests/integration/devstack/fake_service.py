@@ -23,7 +23,7 @@ def end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def log(event: str, **fields: object) -> None:
-    entry = {"event": event, "level": "info", "timestamp": "2026-01-02T03:04:05.678Z", **fields}
+    entry = {"event": event, "level": "info", "time": "2026-01-02T03:04:05.678Z", **fields}
     print(json.dumps(entry), flush=True)  # noqa: T201  standard output is what is read
 
 

@@ -61,7 +61,7 @@ async def test_no_error_ends_a_loop(every: timedelta | None) -> None:
         async with asyncio.timeout(20):
             await repeat(step, outages=Outages(), activity="test", every=every, stop=stop)
     began = [line for line in lines if line["event"] == "outage.began"]
-    assert [(line["what"], line["reason"]) for line in began] == [
+    assert [(line["dependency"], line["reason"]) for line in began] == [
         ("test", "UnavailableError: away"),
         ("test: ResponseError", "ResponseError"),
         ("test: TypeError", "TypeError"),
