@@ -11,6 +11,7 @@ COMMANDS = {
     "doctor": ("ops.commands.doctor", "Check everything the system stands on, and say what to do."),
     "events": ("ops.commands.events", "Browse applied events, newest first."),
     "export": ("ops.commands.export", "Write events or leads to a file."),
+    "exporter": ("ops.exporter.process", "Export what all processes share as metrics."),
     "import": ("ops.commands.import_", "Read events or leads from a file."),
     "log": ("ops.commands.log", "Show what operators did by hand."),
     "migrate": ("ops.commands.migrate", "Bring the database's schema up to date."),

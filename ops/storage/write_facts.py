@@ -33,7 +33,7 @@ _WRITE = """
     INSERT INTO leads.admin_action (actor, action, detail)
     SELECT 'doctor', 'probe', jsonb_build_object(
         'padding', string_agg(md5(random()::text), '')
-    ) FROM generate_series(1, 1000)
+    ) FROM generate_series(1, $1::int)
 """
 
 
@@ -85,13 +85,16 @@ async def held_facts(database: Database) -> list[HeldFacts]:
     ]
 
 
-async def write_and_undo(database: Database) -> None:
-    """Write something and take it back. Raises `TransientError` with what the server says."""
+async def write_and_undo(database: Database, *, length: int = 1_000) -> None:
+    """Write something and take it back. Raises `TransientError` with what the server says.
+
+    What is short may fit into a page that is there, on a disk that is full.
+    """
     async with database.connection() as connection:
         transaction = connection.transaction()
         await transaction.start()
         try:
             await connection.execute("SET LOCAL lock_timeout = '1s'")
-            await connection.execute(_WRITE)
+            await connection.execute(_WRITE, length)
         finally:
             await transaction.rollback()

@@ -1,7 +1,7 @@
 """What the streams, their groups, their consumers and their server are at."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,14 +57,16 @@ class ConsumerState:
 class GroupState:
     """One group. `undelivered` is None when more than `COUNTABLE` and Redis cannot tell.
 
-    `oldest_pending` is how long ago the oldest unacknowledged entry was added. Of an ordered
-    stream `retries` are the entries that are held, None while PostgreSQL is away.
+    `oldest_pending` is how long ago the oldest unacknowledged entry was added, `oldest_undelivered`
+    the first that was not delivered. Of an ordered stream `retries` are the entries that are held,
+    None while PostgreSQL is away.
     """
 
     name: str
     last_delivered: str
     undelivered: int | None
     pending: int
+    oldest_undelivered: timedelta | None
     oldest_pending: timedelta | None
     retries: int | None
     consumers: tuple[ConsumerState, ...]
@@ -131,9 +133,9 @@ class Inspector:
     async def _look(self, stream: str, *, seen: Overview | None, over: timedelta) -> StreamState:
         division = await self._division(stream)
         if division is None:
-            return await self._look_at(stream)
+            return await self.look_at(stream)
         known = await self._overview(stream)
-        parts = [await self._look_at(name) for name in division.names]
+        parts = [await self.look_at(name) for name in division.names]
         sharing = () if known is None else tuple(_consumers(known, seen or known, over=over))
         return StreamState(
             name=stream,
@@ -148,13 +150,13 @@ class Inspector:
             partitions=tuple(_partitions(stream, division, parts, known)),
         )
 
-    async def _look_at(self, stream: str) -> StreamState:
-        """Return the state of what is one stream in Redis."""
+    async def look_at(self, stream: str) -> StreamState:
+        """Return the state of what is one stream in Redis, such as a partition."""
         with translated_errors():
             info = await stream_info(self._redis, stream)
             now = await time_at(self._redis, stream=stream) / 1000
             groups = [
-                await self._group(stream, group, length=int(info.get("length", 0)), now=now)
+                await self._group(stream, group, info=info, now=now)
                 for group in await groups_info(self._redis, stream)
             ]
         return StreamState(
@@ -189,21 +191,23 @@ class Inspector:
         return sum(int(info.get("entries-added", 0)) for info in infos)
 
     async def _group(
-        self, stream: str, info: dict[str, Any], *, length: int, now: float
+        self, stream: str, group: dict[str, Any], *, info: dict[str, Any], now: float
     ) -> GroupState:
-        name = info["name"].decode()
-        last_delivered = info["last-delivered-id"].decode()
+        name = group["name"].decode()
+        last_delivered = group["last-delivered-id"].decode()
         oldest = None
-        if info["pending"]:
+        if group["pending"]:
             oldest = (await self._redis.xpending(stream, name))["min"]
+        undelivered, first = await self._undelivered(
+            stream, last_delivered, claimed=group.get("lag"), info=info
+        )
         return GroupState(
             name=name,
             last_delivered=last_delivered,
-            undelivered=await self._undelivered(
-                stream, last_delivered, claimed=info.get("lag"), length=length
-            ),
-            pending=int(info["pending"]),
-            oldest_pending=None if oldest is None else _age(oldest, now),
+            undelivered=undelivered,
+            pending=int(group["pending"]),
+            oldest_undelivered=_age(first, now),
+            oldest_pending=_age(oldest, now),
             retries=await RetryQueue(self._redis, stream=stream, group=name).waiting(),
             consumers=tuple(
                 ConsumerState(
@@ -216,25 +220,27 @@ class Inspector:
         )
 
     async def _undelivered(
-        self, stream: str, last_delivered: str, *, claimed: int | None, length: int
-    ) -> int | None:
+        self, stream: str, last_delivered: str, *, claimed: int | None, info: dict[str, Any]
+    ) -> tuple[int | None, str | None]:
         """Count what comes after the cursor; only past one page believe what Redis claims.
 
-        Its lag is null after a deletion ahead of the cursor, and too high after a trim.
+        Its lag is null after a deletion ahead of the cursor, and too high after a trim. The first
+        id that comes after it is returned, too.
         """
+        length = int(info.get("length", 0))
         if last_delivered == _BEGINNING:
-            return length
-        counted, after = 0, last_delivered
+            return length, _id_of(info.get("first-entry"))
+        counted, after, first = 0, last_delivered, None
         while counted < self._countable:
-            number, last = await count_entries(
+            number, start, end = await count_entries(
                 self._redis, stream=stream, start=f"({after}", most=PAGE
             )
-            counted, after = counted + number, last.decode()
+            counted, after, first = counted + number, end.decode(), first or start.decode() or None
             if number < PAGE:
-                return counted
+                return counted, first
             if claimed is not None:
-                return min(int(claimed), length)
-        return None
+                return min(int(claimed), length), first
+        return None, first
 
 
 def _consumers(known: Overview, seen: Overview, *, over: timedelta) -> Iterator[ConsumerState]:
@@ -250,7 +256,6 @@ def _joined(
     for name in dict.fromkeys(group.name for part in parts for group in part.groups):
         lags = [_undelivered(part, name) for part in parts]
         groups = [group for part in parts for group in part.groups if group.name == name]
-        oldest = [group.oldest_pending for group in groups if group.oldest_pending is not None]
         retries = None
         if known is not None:
             retries = sum(group.retries or 0 for group in groups) + sum(known.held.values())
@@ -259,7 +264,8 @@ def _joined(
             last_delivered=max((group.last_delivered for group in groups), key=entry_id),
             undelivered=None if None in lags else sum(lag or 0 for lag in lags),
             pending=sum(group.pending for group in groups),
-            oldest_pending=max(oldest, default=None),
+            oldest_undelivered=_longest(group.oldest_undelivered for group in groups),
+            oldest_pending=_longest(group.oldest_pending for group in groups),
             retries=retries,
             consumers=(*(one for group in groups for one in group.consumers), *sharing),
         )
@@ -295,7 +301,13 @@ def _partitions(
                 yield state
 
 
-def _age(oldest: bytes, now: float) -> timedelta:
+def _longest(spans: Iterable[timedelta | None]) -> timedelta | None:
+    return max((span for span in spans if span is not None), default=None)
+
+
+def _age(oldest: bytes | str | None, now: float) -> timedelta | None:
+    if oldest is None:
+        return None
     return timedelta(seconds=max(0, now - entry_id(oldest)[0] / 1000))
 
 
@@ -305,11 +317,11 @@ def _id_of(entry: Any) -> str | None:
 
 @lua_script("""
 local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', most)
-local last = entries[#entries]
-return {#entries, last and last[1] or ''}
+local first, last = entries[1], entries[#entries]
+return {#entries, first and first[1] or '', last and last[1] or ''}
 """)
-def count_entries(*, stream: Key, start: str, most: int) -> tuple[int, bytes]:
-    """Count entries from an id on, up to so many, without sending them; with the last one's id."""
+def count_entries(*, stream: Key, start: str, most: int) -> tuple[int, bytes, bytes]:
+    """Count entries from an id on, up to so many, without sending them; with both ends' ids."""
     raise NotImplementedError
 
 

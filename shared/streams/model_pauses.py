@@ -35,16 +35,25 @@ class ModelPauses:
         """Have the model called again; returns what was lifted."""
         lifted: list[ModelPause] = []
         with translated_errors():
-            for server in (await servers_of(self._redis)).values():
-                pattern = f"{_PREFIX}*{_PAUSED}*"
-                found = cast("Any", server).scan_iter(match=pattern, count=1_000)
-                async for key in cast("AsyncIterator[bytes]", found):
-                    left = await self._redis.pttl(key)
-                    if await self._redis.delete(key):
-                        lifted.append(_lifted(key.decode(), left))
+            async for key in self._keys():
+                left = await self._redis.pttl(key)
+                if await self._redis.delete(key):
+                    lifted.append(_pause(key.decode(), left))
         return lifted
 
+    async def current(self) -> list[ModelPause]:
+        """Return the pauses there are, after a walk through all keys."""
+        with translated_errors():
+            return [_pause(key.decode(), await self._redis.pttl(key)) async for key in self._keys()]
 
-def _lifted(key: str, left: int) -> ModelPause:
+    async def _keys(self) -> AsyncIterator[bytes]:
+        for server in (await servers_of(self._redis)).values():
+            pattern = f"{_PREFIX}*{_PAUSED}*"
+            found = cast("Any", server).scan_iter(match=pattern, count=1_000)
+            async for key in cast("AsyncIterator[bytes]", found):
+                yield key
+
+
+def _pause(key: str, left: int) -> ModelPause:
     name = key.removeprefix(_PREFIX).rpartition(_PAUSED)[0].strip("{}")
     return ModelPause(name, timedelta(milliseconds=max(left, 0)))

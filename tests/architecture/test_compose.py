@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from devstack.free_ports import free_port
 from devstack.servers.binaries import valkey_server
+from ops.exporter.settings import ExporterSettings
 from services.api.settings import ApiSettings
 from services.summarizer.settings import SummarizerSettings
 from services.syncer.settings import SyncerSettings
@@ -28,10 +29,11 @@ from tests.support.repository import ROOT
 Service = dict[str, Any]
 
 SCHEMA = ROOT / "tests/support/schemas/compose-spec.json"
-ALL = ("proxy", "api", "syncer", "summarizer", "migrate", "postgres", "streams", "cache")
-OURS = ("api", "syncer", "summarizer", "migrate")
-LASTING = tuple(name for name in ALL if name != "migrate")
 SCALED = ("api", "syncer", "summarizer")
+RUNNING = (*SCALED, "exporter")
+OURS = (*RUNNING, "migrate")
+ALL = ("proxy", *OURS, "postgres", "streams", "cache")
+LASTING = tuple(name for name in ALL if name != "migrate")
 
 # Inside a container these are compose.yaml's to choose, or best left alone.
 WIRING = {"API_HOST", "REUSE_PORT", "HEALTH_HOST", "HEALTH_PORT"}
@@ -58,7 +60,12 @@ def services(compose: dict[str, Any]) -> dict[str, Service]:
 
 def settings_of(service: str) -> set[str]:
     """Return the variables that a service's process reads."""
-    composed = {"api": ApiSettings, "syncer": SyncerSettings, "summarizer": SummarizerSettings}
+    composed = {
+        "api": ApiSettings,
+        "syncer": SyncerSettings,
+        "summarizer": SummarizerSettings,
+        "exporter": ExporterSettings,
+    }
     groups: list[type[SettingsGroup]] = [PostgresSettings]
     if service in composed:
         hints = get_type_hints(composed[service])
@@ -168,7 +175,7 @@ def test_nothing_keeps_a_service_from_being_scaled(services: dict[str, Service],
         assert option not in services[name], f"`{option}` is in the way of --scale {name}=3"
 
 
-@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("name", RUNNING)
 def test_services_wait_for_the_migration(services: dict[str, Service], name: str) -> None:
     conditions = {
         other: condition["condition"] for other, condition in services[name]["depends_on"].items()
@@ -260,7 +267,7 @@ class TestPasswordsOfValkey:
             assert await process.wait() == 0
 
     def test_is_what_the_services_are_told(self, services: dict[str, Service]) -> None:
-        for name in SCALED:
+        for name in RUNNING:
             environment = services[name]["environment"]
             assert environment["REDIS_PASSWORD"] == "${REDIS_PASSWORD:-}"
             assert ":${REDIS_PASSWORD:-unused}@cache:" in environment["CACHE_REDIS_URL"]
@@ -275,8 +282,8 @@ def test_the_least_version_of_docker_is_said() -> None:
 
 
 def test_healthchecks_ask_where_the_services_answer(services: dict[str, Service]) -> None:
-    for name, port in (("api", "PORT"), ("syncer", "HEALTH_PORT"), ("summarizer", "HEALTH_PORT")):
-        number = services[name]["environment"][port]
+    for name in RUNNING:
+        number = services[name]["environment"]["PORT" if name == "api" else "HEALTH_PORT"]
         assert services[name]["healthcheck"]["test"] == [
             "CMD",
             "python",

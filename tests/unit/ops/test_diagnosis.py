@@ -45,6 +45,7 @@ GROUP = GroupState(
     last_delivered="1-1",
     undelivered=0,
     pending=0,
+    oldest_undelivered=None,
     oldest_pending=None,
     retries=0,
     consumers=(ConsumerState(name="syncer:a:1", idle=timedelta(0), pending=0),),
