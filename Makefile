@@ -62,7 +62,7 @@ lock: ## Write the three lock files anew, with the newest versions pyproject.tom
 	@test -x $(BIN)/uv || sh devstack/install.sh dev
 	$(COMPILE) --upgrade --extra dev -o requirements-dev.lock
 	$(COMPILE) --upgrade --extra devstack --constraint requirements-dev.lock -o requirements-run.lock
-	$(COMPILE) --upgrade --constraint requirements-dev.lock -o requirements.lock
+	$(COMPILE) --upgrade --extra tracing --constraint requirements-dev.lock -o requirements.lock
 
 clean: ## Remove the virtual environment and caches, and keep the data in DATA_DIR
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
