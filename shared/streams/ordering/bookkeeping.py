@@ -72,8 +72,9 @@ class Bookkeeping:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(_crashes(stream), f"{id_}/{self._owner}", 1)
                 pipeline.expire(_crashes(stream), REMEMBERED)
-                await pipeline.execute()
-        return len(await self._crashes_of(stream, id_))
+                pipeline.hkeys(_crashes(stream))
+                *_, notes = await pipeline.execute()
+        return sum(note.startswith(f"{id_}/".encode()) for note in notes)
 
     async def clear_crashes(self, stream: str, id_: str) -> None:
         """Note that an entry has come to its end, and no process died of it."""
