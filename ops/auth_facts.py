@@ -41,7 +41,7 @@ class AuthFacts:
 
 async def auth_facts(project: ProjectSettings) -> AuthFacts:
     """Ask the auth server; raises `UnavailableError`. Nothing is changed, and no user is read."""
-    key = project.supabase_key.get_secret_value()
+    key = project.service_key
     async with httpx.AsyncClient(timeout=TIMEOUT, headers={"apikey": key}) as client:
         server = _Server(client, project.auth_url)
         secret = project.jwt_secret

@@ -6,14 +6,22 @@ read as well; `ENV_FILE` names another one, or none when empty.
 """
 
 import os
+import re
 from collections import ChainMap
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -158,20 +166,59 @@ def _check_base_url(value: str) -> str:
         raise ValueError("not a URL") from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError("not an http or https URL")
-    return value.rstrip("/")
+    # A slash too many is where two parts were put together.
+    scheme, _, rest = value.partition("://")
+    return f"{scheme}://{re.sub('/+', '/', rest)}".rstrip("/")
 
 
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 
 
+# As long as those that Supabase makes itself. Whoever has the secret can make others at any time.
+KEY_LIFETIME = timedelta(days=3650)
+
+
+def _signed_key(secret: str) -> str:
+    from joserfc import jwt  # noqa: PLC0415 (takes 50 ms, and most services need none)
+    from joserfc.jwk import OctKey  # noqa: PLC0415
+
+    made_at = datetime.now(UTC)
+    claims = {
+        "iss": "supabase",
+        "role": "service_role",
+        "iat": made_at,
+        "exp": made_at + KEY_LIFETIME,
+    }
+    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
+
+
 class ProjectSettings(SettingsGroup):
-    """A Supabase project: its auth server, its key, and how its tokens are told."""
+    """A Supabase project: its auth server, its key, and how its tokens are told.
+
+    Without `supabase_key` one is made of the secret, for an auth server without a gateway.
+    """
 
     supabase_uri: BaseUrl
-    supabase_key: SecretStr
+    supabase_key: SecretStr | None = None
     supabase_auth_url: BaseUrl | None = None
     supabase_jwt_secret: SecretStr | None = None
     supabase_jwt_issuer: str | None = None
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.supabase_key is None and self.supabase_jwt_secret is None:
+            raise ValueError(
+                "SUPABASE_KEY is missing: set it to the project's secret key or, for an auth "
+                "server without a gateway, SUPABASE_JWT_SECRET to its secret"
+            )
+        return self
+
+    @property
+    def service_key(self) -> str:
+        """The key by which the auth server knows us."""
+        if self.supabase_key is not None:
+            return self.supabase_key.get_secret_value()
+        return _signed_key(self.jwt_secret or "")
 
     @property
     def auth_url(self) -> str:

@@ -170,7 +170,7 @@ def _keys(settings: AuthSettings, client: httpx.AsyncClient, tokens: TokenCache)
     return SigningKeys(
         client,
         auth_url=settings.auth_url,
-        key=settings.supabase_key.get_secret_value(),
+        key=settings.service_key,
         on_change=tokens.clear,
     )
 
@@ -286,7 +286,7 @@ def _join_auth(
     accounts = Accounts(
         clients.auth,
         auth_url=auth.auth_url,
-        key=auth.supabase_key.get_secret_value(),
+        key=auth.service_key,
         timeout=auth.auth_timeout,
     )
     verifier = TokenVerifier(

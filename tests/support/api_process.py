@@ -46,7 +46,7 @@ def environment_of(settings: ApiSettings, *, port: int) -> dict[str, str]:
         "PORT": str(port),
         "API_HOST": "127.0.0.1",
         "SUPABASE_URI": settings.auth.supabase_uri,
-        "SUPABASE_KEY": settings.auth.supabase_key.get_secret_value(),
+        "SUPABASE_KEY": settings.auth.service_key,
         "SUPABASE_CONNECTION_STRING": settings.postgres.dsn,
         "REDIS_URL": "" if redis_url is None else redis_url.get_secret_value(),
     }

@@ -44,7 +44,7 @@ def open_project(
     """Join the parts that verify the tokens of the auth server's project."""
     settings = AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests"))
     known = TokenCache()
-    key = settings.supabase_key.get_secret_value()
+    key = settings.service_key
     keys = SigningKeys(http, auth_url=settings.auth_url, key=key, on_change=known.clear)
     accounts = Accounts(
         http,

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
 
 from services.api.settings import AuthSettings
 from shared.settings import PostgresSettings, SettingsError, StreamsSettings, load
+
+SECRET = "a secret of at least thirty-two characters"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +31,7 @@ def test_a_secret_is_read_from_the_file_that_is_named(
     environment.setenv("SUPABASE_URI", "https://ref.supabase.co")
     environment.delenv("SUPABASE_KEY", raising=False)
     assert load(PostgresSettings).dsn == "postgresql://me:pass word@db/leads"
-    assert load(AuthSettings).supabase_key.get_secret_value() == "sb_secret_x"
+    assert load(AuthSettings).service_key == "sb_secret_x"
 
 
 def test_the_name_of_a_file_may_be_in_the_env_file(
@@ -53,6 +57,33 @@ def test_an_empty_file_is_none(text: str, environment: pytest.MonkeyPatch, tmp_p
     assert load(StreamsSettings).url == "redis://localhost:6379/0"
     with pytest.raises(SettingsError, match="SUPABASE_CONNECTION_STRING: Field required"):
         load(PostgresSettings)
+
+
+def test_a_key_is_made_of_the_secret_where_none_is_given(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("SUPABASE_KEY", raising=False)
+    environment.setenv("SUPABASE_URI", "http://auth:9999")
+    with pytest.raises(SettingsError, match="SUPABASE_KEY is missing: set it"):
+        load(AuthSettings)
+    environment.setenv("SUPABASE_JWT_SECRET", SECRET)
+    token = jwt.decode(load(AuthSettings).service_key, OctKey.import_key(SECRET))
+    assert token.claims["role"] == "service_role"
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://x.supabase.co//auth/v1", "https://x.supabase.co/auth/v1"),
+        ("http://auth:9999/", "http://auth:9999"),
+        ("https://x.supabase.co//", "https://x.supabase.co"),
+    ],
+)
+def test_an_address_has_no_slash_too_many(
+    given: str, read: str, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("SUPABASE_URI", "http://auth:9999")
+    environment.setenv("SUPABASE_KEY", "sb_secret_x")
+    environment.setenv("SUPABASE_AUTH_URL", given)
+    assert load(AuthSettings).auth_url == read
 
 
 @pytest.mark.parametrize(
