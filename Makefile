@@ -1,6 +1,6 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults sync replay clients bench lint format openapi lock clean install-run install-dev
+.PHONY: help run test faults sync replay clients bench lint format docs lock clean install-run install-dev
 
 BIN := .venv/bin
 DATA_DIR ?= .data
@@ -52,8 +52,9 @@ format: install-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-openapi: install-dev ## Write openapi.json, asyncapi.json and rest.md to docs/ anew
+docs: install-dev ## Write openapi.json, asyncapi.json, rest.md and metrics.md to docs/ anew
 	$(BIN)/python -m services.api.documents docs
+	$(BIN)/python -m tests.support.metrics_page
 
 # The lock for tests comes first and binds the others: all may share one .venv.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \

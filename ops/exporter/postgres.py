@@ -64,8 +64,8 @@ LETTERS = family(
 LAST_SUCCESS = family(
     "leads_last_success_timestamp_seconds",
     "gauge",
-    "When a job succeeded last: sync, and backup (its beginning). None when it never did.",
-    ("job",),
+    "When a task succeeded last: sync, and backup (its beginning). None when it never did.",
+    ("task",),
 )
 
 
@@ -154,5 +154,5 @@ def _add_state(samples: Samples, state: SharedState) -> None:
     for kind in state.operations:
         samples[OPERATIONS][kind.kind,] = kind.open
         samples[OPERATION_OLDEST][kind.kind,] = kind.oldest or 0
-    for job, succeeded_at in state.succeeded.items():
-        samples[LAST_SUCCESS][job,] = succeeded_at.timestamp()
+    for task, succeeded_at in state.succeeded.items():
+        samples[LAST_SUCCESS][task,] = succeeded_at.timestamp()

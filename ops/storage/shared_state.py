@@ -28,7 +28,7 @@ _OPEN = """
     ) AS latest WHERE state = 'running'
 """
 _LAST = """
-    SELECT 'sync' AS job, (
+    SELECT 'sync' AS task, (
         SELECT finished_at FROM leads.sync_run WHERE state = 'succeeded'
         ORDER BY started_at DESC LIMIT 1
     ) AS at
@@ -70,7 +70,7 @@ class OpenOperations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedState:
-    """What there is. `succeeded` is when each job did so last, as far as it ever did."""
+    """What there is. `succeeded` is when each task did so last, as far as it ever did."""
 
     held: tuple[HeldCount, ...]
     letters: tuple[LetterTotal, ...]
@@ -89,5 +89,5 @@ async def shared_state(database: Database) -> SharedState:
         held=tuple(HeldCount(**row) for row in held),
         letters=tuple(LetterTotal(**row) for row in letters),
         operations=tuple(OpenOperations(**row) for row in operations),
-        succeeded={row["job"]: row["at"] for row in last if row["at"] is not None},
+        succeeded={row["task"]: row["at"] for row in last if row["at"] is not None},
     )

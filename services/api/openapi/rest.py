@@ -9,7 +9,7 @@ from services.api.web.problems import PROBLEMS
 INTRODUCTION = """\
 # The REST API
 
-`make openapi` writes this page from the endpoints that `services/api/handlers` declares.
+`make docs` writes this page from the endpoints that `services/api/handlers` declares.
 [openapi.json](openapi.json) says all of it, with every field and example; a running API shows that
 as a page at `/docs`. [leads.http](leads.http) has requests to send one after another.
 

@@ -98,4 +98,4 @@ def test_an_encoded_event_is_as_described(document: Json) -> None:
 
 
 def test_the_published_document_is_current() -> None:
-    assert (ROOT / "docs/asyncapi.json").read_bytes() == asyncapi_json(), "run `make openapi`"
+    assert (ROOT / "docs/asyncapi.json").read_bytes() == asyncapi_json(), "run `make docs`"

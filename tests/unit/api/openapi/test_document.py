@@ -225,4 +225,4 @@ def test_models_of_one_name_are_not_mixed_up() -> None:
 
 
 def test_the_published_document_is_current() -> None:
-    assert (ROOT / "docs/openapi.json").read_bytes() == openapi_json(), "run `make openapi`"
+    assert (ROOT / "docs/openapi.json").read_bytes() == openapi_json(), "run `make docs`"

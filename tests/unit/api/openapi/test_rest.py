@@ -43,4 +43,4 @@ def test_every_problem_is_in_it() -> None:
 
 
 def test_the_published_page_is_current() -> None:
-    assert (ROOT / "docs/rest.md").read_text() == PAGE, "run `make openapi`"
+    assert (ROOT / "docs/rest.md").read_text() == PAGE, "run `make docs`"
