@@ -78,6 +78,7 @@ def unreachable(check: str, error: TransientError, *, setting: str) -> list[Find
     remedy = next(known, "Start it, or correct {}.")
     effect = {
         "redis": "Without it nothing can be created.",
+        "replica": "Lists are read from the primary.",
         "auth": "Nobody can log in, and tokens of its shared secret cannot be checked.",
     }.get(check, "Creates are accepted with 202 while it is away.")
     advice = f"{remedy.format(setting)} {effect}"

@@ -269,6 +269,12 @@ class PostgresSettings(SettingsGroup):
         return self.dsn if direct is None else direct.get_secret_value()
 
 
+class ReplicaSettings(SettingsGroup):
+    """A replica of PostgreSQL, for lists and exports: they show what was so a moment ago."""
+
+    postgres_read_url: PostgresUrl | None = None
+
+
 MOST_PARTITIONS = 256
 
 

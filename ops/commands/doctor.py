@@ -8,6 +8,7 @@ from ops import diagnosis, writes
 from ops.auth_facts import auth_facts, of_auth, unconfigured_auth
 from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.output import as_json, print_json, print_table
+from ops.replica_facts import examine_replica
 from ops.running import Servers, open_servers, run, settings
 from ops.storage.postgres_facts import postgres_facts
 from shared.domain.errors import TransientError
@@ -75,6 +76,7 @@ async def _postgres(servers: Servers) -> list[Finding]:
         findings += await writes.of_postgres_writes(servers)
     except TransientError as error:
         return diagnosis.unreachable("postgres", error, setting="SUPABASE_CONNECTION_STRING")
+    findings += await examine_replica(servers.database)
     with contextlib.suppress(TransientError):  # such as a lock, which has been found
         findings += await writes.of_held(servers)
         counts = await DeadLetterRepository(servers.database).counts(LetterSelection())

@@ -37,8 +37,8 @@ from services.api.storage.history import LeadHistory
 from services.api.storage.lead_search import LeadSearch
 from services.api.storage.operations import OperationRepository
 from services.api.storage.rate_limits import RateLimits
+from services.api.storage.replica import Reads, Replica
 from services.api.storage.requests import RequestNotes
-from services.api.storage.settled import settled_before
 from services.api.storage.sign_outs import SignOuts
 from services.api.web.headers import IdempotencyKeys
 from shared.administration.dead_letters import DeadLetters
@@ -79,6 +79,7 @@ class Clients:
     """What is open, and has to be closed."""
 
     database: Database
+    replica: Replica
     operators: Database
     redis: Redis
     guard: Redis
@@ -110,6 +111,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
     outages = Outages()
     async with (
         open_database(settings.postgres, read_only=True) as database,
+        _open_replica(settings) as replica,
         open_database(_for_operators(settings.postgres), name="operators") as operators,
         open_redis(settings.streams) as redis,
         open_redis(settings.streams, block=REPLY_BLOCK) as reader,
@@ -127,6 +129,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
         await divisions.check_settings()
         clients = Clients(
             database=database,
+            replica=Replica(database, replica, outages),
             operators=operators,
             redis=redis,
             guard=guard,
@@ -152,6 +155,17 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             clients.runner.running(),
         ):
             yield api
+
+
+@contextlib.asynccontextmanager
+async def _open_replica(settings: ApiSettings) -> AsyncGenerator[Database | None]:
+    url = settings.replica.postgres_read_url
+    if url is None:
+        yield None
+        return
+    postgres = settings.postgres.model_copy(update={"supabase_connection_string": url})
+    async with open_database(postgres, read_only=True, name="replica") as database:
+        yield database
 
 
 class _MeasuredTransport(httpx.AsyncHTTPTransport):
@@ -238,19 +252,18 @@ def _join_leads(
     leads = LeadRepository(clients.database)
     accepted = AcceptedLeads(notes, EventStore(clients.database), timeout=http.read_timeout)
     lookup = LeadLookup(clients.cache, leads, accepted, timeout=http.read_timeout)
-    history = LeadHistory(clients.database)
+    replica = clients.replica
     keys = IdempotencyKeys(notes, timeout=http.publish_timeout)
     targets = LeadTargets(lookup, cache=clients.cache, leads=leads)
-    settled = partial(settled_before, clients.database)
     return (
         LeadHandlers(lookup),
         LeadListHandlers(
-            LeadSearch(clients.database),
-            settled_before=settled,
+            Reads(replica, LeadSearch),
+            settled_before=replica.settled,
             timeout=http.read_timeout,
             default_limit=http.list_default_limit,
         ),
-        LeadExportHandlers(LeadExport(clients.database), settled_before=settled),
+        LeadExportHandlers(Reads(replica, LeadExport), settled_before=replica.settled),
         LeadWriteHandlers(exchange=exchange, keys=keys, targets=targets, settings=http),
         LeadBatchHandlers(exchange=exchange, keys=keys, targets=targets, settings=http),
         LeadImportHandlers(
@@ -260,11 +273,15 @@ def _join_leads(
             exchange=exchange,
             keys=keys,
             lookup=lookup,
-            progress=SummaryProgress(exchange, history, timeout=http.summary_timeout),
+            progress=SummaryProgress(
+                exchange, LeadHistory(clients.database), timeout=http.summary_timeout
+            ),
             summary_timeout=http.summary_timeout,
             body_timeout=http.body_timeout,
         ),
-        LeadHistoryHandlers(lookup=lookup, history=history, timeout=http.read_timeout),
+        LeadHistoryHandlers(
+            lookup=lookup, history=Reads(replica, LeadHistory), timeout=http.read_timeout
+        ),
         ChangeHandlers(clients.feed, timeout=http.read_timeout),
         OperationHandlers(
             OperationRepository(clients.database),

@@ -1,7 +1,7 @@
 """What the API reads from its environment."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +16,7 @@ from shared.settings import (
     ObservabilitySettings,
     PostgresSettings,
     ProjectSettings,
+    ReplicaSettings,
     SettingsGroup,
     StreamsSettings,
     load,
@@ -148,6 +149,7 @@ class ApiSettings:
     streams: StreamsSettings
     cache: CacheSettings
     observability: ObservabilitySettings
+    replica: ReplicaSettings = field(default_factory=ReplicaSettings)
 
     @classmethod
     def load(cls) -> Self:
@@ -157,6 +159,7 @@ class ApiSettings:
             auth=load(AuthSettings),
             limits=load(LimitSettings),
             postgres=load(PostgresSettings),
+            replica=load(ReplicaSettings),
             streams=load(StreamsSettings),
             cache=load(CacheSettings),
             observability=load(ObservabilitySettings),

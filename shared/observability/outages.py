@@ -24,6 +24,7 @@ QUIET = timedelta(seconds=1)
 EFFECTS = {
     "redis": "writes are answered 503; reads go on",
     "postgres": "writes are accepted (202) and wait; reads that are not cached are answered 503",
+    "replica": "lists are read from the primary",
     "auth": "log-ins are answered 503, and so are tokens that cannot be checked",
 }
 WHAT_TO_DO = "ops doctor"

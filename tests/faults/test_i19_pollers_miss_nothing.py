@@ -17,6 +17,8 @@ from services.api.bootstrap import Api
 from services.api.handlers.lead_list import LeadListHandlers
 from services.api.settings import LimitSettings
 from services.api.storage.lead_search import LeadSearch
+from services.api.storage.replica import Reads, Replica, Settled
+from shared.observability.outages import Outages
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from tests.faults.conftest import Figure
@@ -184,12 +186,13 @@ async def test_control_a_stream_that_begins_without_an_id_loses_changes(
 def _endless(database: Database) -> Callable[[Api], Api]:
     """Return what lets lists show whatever is there."""
 
-    async def settled_before() -> datetime:
-        return NEVER
+    async def settled_before() -> Settled:
+        return Settled(NEVER, None)
 
     def alter(api: Api) -> Api:
+        reads = Reads(Replica(database, None, Outages()), LeadSearch)
         leads = LeadListHandlers(
-            LeadSearch(database), settled_before=settled_before, timeout=timedelta(seconds=10)
+            reads, settled_before=settled_before, timeout=timedelta(seconds=10)
         )
         others = (one for one in api.handlers if not isinstance(one, LeadListHandlers))
         return replace(api, handlers=(leads, *others))

@@ -1,6 +1,7 @@
 """`/leads/{id}/history` and `/leads/{id}/summaries`: what happened to a lead."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -17,6 +18,8 @@ from services.api.handlers.operations import EXAMPLE_OPERATION_ID
 from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.storage.history import LeadHistory
+from services.api.storage.pages import PageRow, Position
+from services.api.storage.replica import Reads
 from services.api.web.endpoint import Answer, Endpoint, Tag
 from services.api.web.paging import NEXT_PAGE, PageQuery, list_response
 from services.api.web.problems import Problem
@@ -103,7 +106,9 @@ class LeadSummary(Representation):
 class LeadHistoryHandlers:
     """Lists what belongs to one lead, newest first."""
 
-    def __init__(self, *, lookup: LeadLookup, history: LeadHistory, timeout: timedelta) -> None:
+    def __init__(
+        self, *, lookup: LeadLookup, history: Reads[LeadHistory], timeout: timedelta
+    ) -> None:
         self._lookup = lookup
         self._history = history
         self._seconds = timeout.total_seconds()
@@ -127,9 +132,13 @@ class LeadHistoryHandlers:
         lead_id = await self._lookup.find_id(canonical_id(call.param, missing=NOT_FOUND))
         scope = f"summaries {lead_id}"
         after = query.position(scope=scope)
-        async with asyncio.timeout(self._seconds):
-            rows = await self._history.summaries(lead_id, limit=query.limit + 1, after=after)
-        return list_response(call.request, rows, limit=query.limit, scope=scope)
+        return await self._page(
+            call,
+            lambda history: history.summaries(lead_id, limit=query.limit + 1, after=after),
+            query=query,
+            after=after,
+            scope=scope,
+        )
 
     @Endpoint(
         "GET",
@@ -150,9 +159,30 @@ class LeadHistoryHandlers:
         lead_id = await self._id_of_any(canonical_id(call.param, missing=NOT_FOUND))
         scope = f"history {lead_id}"
         after = query.position(scope=scope)
+        return await self._page(
+            call,
+            lambda history: history.events(lead_id, limit=query.limit + 1, after=after),
+            query=query,
+            after=after,
+            scope=scope,
+        )
+
+    async def _page(
+        self,
+        call: Call,
+        read_rows: Callable[[LeadHistory], Awaitable[list[PageRow]]],
+        *,
+        query: PageQuery,
+        after: Position | None,
+        scope: str,
+    ) -> web.StreamResponse:
         async with asyncio.timeout(self._seconds):
-            rows = await self._history.events(lead_id, limit=query.limit + 1, after=after)
-        return list_response(call.request, rows, limit=query.limit, scope=scope)
+            read = await self._history.read(
+                read_rows, at_least=None if after is None else after.seen
+            )
+            has_more = len(read.result) > query.limit
+            seen = await read.place() if has_more else None
+        return list_response(call.request, read.result, limit=query.limit, scope=scope, seen=seen)
 
     async def _id_of_any(self, key: str) -> UUID:
         try:
@@ -164,4 +194,5 @@ class LeadHistoryHandlers:
 
     async def _was_there(self, lead_id: UUID) -> bool:
         async with asyncio.timeout(self._seconds):
-            return bool(await self._history.events(lead_id, limit=1))
+            read = await self._history.read(lambda history: history.events(lead_id, limit=1))
+        return bool(read.result)

@@ -18,6 +18,8 @@ from pydantic_core import PydanticCustomError
 from services.api.handlers.leads import Lead
 from services.api.server.routing import Call
 from services.api.storage.lead_search import LeadSearch, LeadSort
+from services.api.storage.pages import PageRow
+from services.api.storage.replica import Reads, Settled
 from services.api.web.endpoint import Answer, Endpoint, Header, Tag
 from services.api.web.headers import preferred_type
 from services.api.web.paging import DEFAULT_LIMIT, NEXT_PAGE, PageLimit, PageQuery, list_response
@@ -36,7 +38,7 @@ LONGEST_TEXT = 100
 MOST_WORDS = 8
 
 # Before when nothing new can come to stand: `services.api.storage.settled`.
-SettledBefore = Callable[[], Awaitable[datetime]]
+SettledBefore = Callable[[], Awaitable[Settled]]
 
 _accents = re.compile("[\u0300-\u036f]")
 _searchable = re.compile(r"[^\W_]").search
@@ -202,7 +204,7 @@ class LeadListHandlers:
 
     def __init__(
         self,
-        leads: LeadSearch,
+        leads: Reads[LeadSearch],
         *,
         settled_before: SettledBefore,
         timeout: timedelta,
@@ -236,20 +238,29 @@ class LeadListHandlers:
         query = call.parse_query(LeadListQuery)
         limit = query.limit if "limit" in query.model_fields_set else self._default_limit
         after = query.position(scope=query.scope, by_time=query.sort.by_time)
+        seen = None if after is None else after.seen
         async with asyncio.timeout(self._seconds):
             # All pages of a list end where its first one saw that it must.
             if query.polled and after is None:
-                query = query.settled(await self._settled_before())
+                settled = await self._settled_before()
+                query, seen = query.settled(settled.before), settled.place
             filters = query.filters()
-            found = await self._leads.page(
-                limit=limit + 1, sort=query.sort, filters=filters, after=after
-            )
-            total = await self._leads.count(filters) if query.count else None
+
+            async def page(leads: LeadSearch) -> tuple[list[PageRow], int | None]:
+                found = await leads.page(
+                    limit=limit + 1, sort=query.sort, filters=filters, after=after
+                )
+                return found, await leads.count(filters) if query.count else None
+
+            read = await self._leads.read(page, at_least=seen)
+            found, total = read.result
+            seen = await read.place() if len(found) > limit else None
         return list_response(
             call.request,
             found,
             limit=limit,
             scope=query.scope,
+            seen=seen,
             total=total,
             next_parameters=query.bounds,
         )
@@ -294,7 +305,7 @@ _FORMATS: Mapping[FileFormat, tuple[bytes, Callable[[bytes], bytes]]] = {
 class LeadExportHandlers:
     """Exports leads, oldest first, as they were at one moment: some at a time in a process."""
 
-    def __init__(self, leads: LeadExport, *, settled_before: SettledBefore) -> None:
+    def __init__(self, leads: Reads[LeadExport], *, settled_before: SettledBefore) -> None:
         self._leads = leads
         self._settled_before = settled_before
         self._under_way = 0
@@ -324,27 +335,31 @@ class LeadExportHandlers:
     async def export(self, call: Call) -> web.StreamResponse:
         """Answer with a file that is written while it is sent."""
         query = call.parse_query(LeadExportQuery)
+        seen: int | None = None
         if query.polled:
-            query = query.settled(await self._settled_before())
+            settled = await self._settled_before()
+            query, seen = query.settled(settled.before), settled.place
         file_format = (
             query.format or MEDIA_TYPES[preferred_type(call.request.headers, *MEDIA_TYPES)]
         )
         if query.bom and file_format is not FileFormat.CSV:
             raise validation_problem({"bom": "Is for CSV"})
         name = f"leads-{now():%Y-%m-%d}.{file_format}"
+        mark = BOM_UTF8 if query.bom else b""
         return await streamed(
-            self._chunks(query.filters(), file_format, mark=BOM_UTF8 if query.bom else b""),
+            self._chunks(query.filters(), file_format, mark=mark, seen=seen),
             content_type=CONTENT_TYPES[file_format],
             headers={FILE_NAME.name: f'attachment; filename="{name}"', **NO_STORE},
         )
 
     async def _chunks(
-        self, filters: LeadFilters, file_format: FileFormat, *, mark: bytes
+        self, filters: LeadFilters, file_format: FileFormat, *, mark: bytes, seen: int | None
     ) -> AsyncGenerator[bytes]:
         beginning, line = _FORMATS[file_format]
         beginning = mark + beginning
         with self._turn():
-            async with contextlib.aclosing(self._leads.batches(filters, size=CHUNK)) as batches:
+            leads = await self._leads.choose(at_least=seen)
+            async with contextlib.aclosing(leads.batches(filters, size=CHUNK)) as batches:
                 async for batch in batches:
                     yield beginning + b"".join(map(line, batch))
                     beginning = b""

@@ -10,10 +10,15 @@ import asyncpg
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A row's place in an order: what it is sorted by, and the id that decides between equals."""
+    """A row's place in an order: what it is sorted by, and the id that decides between equals.
+
+    `seen` is the place in the log of PostgreSQL at which the list was read (`replica`), if that
+    matters.
+    """
 
     key: datetime | str
     id: UUID
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -41,6 +42,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _DIGEST_SIZE = 8
 _head = struct.Struct(f">{_DIGEST_SIZE}s16s")
 _time = struct.Struct(">q")
+_seen = struct.Struct(">q")
 
 
 def _whole_number(value: Any) -> Any:
@@ -78,16 +80,20 @@ def list_response(
     *,
     limit: int,
     scope: str,
+    seen: int | None = None,
     total: int | None = None,
     next_parameters: Mapping[str, str] = NOTHING,
 ) -> WholeResponse:
-    """Answer with the first `limit` rows of the list that `scope` names, like `page_response`."""
+    """Answer with the first `limit` rows of the list that `scope` names, like `page_response`.
+
+    The next page is read where all is known that was `seen`.
+    """
     page = rows[:limit]
     return page_response(
         request,
         [row.json for row in rows],
         limit=limit,
-        cursor=encode_cursor(page[-1].position, scope=scope) if page else None,
+        cursor=encode_cursor(replace(page[-1].position, seen=seen), scope=scope) if page else None,
         total=total,
         next_parameters=next_parameters,
     )
@@ -122,21 +128,28 @@ def encode_cursor(position: Position, *, scope: str) -> str:
     """Return the cursor of the page after a position in the list that `scope` names."""
     key = position.key
     packed = key.encode() if isinstance(key, str) else _time.pack((key - _EPOCH) // _MICROSECOND)
-    head = _head.pack(_digest(scope), position.id.bytes)
+    head = _head.pack(_digest(scope, has_seen=position.seen is not None), position.id.bytes)
+    if position.seen is not None:
+        head += _seen.pack(position.seen)
     return base64.urlsafe_b64encode(head + packed).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, *, scope: str, by_time: bool = True) -> Position:
     """Return the position that a cursor names; raises `Problem` 400."""
+    seen: int | None = None
     try:
         packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         digest, row_id = _head.unpack_from(packed)
-        key = _time_key(packed[_head.size :]) if by_time else packed[_head.size :].decode()
+        packed = packed[_head.size :]
+        if digest == _digest(scope, has_seen=True):
+            (seen,) = _seen.unpack_from(packed)
+            packed = packed[_seen.size :]
+        key = _time_key(packed) if by_time else packed.decode()
     except (ValueError, struct.error, OverflowError):
         # A cursor of another order may well not be readable in this one.
         raise _not_a_cursor() from None
-    position = Position(key, UUID(bytes=row_id))
-    if digest != _digest(scope):
+    position = Position(key, UUID(bytes=row_id), seen)
+    if seen is None and digest != _digest(scope):
         raise validation_problem({"after": "Belongs to a list with other parameters"})
     # Decoding is lenient about what it skips; a cursor has one spelling.
     if encode_cursor(position, scope=scope) != cursor or "\0" in str(key):
@@ -149,8 +162,9 @@ def _time_key(packed: bytes) -> datetime:
     return _EPOCH + micros * _MICROSECOND
 
 
-def _digest(scope: str) -> bytes:
-    return hashlib.sha256(scope.encode()).digest()[:_DIGEST_SIZE]
+def _digest(scope: str, *, has_seen: bool = False) -> bytes:
+    named = f"{scope} seen" if has_seen else scope
+    return hashlib.sha256(named.encode()).digest()[:_DIGEST_SIZE]
 
 
 def _not_a_cursor() -> Problem:

@@ -9,6 +9,7 @@ import pytest
 
 from ops import diagnosis
 from ops.diagnosis import Finding, PartitionFacts, Severity
+from ops.replica_facts import ReplicaFacts, of_replica
 from ops.storage.postgres_facts import PostgresFacts
 from shared.domain.errors import UnavailableError
 from shared.events.partitions import Division, Layout, Partition
@@ -211,3 +212,26 @@ def _leads(*groups: GroupState) -> StreamState:
         per_second=None,
         groups=groups,
     )
+
+
+REPLICA = ReplicaFacts(
+    is_replica=True, is_of_primary=True, behind=2_000_000, age=timedelta(seconds=1)
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "severity", "advice"),
+    [
+        (REPLICA, Severity.OK, None),
+        (replace(REPLICA, behind=0, age=timedelta(hours=1)), Severity.OK, None),  # nothing came
+        (replace(REPLICA, age=timedelta(seconds=11)), Severity.WARNING, "pg_stat_replication"),
+        (replace(REPLICA, is_replica=False), Severity.WARNING, "All reads go to the primary"),
+        (replace(REPLICA, is_of_primary=False), Severity.FAILURE, "may show other leads"),
+    ],
+)
+def test_a_replica_is_of_the_primary_and_not_late(
+    facts: ReplicaFacts, severity: Severity, advice: str | None
+) -> None:
+    finding = of_replica(facts)
+    assert finding.severity is severity
+    assert (finding.advice is None) if advice is None else (advice in str(finding.advice))

@@ -64,6 +64,20 @@ def test_a_cursor_of_another_list_is_refused(key: datetime | str, by_time: bool)
     assert list(raised.value.errors or ()) == ["after"]
 
 
+@pytest.mark.parametrize("seen", [0, 1, 22_000_000_000, 2**62])
+@pytest.mark.parametrize(
+    ("key", "by_time"), [(datetime(2026, 1, 1, tzinfo=UTC), True), ("hopper", False), ("", False)]
+)
+def test_a_cursor_carries_what_was_seen(key: datetime | str, seen: int, *, by_time: bool) -> None:
+    position = Position(key, LEAD, seen)
+    cursor = encode_cursor(position, scope="these")
+    assert decode_cursor(cursor, scope="these", by_time=by_time) == position
+    with pytest.raises(Problem):
+        decode_cursor(cursor, scope="those", by_time=by_time)
+    with pytest.raises(Problem):
+        decode_cursor(cursor[:-1], scope="these", by_time=by_time)
+
+
 GOOD = encode_cursor(Position(datetime(2026, 1, 1, tzinfo=UTC), LEAD), scope="")
 WITH_NUL = encode_cursor(Position("a\0b", LEAD), scope="")
 
