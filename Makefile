@@ -1,14 +1,15 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults sync replay clients bench lint format docs lock clean install-run install-dev
+.PHONY: help run test faults sync replay clients bench lint format docs lock pin-images sbom audit clean \
+	install-run install-dev
 
 BIN := .venv/bin
 DATA_DIR ?= .data
-CODE := services shared ops devstack bench tests
+CODE := services shared ops devstack bench deploy tests
 SIGTERM := 15
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run SYNCERS=2 SUMMARIZERS=3 API_WORKERS=2 PORT=8080 DATA_DIR=/tmp/leads GROQ=stand-in"
 
@@ -59,14 +60,33 @@ docs: install-dev ## Write openapi.json, asyncapi.json, rest.md and metrics.md t
 # The lock for tests comes first and binds the others: all may share one .venv.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
 	--no-emit-index-url --no-header --quiet
-lock: ## Write the three lock files anew, with the newest versions pyproject.toml allows
+lock: ## Write the lock files anew, with the newest versions pyproject.toml allows
 	@test -x $(BIN)/uv || sh devstack/install.sh dev
 	$(COMPILE) --upgrade --extra dev -o requirements-dev.lock
 	$(COMPILE) --upgrade --extra devstack --constraint requirements-dev.lock -o requirements-run.lock
 	$(COMPILE) --upgrade --extra tracing --constraint requirements-dev.lock -o requirements.lock
+	$(BIN)/uv pip compile --group audit --universal --generate-hashes --no-emit-index-url --no-header \
+		--quiet --upgrade -o requirements-audit.lock
+
+pin-images: install-run ## Name all images by their digests, which their registries are asked for
+	$(BIN)/python -m deploy.pin_images
+
+sbom: .venv-audit/installed ## Write sbom.json: what the services are made of (CycloneDX)
+	@$(BIN)/python -m deploy.supply_chain sbom
+
+audit: .venv-audit/installed ## Look the services' packages up in lists of advisories
+	@$(BIN)/python -m deploy.supply_chain audit
+
+# The tools for it bring fifty packages along, so they have an environment of their own.
+.venv-audit/installed: requirements-audit.lock
+	@sh devstack/install.sh dev
+	@rm -rf .venv-audit
+	@$(BIN)/uv venv --quiet .venv-audit
+	@$(BIN)/uv pip install --quiet --python .venv-audit --require-hashes -r requirements-audit.lock
+	@touch $@
 
 clean: ## Remove the virtual environment and caches, and keep the data in DATA_DIR
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install-run:

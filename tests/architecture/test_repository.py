@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.repository import ROOT, repository_files
 
-LOCKS = ("requirements.lock", "requirements-run.lock", "requirements-dev.lock")
+INSTALLED = ("requirements.lock", "requirements-run.lock", "requirements-dev.lock")
+LOCKS = (*INSTALLED, "requirements-audit.lock")
 
 # Files that come from elsewhere and are kept as they are.
 VENDORED = {"LICENSE", "tests/support/schemas/compose-spec.json"}
@@ -101,7 +102,7 @@ def test_locks_agree() -> None:
     """All may be installed into one environment, so a package has one version in all of them."""
     versions = [
         dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
-        for name in LOCKS
+        for name in INSTALLED
     ]
     runtime, run, dev = versions
 

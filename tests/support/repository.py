@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("services", "shared", "ops", "devstack", "bench")
 
 # What a checkout holds that is not the repository's: git, environments, caches and data.
-_MADE = {"__pycache__"}
+_MADE = {"__pycache__", "sbom.json"}
 
 
 @dataclass(frozen=True, slots=True)

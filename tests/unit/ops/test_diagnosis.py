@@ -12,6 +12,7 @@ from ops.diagnosis import Finding, PartitionFacts, Severity
 from ops.replica_facts import ReplicaFacts, of_replica
 from ops.storage.postgres_facts import PostgresFacts
 from shared.domain.errors import UnavailableError
+from shared.events.envelope import now
 from shared.events.partitions import Division, Layout, Partition
 from shared.streams.inspection import ConsumerState, GroupState, RedisFacts, StreamState
 
@@ -153,6 +154,20 @@ def test_a_group_that_is_missing_is_found() -> None:
 def test_consumers_that_cannot_be_known_are_not_missed() -> None:
     unknown = replace(GROUP, consumers=(), retries=None, undelivered=5)
     assert bad(diagnosis.of_streams([_leads(unknown)])) == []
+
+
+@pytest.mark.parametrize(
+    ("age", "severity"),
+    [
+        (None, Severity.OK),
+        (timedelta(hours=25), Severity.OK),
+        (timedelta(hours=27), Severity.WARNING),
+        (timedelta(days=400), Severity.WARNING),
+    ],
+)
+def test_a_backup_is_made_every_day(age: timedelta | None, severity: Severity) -> None:
+    finding = diagnosis.of_backup(None if age is None else now() - age)
+    assert (finding.severity, finding.advice is None) == (severity, severity is Severity.OK)
 
 
 @pytest.mark.parametrize("configured", [None, 2])

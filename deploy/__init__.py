@@ -1,0 +1,1 @@
+"""What runs the system elsewhere, and what shows of which parts it is made."""
