@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from ops.storage.postgres_facts import PostgresFacts
 from shared.domain.errors import TransientError
 from shared.events.catalog import STREAMS, groups_of
+from shared.events.envelope import now
 from shared.events.partitions import Division, Partition
 from shared.storage.dead_letters import LetterCount
 from shared.streams.inspection import COUNTABLE, GroupState, RedisFacts, StreamState
@@ -18,6 +19,8 @@ SKEW = timedelta(seconds=1)
 MUCH_TO_DO = 10_000
 STUCK = timedelta(minutes=5)
 NEARLY_FULL = 0.8
+# A day, and the time that one may take.
+BACKUP_OVERDUE = timedelta(hours=26)
 OLDEST_REDIS = (7, 0)
 OLDEST_POSTGRES = 14
 
@@ -262,6 +265,20 @@ def of_dead_letters(counts: Sequence[LetterCount]) -> Finding:
         f"{number:,} ({reasons})" if number else "none",
         good=number == 0,
         advice="Look at `ops dead-letters list --summary`; mend the cause, then retry or discard.",
+    )
+
+
+def of_backup(last: datetime | None) -> Finding:
+    """Judge when `ops backup` last came to its end."""
+    if last is None:
+        detail = "none by `ops backup`: see that something else backs PostgreSQL up"
+        return Finding(check="backup", severity=Severity.OK, detail=detail)
+    age = now() - last
+    return _judge(
+        "backup",
+        f"{last:%Y-%m-%d %H:%M} UTC",
+        good=age <= BACKUP_OVERDUE,
+        advice="See the log of what makes them, and `ops log`: one without a number has failed.",
     )
 
 

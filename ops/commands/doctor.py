@@ -14,6 +14,7 @@ from ops.storage.postgres_facts import postgres_facts
 from shared.domain.errors import TransientError
 from shared.events.catalog import ORDERED
 from shared.settings import ProjectSettings, SettingsError, StreamsSettings, load
+from shared.storage.admin_log import AdminLog
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.partitions import PartitionRepository
 from shared.streams.inspection import Inspector, redis_facts
@@ -81,6 +82,7 @@ async def _postgres(servers: Servers) -> list[Finding]:
         findings += await writes.of_held(servers)
         counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
         findings.append(diagnosis.of_dead_letters(counts))
+        findings.append(diagnosis.of_backup(await AdminLog(servers.database).last_ended("backup")))
     return findings
 
 
