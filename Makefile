@@ -42,12 +42,16 @@ clients: install-dev ## Make clients of openapi.json by generators, and try them
 bench: install-dev ## Measure the speed: make bench ARGS="reads --rounds 3" (needs wrk)
 	$(BIN)/python -m bench $(ARGS)
 
-lint: install-dev ## Check style, types and imports
+MIGRATIONS = $(filter-out %.rollback.sql,$(wildcard migrations/*.sql))
+ONLINE = $(shell grep -l "^-- transactional: false" migrations/*.sql)
+lint: install-dev ## Check style, types, imports and migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/squawk --assume-in-transaction $(filter-out $(ONLINE),$(MIGRATIONS))
+	$(BIN)/squawk $(ONLINE)
 
 format: install-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix .

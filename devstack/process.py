@@ -137,12 +137,14 @@ def ending_with_parent(command: Command) -> tuple[str, ...]:
     )
 
 
-async def run_to_end(name: str, command: Command, *, deadline: timedelta) -> str:
+async def run_to_end(
+    name: str, command: Command, *, deadline: timedelta, on_line: LineSink | None = None
+) -> str:
     """Runs a short command and returns what it wrote.
 
     Raises ProcessFailedError with its last lines when it fails or takes too long.
     """
-    process = await Process.start(name, command, on_line=ignore_line)
+    process = await Process.start(name, command, on_line=on_line or ignore_line)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             code = await process.wait()

@@ -25,7 +25,9 @@ from devstack.service import (
 )
 from devstack.supervisor import Supervisor, supervising
 
-MIGRATE_DEADLINE = timedelta(seconds=120)
+# Of a large database it may take long, which is shown once it does.
+MIGRATE_DEADLINE = timedelta(hours=6)
+MIGRATES_LONG = timedelta(seconds=5)
 STAND_IN_GRACE = timedelta(seconds=1)
 READY_PATH = "/health/ready"
 # How long services are waited for that lack a server: long enough to start.
@@ -46,7 +48,7 @@ async def run_stack(plan: Plan, console: Console) -> None:
             environment = services_environment(plan, stand_ins, api_key=api_key)
             write_stack_file(plan.data, worth_keeping(environment))
             troubles = await unreachable(plan)
-            await migrate(environment, troubles)
+            await migrate(environment, troubles, console)
             late = await start_services(plan, environment, console, supervisor, troubles)
             title = f"Not ready: {await reasons(late, troubles)}" if late else ready_after(began)
             console.say(banner(plan, stand_ins, title=title, is_coloured=console.is_coloured))
@@ -142,10 +144,17 @@ def origin(service: Service) -> str:
     return f"http://{LOOPBACK}:{service.spec.port}"
 
 
-async def migrate(environment: Mapping[str, str], troubles: list[str]) -> None:
+async def migrate(environment: Mapping[str, str], troubles: list[str], console: Console) -> None:
     command = Command((*module("ops"), "migrate"), environment=environment)
+    long = time.monotonic() + MIGRATES_LONG.total_seconds()
+    show = console.sink("migrate")
     try:
-        await run_to_end("the migration of the database", command, deadline=MIGRATE_DEADLINE)
+        await run_to_end(
+            "the migration of the database",
+            command,
+            deadline=MIGRATE_DEADLINE,
+            on_line=lambda line: show(line) if time.monotonic() > long else None,
+        )
     except ProcessFailedError as error:
         if not troubles:
             raise

@@ -1,2 +1,1 @@
-DROP INDEX leads.event_recorded;
 DROP TABLE leads.admin_action;

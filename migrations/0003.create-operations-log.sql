@@ -11,6 +11,3 @@ CREATE TABLE leads.admin_action (
 );
 
 CREATE INDEX admin_action_begun_at ON leads.admin_action (begun_at DESC, id DESC);
-
--- Replays and exports read events in the order in which they were applied.
-CREATE INDEX event_recorded ON leads.event (recorded_at, id);

@@ -16,8 +16,3 @@ CREATE TABLE leads.tombstone (
 
 CREATE INDEX tombstone_external_id ON leads.tombstone (external_id_hash);
 CREATE INDEX tombstone_email_key ON leads.tombstone (email_key_hash);
-
--- A deletion erases what other events say of the person: those that met the lead in their way,
--- and those that were parked.
-CREATE INDEX event_in_the_way ON leads.event ((detail ->> 'leadId')) WHERE outcome = 'duplicate';
-CREATE INDEX dead_letter_subject ON leads.dead_letter ((fields ->> 'subject'));

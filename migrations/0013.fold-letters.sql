@@ -5,7 +5,7 @@
 -- NFKD and lower() leave them. They stand here rather than in the extension, since what an index holds
 -- must not change with an upgrade. What is ASCII, most of all text, takes the short way.
 --
--- No table is rewritten: the next migration changes the rows whose text is folded otherwise by now.
+-- No table is rewritten: 0016 changes the rows whose text is folded otherwise by now.
 DO $$
 DECLARE
     -- lower() goes by the database's collation, and knows ASCII alone where that is "C".
@@ -37,5 +37,5 @@ END $$;
 
 -- Sessions that are open keep the definitions of indexes, with the function's body in them, until
 -- something of the index changes. What this sets is what is set already.
-ALTER INDEX leads.lead_last_name ALTER COLUMN 1 SET STATISTICS -1;
-ALTER INDEX leads.lead_country ALTER COLUMN 1 SET STATISTICS -1;
+ALTER INDEX IF EXISTS leads.lead_last_name ALTER COLUMN 1 SET STATISTICS -1;
+ALTER INDEX IF EXISTS leads.lead_country ALTER COLUMN 1 SET STATISTICS -1;

@@ -14,7 +14,10 @@ COMMANDS = {
     "exporter": ("ops.exporter.process", "Export what all processes share as metrics."),
     "import": ("ops.commands.import_", "Read events or leads from a file."),
     "log": ("ops.commands.log", "Show what operators did by hand."),
-    "migrate": ("ops.commands.migrate", "Bring the database's schema up to date."),
+    "migrate": (
+        "ops.commands.migrate",
+        "Bring the database's schema up to date, while services run.",
+    ),
     "replay": ("ops.commands.replay", "Put past events back for one consumer group."),
     "replays": ("ops.commands.replays", "Show the latest replays and how far they have come."),
     "restore": ("ops.backups.restore", "Make an empty database what it was at a backup."),

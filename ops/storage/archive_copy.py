@@ -27,7 +27,7 @@ _EXPORT = """
     SELECT row_to_json(exported)::text AS line FROM (
         SELECT id, type, source, subject, dataschema, data, time, correlation_id, payload_hash,
                outcome, detail, applied_at, recorded_at, accepted, changed, position
-        FROM leads.selected_events($1, $2, $3, $4, $5, $6) ORDER BY position
+        FROM leads.archived_events($1, $2, $3, $4, $5, $6) ORDER BY position
     ) AS exported
 """
 _IMPORT = """

@@ -16,7 +16,7 @@ COUNT_TIMEOUT = timedelta(minutes=2)
 
 # An event whose data was erased has nothing left to replay.
 _COUNTS = """
-    SELECT type, count(*) FROM leads.selected_events($1, $2, $3, $4, $5, $6)
+    SELECT type, count(*) FROM leads.archived_events($1, $2, $3, $4, $5, $6)
     WHERE data <> '{}' GROUP BY type
 """
 # The key by which a lead's events find their partition is the one that it was made with.
@@ -27,14 +27,14 @@ _PAGE = """
                FROM leads.event AS made
                WHERE made.subject = event.subject AND made.outcome = 'created' LIMIT 1
            ), subject) AS key
-    FROM leads.selected_events($1, $2, $3, $4, $5, $6) AS event
+    FROM leads.archived_events($1, $2, $3, $4, $5, $6) AS event
     WHERE data <> '{}' AND position > $7
     ORDER BY position LIMIT $8
 """
 _LATEST = """
     SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, applied_at,
            recorded_at, outcome, detail::text
-    FROM leads.selected_events($1, $2, $3, $4, $5, $6)
+    FROM leads.archived_events($1, $2, $3, $4, $5, $6)
     ORDER BY position DESC LIMIT $7
 """
 _LAST_POSITION = "SELECT coalesce(max(position), 0) FROM leads.event"
@@ -133,7 +133,7 @@ class ArchiveSource:
 
 
 def to_parameters(selection: Selection, last_position: int | None = None) -> tuple[Any, ...]:
-    """Return the parameters of `leads.selected_events`."""
+    """Return the parameters of `leads.archived_events`."""
     return (
         list(selection.types) or None,
         list(selection.lead_ids) or None,

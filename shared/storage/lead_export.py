@@ -23,26 +23,40 @@ _EXPORT = """
     SELECT leads.lead_json(lead) AS json FROM leads.lead WHERE {conditions} ORDER BY created_at, id
 """
 _CONDITIONS = {
-    "email_key": "email_key = {}",
-    "external_id": "external_id = {}",
-    "status": "status = {}",
-    "source": "source = {}",
-    "country": "leads.folded(country) = leads.folded({})",
-    "created_after": "created_at >= {}",
-    "created_before": "created_at < {}",
-    "updated_after": "updated_at >= {}",
-    "updated_before": "updated_at < {}",
-    "has_summary": "(summary IS NOT NULL) = {}",
+    "email_key": "email_key = {value}",
+    "external_id": "external_id = {value}",
+    "status": "status = {value}",
+    "source": "source = {value}",
+    "country": "leads.folded(country) = leads.folded({value})",
+    "created_after": "created_at >= {value}",
+    "created_before": "created_at < {value}",
+    "updated_after": "updated_at >= {value}",
+    "updated_before": "updated_at < {value}",
+    "has_summary": "(summary IS NOT NULL) = {value}",
 }
-_HAS_PATTERN = "search_text LIKE leads.folded({})"
+_HAS_PATTERN = "{text} LIKE leads.folded({value})"
 _HAS_BEGINNINGS = """
-    to_tsvector('simple'::regconfig, regexp_replace(search_text, '[^[:alnum:]]+', ' ', 'g'))
-    @@ to_tsquery('simple'::regconfig, leads.folded({}))
+    to_tsvector('simple'::regconfig, regexp_replace({text}, '[^[:alnum:]]+', ' ', 'g'))
+    @@ to_tsquery('simple'::regconfig, leads.folded({value}))
 """
+# During an upgrade leads may have no text yet. By no index, then, but none is missed.
+_TEXT = "search_text"
+_TEXT_AS_YET = (
+    "coalesce(search_text, leads.search_text(first_name, last_name, email, city, country))"
+)
 
 # A plan made once for all values would read the whole table for most of them.
 _PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
-_HAS_TRIGRAMS = "SELECT to_regclass('leads.lead_search_trigrams') IS NOT NULL"
+_SEARCHING = """
+    SELECT has_trigrams OR NOT has_words AS by_parts, attnotnull AS is_filled,
+           attnotnull AND (has_trigrams OR has_words) AS is_final
+    FROM pg_attribute
+    CROSS JOIN (
+        SELECT to_regclass('leads.lead_search_trigrams') IS NOT NULL AS has_trigrams,
+               to_regclass('leads.lead_search_words') IS NOT NULL AS has_words
+    ) AS index
+    WHERE attrelid = to_regclass('leads.lead') AND attname = 'search_text'
+"""
 
 # Trigrams are of letters and digits; from fewer than three in a row there are none inside a word.
 _long_enough = re.compile(r"[^\W_]{3}").search
@@ -83,12 +97,26 @@ class Selection:
     parameters: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """Whether parts of words are looked for, each lead has its text, and that stays so."""
+
+    by_parts: bool
+    is_filled: bool
+    is_final: bool
+
+
+async def _searching(connection: Connection) -> Searching:
+    row = await connection.fetchrow(_SEARCHING)
+    return Searching(*row) if row else Searching(by_parts=True, is_filled=False, is_final=False)
+
+
 class FilteredLeads:
     """Prepares queries for the leads that filters leave."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._has_trigrams: bool | None = None
+        self._searching: Searching | None = None
 
     @contextlib.asynccontextmanager
     async def filtering(
@@ -99,11 +127,15 @@ class FilteredLeads:
         The parameters are numbered from `first_parameter`.
         """
         async with self._database.transaction(setting=_PLAN_ANEW) as connection:
-            if self._has_trigrams is None:
-                self._has_trigrams = bool(await connection.fetchval(_HAS_TRIGRAMS))
-            given = list(_given(filters, has_trigrams=self._has_trigrams))
-            numbered = enumerate(given, start=first_parameter)
-            conditions = [condition.format(f"${number}") for number, (condition, _) in numbered]
+            searching = self._searching or await _searching(connection)
+            if searching.is_final:
+                self._searching = searching
+            given = list(_given(filters, by_parts=searching.by_parts))
+            text = _TEXT if searching.is_filled else _TEXT_AS_YET
+            conditions = [
+                condition.format(value=f"${number}", text=text)
+                for number, (condition, _) in enumerate(given, start=first_parameter)
+            ]
             yield Selection(
                 connection, " AND ".join(conditions) or "true", tuple(value for _, value in given)
             )
@@ -146,13 +178,13 @@ class LeadExport:
                     yield document
 
 
-def _given(filters: LeadFilters, *, has_trigrams: bool) -> Iterator[tuple[str, Any]]:
+def _given(filters: LeadFilters, *, by_parts: bool) -> Iterator[tuple[str, Any]]:
     """Yield a condition for each filter that is given, and its value."""
     for name, condition in _CONDITIONS.items():
         value = getattr(filters, name)
         if value is not None:
             yield condition, value
-    if has_trigrams:
+    if by_parts:
         for word in filters.words:
             yield _HAS_PATTERN, _pattern(word)
     elif filters.words:

@@ -69,7 +69,7 @@ async def test_a_summary_shows_what_is_open_as_null(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "index"), [(EVENTS, "event_subject"), (SUMMARIES, "summary_lead")]
+    ("query", "index"), [(EVENTS, "event_history"), (SUMMARIES, "summary_lead")]
 )
 async def test_functions_are_inlined_and_an_index_is_used(
     query: str, index: str, database: Database

@@ -1,7 +1,7 @@
 """Pages of leads: every order, every filter, the search, and what concurrent inserts do to them."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,9 +14,10 @@ from services.api.storage.lead_search import LeadSearch, LeadSort
 from services.api.storage.pages import PageRow, Position
 from shared.events.envelope import new_id
 from shared.storage.lead_export import LeadFilters
+from shared.storage.migrations import DIRECTORY
 from shared.storage.pool import Database
+from tests.support.earlier_schema import apply_again
 from tests.support.lead_table import insert_lead
-from tests.support.repository import ROOT
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ADA_KEY = "ada@example.com"
@@ -37,6 +38,17 @@ _OTHERWISE = """
     FROM unnest($1::text[], $2::text[]) AS given (letter, folded)
     WHERE leads.folded(letter) NOT IN (leads.folded(leads.unaccent(letter)))
        OR leads.folded(letter) <> leads.folded(folded)
+"""
+
+
+_NOT_FILLED = """
+    ALTER TABLE leads.lead ALTER COLUMN search_text DROP NOT NULL;
+    ALTER TABLE leads.lead DISABLE TRIGGER set_search_text;
+"""
+_FILLED = """
+    UPDATE leads.lead
+    SET search_text = leads.search_text(first_name, last_name, email, city, country);
+    ALTER TABLE leads.lead ALTER COLUMN search_text SET NOT NULL;
 """
 
 
@@ -253,28 +265,47 @@ class TestSearch:
         assert "lead_search_trigrams" in str(plan)
 
 
-class TestFoldedAnew:
-    """A database with leads from before: they are found as new ones are, without a new table."""
+class TestDuringAnUpgrade:
+    """Leads from before, before and after their text is filled."""
 
-    FILES = ("0013.fold-letters", "0014.fold-leads-anew")
+    async def test_leads_without_a_text_are_found_all_the_same(self, database: Database) -> None:
+        async with database.connection() as connection:
+            await connection.execute(_NOT_FILLED)
+        leads = [
+            await insert_lead(database, last_name="Łuk", country="Ελλάς", email="a@example.com"),
+            await insert_lead(database, last_name="Müller", country=None, city="Łódź"),
+        ]
+        for text, found in (("luk", leads[:1]), ("lodz mul", leads[1:]), ("example", leads)):
+            assert await search(database, text) == set(found)
+        # A search that has begun before the text is filled goes by its index afterwards.
+        searching = LeadSearch(database)
+        for fill in ("SELECT 1", _FILLED):
+            async with database.connection() as connection:
+                await connection.execute(fill)
+            page = await searching.page(limit=9, filters=LeadFilters(words=("luk",)))
+            assert ids(page) == leads[:1]
 
-    async def test_leads_from_before_are_found_by_the_same_indexes(
-        self, database: Database
+    async def test_only_what_is_folded_otherwise_is_written(
+        self, database: Database, postgres_dsn: str
     ) -> None:
-        await self._run(database, ".rollback", reversed(self.FILES))
         leads = [
             await insert_lead(database, last_name="Łuk", country="Ελλάς", email="a@example.com"),
             await insert_lead(database, last_name="Müller", country="Österreich"),
         ]
-        assert await search(database, "luk") == set()
         async with database.connection() as connection:
+            await connection.execute(
+                "UPDATE leads.lead SET search_text = ' from before' WHERE id = $1", leads[0]
+            )
             before = await connection.fetch(_PLACES)
-            await self._run(database, "", self.FILES)
+            await apply_again(postgres_dsn, "0016")
             after = await connection.fetch(_PLACES)
-            # Only what is folded otherwise was written, and its version is the same.
-            assert [
-                one["id"] for one, other in zip(before, after, strict=True) if one != other
-            ] == [leads[0]]
+        assert [one["id"] for one, other in zip(before, after, strict=True) if one != other] == [
+            leads[0]
+        ]
+        assert await search(database, "luk") == {leads[0]}
+
+    async def test_it_goes_by_indexes_of_what_is_folded(self, database: Database) -> None:
+        async with database.connection() as connection:
             await connection.execute("SET enable_seqscan = off")
             for condition, index in (
                 ("leads.folded(country) = leads.folded('ΕΛΛΑΣ')", "lead_country"),
@@ -282,38 +313,28 @@ class TestFoldedAnew:
             ):
                 plan = await connection.fetch(f"EXPLAIN SELECT FROM leads.lead WHERE {condition}")
                 assert index in str(plan)
-        assert await search(database, "luk") == {leads[0]}
-        assert await search(database, "muller") == {leads[1]}
-        found = await LeadSearch(database).page(limit=9, filters=LeadFilters(country="ΕΛΛΑΣ"))
-        assert ids(found) == [leads[0]]
-
-    async def _run(self, database: Database, kind: str, names: Iterable[str]) -> None:
-        for name in names:
-            async with database.transaction() as connection:
-                await connection.execute((ROOT / f"migrations/{name}{kind}.sql").read_text())
+            await connection.execute("RESET enable_seqscan")
 
 
 class TestWithoutTrigrams:
     """Where the extension cannot be had: an account that may not create it."""
 
     @pytest.fixture(autouse=True)
-    async def migrated_without(self, database: Database) -> None:
-        migrations = ROOT / "migrations"
+    async def migrated_without(self, database: Database, postgres_dsn: str) -> None:
+        extension = (DIRECTORY / "0005.create-search.sql").read_text().partition("DO $$")[2]
         async with database.connection() as connection:
-            await connection.execute((migrations / "0005.create-search.rollback.sql").read_text())
+            await connection.execute("DROP INDEX leads.lead_search_trigrams")
             await connection.execute("DROP EXTENSION pg_trgm")
             owner = "nobody_special"
             await connection.execute(
                 f"""
                 DO $$ BEGIN CREATE ROLE {owner}; EXCEPTION WHEN duplicate_object THEN END $$;
-                ALTER SCHEMA leads OWNER TO {owner};
-                ALTER TABLE leads.lead OWNER TO {owner};
-                ALTER TABLE leads.event OWNER TO {owner};
                 SET ROLE {owner};
                 """
             )
-            await connection.execute((migrations / "0005.create-search.sql").read_text())
+            await connection.execute(f"DO $$ {extension}")
             await connection.execute("RESET ROLE")
+        await apply_again(postgres_dsn, "0018")
 
     @pytest.fixture
     async def grace(self, database: Database) -> UUID:

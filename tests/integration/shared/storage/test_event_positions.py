@@ -12,7 +12,6 @@ from shared.events.catalog import LEADS, SYNCER
 from shared.events.envelope import new_id
 from shared.events.replay import ReplayOrder, ReplayOrigin, Selection
 from shared.storage.event_archive import ArchiveSource, EventArchive
-from shared.storage.migrations import DIRECTORY
 from shared.storage.pool import Database
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,34 +20,6 @@ COLUMNS = (
     "detail, recorded_at"
 )
 ONE, OTHER = "one", "other"
-
-
-async def test_events_of_before_are_numbered_by_time_and_those_of_a_lead_by_version(
-    database: Database,
-) -> None:
-    # What happened, and in which order it was recorded: number 3 before number 2.
-    history = [
-        (ONE, "created", None),
-        (OTHER, "created", None),
-        (ONE, "updated", 3),
-        (ONE, "version-mismatch", 1),
-        (OTHER, "deleted", 2),
-        (ONE, "summarised", 2),
-        (ONE, "updated", None),
-        (ONE, "updated", 4),
-    ]
-    async with database.connection() as connection:
-        await connection.execute(_sql("0012.number-events.rollback"))
-        for place, (subject, outcome, version) in enumerate(history):
-            await _insert(connection, subject, outcome, version, place)
-        await connection.execute(_sql("0012.number-events"))
-        await _insert(connection, ONE, "updated", 5, -1)
-        rows = await connection.fetch(
-            "SELECT subject, outcome, (detail ->> 'version')::int FROM leads.event "
-            "ORDER BY position"
-        )
-    history[2], history[5] = history[5], history[2]
-    assert [tuple(row) for row in rows] == [*history, (ONE, "updated", 5)]
 
 
 async def test_a_replay_reads_what_was_committed_late_and_nothing_that_came_after_it(
@@ -141,10 +112,6 @@ async def test_the_latest_events_are_those_applied_last(database: Database) -> N
             await _insert(connection, subject, "created", None, place)
     latest = await EventArchive(database).latest(Selection(), limit=2)
     assert [event.subject for event in latest] == [OTHER, ONE]
-
-
-def _sql(name: str) -> str:
-    return (DIRECTORY / f"{name}.sql").read_text()
 
 
 async def _insert(

@@ -5,7 +5,7 @@ import pytest
 from shared.storage.pool import Database
 
 CALLS = (
-    "leads.selected_events(NULL, ARRAY['1'], NULL, now(), NULL, NULL)",
+    "leads.archived_events(NULL, ARRAY['1'], NULL, now(), NULL, NULL)",
     "leads.selected_dead_letters(NULL, 'crash', NULL, NULL, NULL)",
     "leads.leads_without_summary(now())",
 )
@@ -21,8 +21,8 @@ async def test_calls_are_inlined(database: Database, call: str) -> None:
 
 
 async def test_a_selection_uses_the_indexes_of_its_table(database: Database) -> None:
-    query = "SELECT id FROM leads.selected_events(NULL, ARRAY['1'], NULL, NULL, NULL, NULL)"
+    query = "SELECT id FROM leads.archived_events(NULL, ARRAY['1'], NULL, NULL, NULL, NULL)"
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL enable_seqscan = off")
         plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}"))
-    assert "event_subject" in plan
+    assert "event_history" in plan

@@ -1,0 +1,1 @@
+ALTER TABLE leads.lead ALTER COLUMN search_text DROP NOT NULL;

@@ -1,0 +1,1 @@
+DROP FUNCTION leads.archived_events(text[], text[], text, timestamptz, timestamptz, bigint);
