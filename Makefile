@@ -57,9 +57,11 @@ format: install-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-docs: install-dev ## Write openapi.json, asyncapi.json, rest.md and metrics.md to docs/ anew
+docs: install-dev ## Write what is made of the code in docs/ anew, and the dashboard
 	$(BIN)/python -m services.api.documents docs
 	$(BIN)/python -m tests.support.metrics_page
+	$(BIN)/python deploy/observability/dashboard.py > dashboard.tmp
+	mv dashboard.tmp deploy/observability/dashboard.json
 
 # The lock for tests comes first and binds the others: all may share one .venv.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \

@@ -35,9 +35,11 @@ SCHEMA = ROOT / "tests/support/schemas/compose-spec.json"
 SCALED = ("api", "syncer", "summarizer")
 RUNNING = (*SCALED, "exporter")
 OURS = (*RUNNING, "migrate", "backup")
-ALL = ("proxy", *OURS, "postgres", "streams", "cache", "auth", "auth-database")
+OBSERVING = ("prometheus", "grafana", "collector")
+ALL = ("proxy", *OURS, "postgres", "streams", "cache", "auth", "auth-database", *OBSERVING)
 ONCE = ("migrate", "auth-database")
-LASTING = tuple(name for name in ALL if name not in ONCE)
+# The collector's image has no program to ask with.
+LASTING = tuple(name for name in ALL if name not in {*ONCE, "collector"})
 
 # Inside a container these are compose.yaml's to choose, or best left alone.
 WIRING = {"API_HOST", "REUSE_PORT", "HEALTH_HOST", "HEALTH_PORT"}
@@ -168,8 +170,48 @@ def test_what_lasts_has_a_healthcheck(services: dict[str, Service], name: str) -
 
 
 def test_only_the_proxy_publishes_a_port(services: dict[str, Service]) -> None:
-    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
-    assert services["proxy"]["ports"] == ["${PORT:-1234}:8080", "${HTTPS_PORT:-1443}:8443"]
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+
+    assert ports.pop("proxy") == ["${PORT:-1234}:8080", "${HTTPS_PORT:-1443}:8443"]
+    # Without a password: to the host itself.
+    assert ports == {"grafana": ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"]}
+
+
+class TestObserving:
+    """The profile `observability`."""
+
+    @pytest.mark.parametrize("name", OBSERVING)
+    def test_is_started_by_name_and_has_a_version(
+        self, services: dict[str, Service], name: str
+    ) -> None:
+        assert services[name]["profiles"] == ["observability"]
+        assert re.search(r":v?\d+\.\d+\.\d+", services[name]["image"])
+
+    @pytest.mark.parametrize("name", OBSERVING)
+    def test_mounts_what_there_is(self, services: dict[str, Service], name: str) -> None:
+        mounts = [mount for mount in services[name]["volumes"] if mount.startswith("./")]
+
+        assert mounts
+        for mount in mounts:
+            source, _target, mode = mount.split(":")
+            assert (ROOT / source).is_file()
+            assert mode == "ro"
+
+    def test_prometheus_asks_each_service_where_it_answers(
+        self, services: dict[str, Service]
+    ) -> None:
+        path = ROOT / "deploy/observability/prometheus.yaml"
+        jobs = yaml.safe_load(path.read_text())["scrape_configs"]
+
+        assert {job["job_name"] for job in jobs} == set(RUNNING)
+        for job in jobs:
+            [found] = job["dns_sd_configs"]
+            assert found["names"] == [job["job_name"]]
+            assert str(found["port"]) == services[job["job_name"]]["environment"]["HEALTH_PORT"]
+            shared = {*services[job["job_name"]]["networks"]} & {
+                *services["prometheus"]["networks"]
+            }
+            assert shared == {"data"}
 
 
 @pytest.mark.parametrize("name", SCALED)

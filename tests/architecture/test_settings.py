@@ -18,6 +18,7 @@ from tests.support.repository import ROOT, ProductModule
 # What `.env` may hold for compose.yaml itself, rather than for a service.
 COMPOSE = {
     *("POSTGRES_PASSWORD", "STREAMS_APPENDFSYNC", "SITE_ADDRESS", "HTTPS_PORT", "COMPOSE_PROFILES"),
+    "GRAFANA_PORT",
     *("BACKUP_DIR", "BACKUP_KEEP", "BACKUP_SCHEDULE", "POSTGRES_MAJOR"),
 }
 
