@@ -196,7 +196,8 @@ def _is_ipv6(name: str) -> bool:
     return name.startswith("[")
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -226,4 +227,4 @@ def _redis_hosts(scheme: str, parts: _Parts) -> str:
     hosts = _hosts(parts.hosts, "")
     if len(hosts) > 1 and "+" not in scheme:
         raise ValueError("only redis+sentinel:// and redis+cluster:// take several hosts")
-    return ",".join(_bracketed(host) + ("" if port is None else f":{port}") for host, port in hosts)
+    return ",".join(bracketed(host) + ("" if port is None else f":{port}") for host, port in hosts)

@@ -19,6 +19,7 @@ from redis.exceptions import ClusterCrossSlotError, MovedError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.background import cancellation_kept
+from shared.connection_strings import bracketed
 from shared.domain.errors import UnavailableError
 from shared.observability.metrics import DB_SECONDS
 from shared.redis_cluster import ClusterPipeline, ClusterRedis
@@ -154,16 +155,12 @@ def client_of(
 
     def open_node(address: Address) -> Redis:
         host, port = address
-        netloc = (
-            f"{credentials}{at}[{host}]:{port}"
-            if ":" in host
-            else f"{credentials}{at}{host}:{port}"
-        )
+        netloc = f"{credentials}{at}{bracketed(host)}:{port}"
         node = urlunsplit((CLUSTER_SCHEMES[parts.scheme], netloc, "", parts.query, ""))
         return Redis.from_pool(_pool(node, options, is_measured=is_measured))
 
     return ClusterRedis(
-        [_address(host) for host in hosts.split(",")],
+        _addresses(hosts, default_port=CLUSTER_PORT),
         open_node,
         is_outage=is_outage,
         confirm_within=connect / 2,
@@ -176,9 +173,9 @@ def _pool(url: str, options: dict[str, Any], *, is_measured: bool) -> LivePool:
     return pool
 
 
-def _address(host: str) -> Address:
-    parts = urlsplit(f"//{host}")
-    return parts.hostname or "localhost", parts.port or CLUSTER_PORT
+def _addresses(hosts: str, *, default_port: int) -> list[Address]:
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return [(one.hostname or "localhost", one.port or default_port) for one in parts]
 
 
 def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
@@ -186,11 +183,10 @@ def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.rpartition(":")
-    addresses = [urlsplit(f"//{host}") for host in hosts.split(",")]
     group, _, database = parts.path.strip("/").partition("/")
     open_sentinel: Callable[..., Sentinel] = Sentinel  # its constructor has no types
     sentinel = open_sentinel(
-        [(address.hostname, address.port or SENTINEL_PORT) for address in addresses],
+        _addresses(hosts, default_port=SENTINEL_PORT),
         sentinel_kwargs={name: options[name] for name in SENTINEL_OPTIONS},
         username=unquote(username) or None,
         password=unquote(password) or None,

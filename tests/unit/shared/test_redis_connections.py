@@ -2,13 +2,16 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.asyncio import Connection, SSLConnection
 
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import client_of, is_outage, translated_errors
+from shared.redis_connections import client_of, is_outage, open_redis, translated_errors
+from shared.settings import StreamsSettings
 
 
 class LostTransport(asyncio.WriteTransport):
@@ -134,3 +137,24 @@ def test_what_is_told_of_an_error_leaves_the_command_out(message: str, said: str
         raise redis.ResponseError(message)
     assert str(told.value).startswith(f"Redis is unavailable: {said}")
     assert told.value.dependency == "redis"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "places"),
+    [
+        ("one", [("one", 26379)]),
+        ("one:26380,two", [("one", 26380), ("two", 26379)]),
+        ("[::1],[::2]:1", [("::1", 26379), ("::2", 1)]),
+    ],
+)
+async def test_each_sentinel_is_asked_where_it_is(
+    hosts: str, places: list[tuple[str, int]]
+) -> None:
+    url = SecretStr(f"redis+sentinel://:p%40ss@{hosts}/group/2")
+    async with open_redis(StreamsSettings(redis_url=url)) as client:
+        pool: Any = client.connection_pool  # without types
+        sentinels = [one.connection_pool for one in pool.sentinel_manager.sentinels]
+    found = [one.connection_kwargs for one in sentinels]
+    assert [(one["host"], one["port"]) for one in found] == places
+    assert pool.service_name == "group"
+    assert (pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == ("p@ss", 2)
