@@ -105,8 +105,7 @@ class ClusterRedis(Redis):
             return all(replies)
         if args[0] == "XREAD":
             return await self._read(args, options)
-        (reply,) = await self.run([(args, options)])
-        return _unless_error(reply)
+        return await self._run_one(args, options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: ARG002, FBT001, FBT002 (the interface of Redis)
         """Return a pipeline; in a transaction all keys lie in one slot."""
@@ -116,7 +115,7 @@ class ClusterRedis(Redis):
         """Close the connections to all nodes."""
         for task in self._reads.values():
             await end(task)
-        self._reads.clear()
+        self._ended_reads([])
         for node in self._nodes.values():
             await node.aclose()
 
@@ -177,6 +176,12 @@ class ClusterRedis(Redis):
                 await asyncio.sleep(TRY_AGAIN.total_seconds())
             target = self._redirected(errors[0], target)
         raise _astray()
+
+    async def _run_one(self, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        (reply,) = await self.run([(args, options)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def _run_at(
         self,
@@ -251,12 +256,11 @@ class ClusterRedis(Redis):
         head, names = args[:first], args[first : (first + len(args)) // 2]
         places = list(zip(names, args[first + len(names) :], strict=True))
         if len({slot_of((*head, *place)) for place in places}) == 1:
-            (reply,) = await self.run([(args, options)])
-            return _unless_error(reply)
+            return await self._run_one(args, options)
         for place in places:
             if place not in self._reads:
                 self._reads[place] = asyncio.create_task(
-                    self._read_one((*head, *place), options), name=f"read {place[0]}"
+                    self._run_one((*head, *place), options), name=f"read {place[0]}"
                 )
         block = _block_of(head)
         await asyncio.wait(
@@ -269,22 +273,19 @@ class ClusterRedis(Redis):
     def _ended_reads(self, places: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
         """Return what was found; raises what went wrong when that is nothing."""
         ended = {place: read for place, read in self._reads.items() if read.done()}
-        for place in ended:
-            del self._reads[place]
         found: dict[Any, Any] = {}
         errors: list[BaseException] = []
-        for place in places:  # what else has ended is not asked for any more
-            if place in ended and (error := ended[place].exception()):
+        for place, read in ended.items():
+            del self._reads[place]
+            # Also of what is not asked for any more: an error that nobody looks at is reported.
+            error = None if read.cancelled() else read.exception()
+            if place in places and error is not None:
                 errors.append(error)
-            elif place in ended:
-                found |= ended[place].result() or {}
+            elif place in places and not read.cancelled():
+                found |= read.result() or {}
         if errors and not found:
             raise errors[0]
         return found
-
-    async def _read_one(self, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
-        (reply,) = await self.run([(args, options)])
-        return _unless_error(reply)
 
     # Who has what.
 
@@ -391,9 +392,3 @@ def _block_of(head: Sequence[Any]) -> float | None:
 
 def _astray() -> ClusterError:
     return ClusterError("The cluster's nodes sent a command from one to the other")
-
-
-def _unless_error(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
