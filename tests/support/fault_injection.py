@@ -1,92 +1,18 @@
 """Proxies that speak a server's protocol, and answer in its place with any error."""
 
 import asyncio
-import contextlib
 import itertools
 import struct
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self
 
-LOOPBACK = "127.0.0.1"
-END_SECONDS = 5.0
+from tests.support.tcp_proxy import EndError, Proxy, run_both
 
 
-class FaultProxy(ABC):
-    """Stands before a server on `port` and passes everything on, but for what a test injects."""
+class FaultProxy(Proxy):
+    """A proxy that counts the faults that it has injected."""
 
     def __init__(self, target: int) -> None:
-        self.port = 0
+        super().__init__(target)
         self.injected = 0
-        self._target = target
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        tasks = list(self._connections)
-        self.cut()
-        if tasks:
-            await asyncio.wait(tasks, timeout=END_SECONDS)
-
-    @abstractmethod
-    def heal(self) -> None:
-        """Pass everything on."""
-
-    def cut(self) -> None:
-        """Close every connection; new ones are welcome."""
-        for writer in self._connections.values():
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = writer
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, _EndError):
-                upstream = await asyncio.open_connection(LOOPBACK, self._target)
-                try:
-                    await self._pass_on(reader, writer, *upstream)
-                finally:
-                    upstream[1].transport.abort()
-        finally:
-            del self._connections[task]
-            writer.transport.abort()
-
-    @abstractmethod
-    async def _pass_on(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        server_reader: asyncio.StreamReader,
-        server_writer: asyncio.StreamWriter,
-    ) -> None:
-        """Serve one connection until one side ends it."""
-
-
-class _EndError(Exception):
-    """The connection is to be closed."""
-
-
-async def _both(*pumps: asyncio.Task[None]) -> None:
-    """Run both directions until one ends; then the other ends too."""
-    try:
-        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.wait(pumps)
-    for pump in done:
-        pump.result()
 
 
 HANDSHAKE = frozenset({b"HELLO", b"AUTH", b"CLIENT", b"SELECT"})
@@ -121,7 +47,7 @@ class RedisFaults(FaultProxy):
         self.injected += 1
         return self._answer
 
-    async def _pass_on(
+    async def _join(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -132,7 +58,7 @@ class RedisFaults(FaultProxy):
         expected: asyncio.Queue[bytes | None] = asyncio.Queue()
         up = self._up(reader, server_writer, expected)
         down = self._down(server_reader, writer, expected)
-        await _both(asyncio.create_task(up), asyncio.create_task(down))
+        await run_both(up, down)
 
     async def _up(
         self,
@@ -166,7 +92,7 @@ class RedisFaults(FaultProxy):
                 writer.write(answer)
             await writer.drain()
             if answer and not answer.startswith(b"-"):
-                raise _EndError  # what is no reply leaves both sides lost
+                raise EndError  # what is no reply leaves both sides lost
 
 
 # The answer to a command that the client has not sent.
@@ -225,7 +151,7 @@ class PostgresFaults(FaultProxy):
         fields = (b"S" + severity, b"V" + severity, b"C" + (self._sqlstate or "").encode(), b"Mno")
         return _message(b"E", b"\0".join(fields) + b"\0\0")
 
-    async def _pass_on(
+    async def _join(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -237,7 +163,7 @@ class PostgresFaults(FaultProxy):
         state = bytearray()
         up = self._up(reader, writer, server_writer, state)
         down = self._down(server_reader, writer, state)
-        await _both(asyncio.create_task(up), asyncio.create_task(down))
+        await run_both(up, down)
 
     async def _up(
         self,
@@ -254,7 +180,7 @@ class PostgresFaults(FaultProxy):
             while kind not in b"QSX":
                 kind, _ = await _read_message(reader)
             if kind == b"X":
-                raise _EndError
+                raise EndError
             after = b"I" if state == b"I" else b"E"
             writer.write(self._error(b"ERROR") + _message(b"Z", after))
 
@@ -284,7 +210,7 @@ class PostgresFaults(FaultProxy):
             if code != CANCEL_REQUEST and self._sqlstate is not None and self._is_at_connect:
                 writer.write(self._error(b"FATAL"))
                 await writer.drain()
-                raise _EndError
+                raise EndError
             server_writer.write(size + body)
             return
 

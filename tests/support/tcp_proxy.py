@@ -1,13 +1,15 @@
 """A network that misbehaves on demand: stands between a client and a server of this machine."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import struct
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 65_536
@@ -18,22 +20,12 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 Loses = Callable[[], bool]
 
 
-class TcpProxy:
-    """Passes bytes on to a port; entered, it listens on `port`.
-
-    `latency` delays each piece of data, in both directions. `lost_answers` counts the
-    requests that the server carried out without the client hearing of it.
-    """
+class Proxy(ABC):
+    """Stands between clients and a port; entered, it listens on `port`."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
-        self.latency = timedelta(0)
-        self.lost_answers = 0
         self._target = target
-        self._is_refusing = False
-        self._passing = asyncio.Event()
-        self._passing.set()
-        self._losing: tuple[re.Pattern[bytes], Loses] | None = None
         self._connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def __aenter__(self) -> Self:
@@ -55,6 +47,75 @@ class TcpProxy:
         if tasks:
             await asyncio.wait(tasks, timeout=END.total_seconds())
 
+    @abstractmethod
+    def heal(self) -> None:
+        """Pass everything on."""
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are welcome."""
+        for writer in self._connections:
+            _abort(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections[writer] = asyncio.current_task()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, EndError):
+                upstream = await self._connect()
+                try:
+                    await self._join(reader, writer, *upstream)
+                finally:
+                    upstream[1].transport.abort()
+        finally:
+            del self._connections[writer]
+            _abort(writer)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(LOOPBACK, self._target)
+
+    @abstractmethod
+    async def _join(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server_reader: asyncio.StreamReader,
+        server_writer: asyncio.StreamWriter,
+    ) -> None:
+        """Serve one connection until one side ends it."""
+
+
+class EndError(Exception):
+    """The connection is to be closed."""
+
+
+async def run_both(*directions: Coroutine[Any, Any, None]) -> None:
+    """Pass on in both directions until one ends; then the other ends too."""
+    pumps = [asyncio.create_task(one, name="pump") for one in directions]
+    try:
+        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+    for pump in done:
+        pump.result()
+
+
+class TcpProxy(Proxy):
+    """Passes bytes on.
+
+    `latency` delays each piece of data, in both directions. `lost_answers` counts the
+    requests that the server carried out without the client hearing of it.
+    """
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self.latency = timedelta(0)
+        self.lost_answers = 0
+        self._is_refusing = False
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._losing: tuple[re.Pattern[bytes], Loses] | None = None
+
     def heal(self) -> None:
         """Behave. What a black hole held back goes on its way."""
         self.latency = timedelta(0)
@@ -67,11 +128,6 @@ class TcpProxy:
         self._is_refusing = True
         self.cut()
 
-    def cut(self) -> None:
-        """Reset every connection; new ones are welcome."""
-        for writer in self._connections:
-            _abort(writer)
-
     def swallow(self) -> None:
         """Be a black hole until healed: connections stay open and nothing comes through."""
         self._passing.clear()
@@ -80,41 +136,23 @@ class TcpProxy:
         """Pass requests that match on, and when `when` says so reset instead of answering."""
         self._losing = (re.compile(request.encode(), re.DOTALL), when)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections[writer] = asyncio.current_task()
-        try:
-            if self._is_refusing:
-                return
-            try:
-                upstream = await asyncio.open_connection(LOOPBACK, self._target)
-            except OSError:
-                return
-            try:
-                await self._join(reader, writer, *upstream)
-            finally:
-                upstream[1].close()
-        finally:
-            del self._connections[writer]
-            _abort(writer)
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._is_refusing:
+            raise EndError
+        return await super()._connect()
 
     async def _join(
         self,
-        client_reader: asyncio.StreamReader,
-        client_writer: asyncio.StreamWriter,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> None:
-        """Pass on until one side has enough; it ends the other."""
         link = _Link()
-        up = self._pump(client_reader, server_writer, link, is_request=True)
-        down = self._pump(server_reader, client_writer, link, is_request=False)
-        pumps = [asyncio.create_task(up, name="up"), asyncio.create_task(down, name="down")]
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.wait(pumps)
+        await run_both(
+            self._pump(reader, server_writer, link, is_request=True),
+            self._pump(server_reader, writer, link, is_request=False),
+        )
 
     async def _pump(
         self,
