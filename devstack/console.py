@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from io import StringIO
@@ -14,7 +14,7 @@ import orjson
 import rich.console
 from rich.table import Table
 
-from devstack.environment import API_KEY_FILE, Groq, Plan, StandIns
+from devstack.environment import API_KEY_FILE, TARGETS_FILE, Groq, Plan, StandIns
 
 NAME_WIDTH = 13
 RESET = "\x1b[0m"
@@ -118,7 +118,15 @@ def clock(time: object) -> str:
         return time
 
 
-def banner(plan: Plan, stand_ins: StandIns, *, title: str, is_coloured: bool) -> str:
+def banner(
+    plan: Plan,
+    stand_ins: StandIns,
+    *,
+    title: str,
+    metrics: Sequence[tuple[str, int]] = (),
+    is_coloured: bool,
+) -> str:
+    """`metrics` are the services, and the ports where they serve these."""
     table = Table(show_header=False)
     for row in rows(plan, stand_ins):
         table.add_row(*row)
@@ -127,7 +135,7 @@ def banner(plan: Plan, stand_ins: StandIns, *, title: str, is_coloured: bool) ->
         file=text, width=WIDTH, force_terminal=is_coloured, no_color=not is_coloured
     )
     screen.print(table)
-    return f"\n{title}\n{text.getvalue()}\n{hints(plan)}\n"
+    return f"\n{title}\n{text.getvalue()}\n{hints(plan, metrics)}\n"
 
 
 def rows(plan: Plan, stand_ins: StandIns) -> Iterator[Row]:
@@ -187,14 +195,24 @@ def address(url: str) -> str:
     return ", ".join(f"{host}:{port}" if port else host for host, port in named)
 
 
-def hints(plan: Plan) -> str:
+def hints(plan: Plan, metrics: Sequence[tuple[str, int]]) -> str:
     return "\n".join(
         (
             "Try it in a second terminal: sign up, then log in",
             *(curl(plan, action) for action in ("signup", "login")),
+            *metrics_hint(plan, metrics),
             "Ctrl-C stops everything and keeps the data. The log of all services follows.",
         )
     )
+
+
+def metrics_hint(plan: Plan, metrics: Sequence[tuple[str, int]]) -> Iterator[str]:
+    """One line, however many there are: the file has all."""
+    if metrics:
+        # Of several copies the first.
+        first = dict(reversed(metrics))
+        ports = ", ".join(f"{name} {first[name]}" for name in sorted(first))
+        yield f"Metrics at /metrics of 127.0.0.1: {ports}; all of them: {plan.data / TARGETS_FILE}"
 
 
 def key_place(plan: Plan) -> tuple[str, str]:

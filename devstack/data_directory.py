@@ -1,17 +1,19 @@
 """The one directory that holds a stack's whole state, and at most one stack at a time."""
 
 import fcntl
+import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from devstack import CannotRunError
-from devstack.environment import STACK_DATA_DIR, STACK_FILE
+from devstack.environment import STACK_DATA_DIR, STACK_FILE, TARGETS_FILE
+from devstack.free_ports import LOOPBACK
 
 LOCK_FILE = "lock"
 MEMORY = Path("/dev/shm")  # noqa: S108 (mkdtemp makes the name)
@@ -66,6 +68,18 @@ def write_stack_file(directory: Path, environment: Mapping[str, str]) -> Path:
     marked = {**environment, STACK_DATA_DIR: str(directory)}
     lines = (f"{name}={quoted(value)}\n" for name, value in sorted(marked.items()))
     write_secret(path, "".join(lines))
+    return path
+
+
+def write_targets(directory: Path, targets: Iterable[tuple[str, int]]) -> Path:
+    """Keeps where each process serves its metrics, as Prometheus' `file_sd_configs` reads it."""
+    path = directory / TARGETS_FILE
+    groups = [
+        {"targets": [f"{LOOPBACK}:{port}"], "labels": {"job": name}} for name, port in targets
+    ]
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(groups, indent=2) + "\n")
+    draft.replace(path)
     return path
 
 

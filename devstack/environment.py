@@ -19,6 +19,7 @@ DEFAULT_DATA = ".data"
 DEFAULT_FILE = ".env"
 API_KEY_FILE = "api_key"
 STACK_FILE = "stack.env"
+TARGETS_FILE = "targets.json"
 # In a stack's own file only: the directory of its data.
 STACK_DATA_DIR = "STACK_DATA_DIR"
 HIGHEST_PORT = 65_535

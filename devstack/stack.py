@@ -3,12 +3,12 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from devstack.console import Console, banner
-from devstack.data_directory import kept_secret, locked, write_stack_file
+from devstack.data_directory import kept_secret, locked, write_stack_file, write_targets
 from devstack.environment import API_KEY_FILE, PARTS, Groq, Plan, StandIns, services_environment
 from devstack.free_ports import LOOPBACK, free_ports, require_free
 from devstack.given_servers import unreachable
@@ -30,6 +30,7 @@ MIGRATE_DEADLINE = timedelta(hours=6)
 MIGRATES_LONG = timedelta(seconds=5)
 STAND_IN_GRACE = timedelta(seconds=1)
 READY_PATH = "/health/ready"
+LIVE_PATH = "/health"
 # How long services are waited for that lack a server: long enough to start.
 BARELY = timedelta(seconds=5)
 
@@ -49,9 +50,16 @@ async def run_stack(plan: Plan, console: Console) -> None:
             write_stack_file(plan.data, worth_keeping(environment))
             troubles = await unreachable(plan)
             await migrate(environment, troubles, console)
-            late = await start_services(plan, environment, console, supervisor, troubles)
+            specs = list(service_specs(plan, environment))
+            metrics = [(service_of(spec), int(spec.environment["HEALTH_PORT"])) for spec in specs]
+            write_targets(plan.data, metrics)
+            late = await start_services(specs, console, supervisor, troubles)
             title = f"Not ready: {await reasons(late, troubles)}" if late else ready_after(began)
-            console.say(banner(plan, stand_ins, title=title, is_coloured=console.is_coloured))
+            console.say(
+                banner(
+                    plan, stand_ins, title=title, metrics=metrics, is_coloured=console.is_coloured
+                )
+            )
             if late:
                 await until_ready(late)
                 console.say(f"\n{ready_after(began)}\n")
@@ -162,20 +170,17 @@ async def migrate(environment: Mapping[str, str], troubles: list[str], console: 
 
 
 async def start_services(
-    plan: Plan,
-    environment: Mapping[str, str],
+    specs: Sequence[ServiceSpec],
     console: Console,
     supervisor: Supervisor,
     troubles: list[str],
 ) -> list[Service]:
     """Returns those that are not ready in time; where a server is away, that is soon over."""
-    workers = [
-        Service(spec, on_line=console.sink(spec.name)) for spec in worker_specs(plan, environment)
-    ]
-    apis = [Service(spec, on_line=console.sink(spec.name)) for spec in api_specs(plan, environment)]
+    services = [Service(spec, on_line=console.sink(spec.name)) for spec in specs]
+    apis = [one for one in services if service_of(one.spec) == "api"]
     # In this order, so that the API stops first: its last requests still get their replies.
-    await supervisor.start(workers, apis)
-    return await not_ready([*workers, *apis], within=BARELY if troubles else READY_DEADLINE)
+    await supervisor.start([one for one in services if one not in apis], apis)
+    return await not_ready(services, within=BARELY if troubles else READY_DEADLINE)
 
 
 async def reasons(late: list[Service], troubles: list[str]) -> str:
@@ -193,20 +198,24 @@ def ready_after(began: float) -> str:
     return f"Ready after {time.monotonic() - began:.1f} s"
 
 
-def worker_specs(plan: Plan, environment: Mapping[str, str]) -> Iterator[ServiceSpec]:
+def service_specs(plan: Plan, environment: Mapping[str, str]) -> Iterator[ServiceSpec]:
+    """Yields all copies of all services, each with a port of its own for health and metrics."""
     ports = free_ports(besides=plan.port)
-    for service, count in (("syncer", plan.syncers), ("summarizer", plan.summarizers)):
+    counts = {"syncer": plan.syncers, "summarizer": plan.summarizers, "api": plan.api_workers}
+    for service, count in counts.items():
         for name in copy_names(service, count):
             port = next(ports)
-            own = {"HEALTH_PORT": str(port)}
-            yield ServiceSpec(
-                name, module(f"services.{service}"), {**environment, **own}, port, READY_PATH
-            )
+            own = {**environment, "HEALTH_PORT": str(port)}
+            asked = plan.port if service == "api" else port
+            yield ServiceSpec(name, module(f"services.{service}"), own, asked, READY_PATH)
+    port = next(ports)
+    own = {**environment, "HEALTH_PORT": str(port)}
+    # It is well whatever it can read.
+    yield ServiceSpec("exporter", (*module("ops"), "exporter"), own, port, LIVE_PATH)
 
 
-def api_specs(plan: Plan, environment: Mapping[str, str]) -> Iterator[ServiceSpec]:
-    for name in copy_names("api", plan.api_workers):
-        yield ServiceSpec(name, module("services.api"), environment, plan.port, READY_PATH)
+def service_of(spec: ServiceSpec) -> str:
+    return spec.name.partition(".")[0]
 
 
 def copy_names(service: str, count: int) -> list[str]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "exporter": ("ops.exporter.process", "Export what all processes share as metrics."),
     "import": ("ops.commands.import_", "Read events or leads from a file."),
     "log": ("ops.commands.log", "Show what operators did by hand."),
+    "metrics": ("ops.exporter.metrics", "Show the metrics of all processes together."),
     "migrate": (
         "ops.commands.migrate",
         "Bring the database's schema up to date, while services run.",

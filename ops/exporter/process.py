@@ -15,7 +15,7 @@ from ops.exporter.streams import RedisSource, add_server
 from ops.running import Servers
 from shared.background import end
 from shared.domain.errors import UnavailableError
-from shared.lifecycle import run_service, stop_signal
+from shared.lifecycle import instance_name, run_service, stop_signal
 from shared.observability.health import serve_health
 from shared.observability.logging import configure_logging
 from shared.observability.metrics import exported
@@ -73,7 +73,9 @@ def command() -> None:
 async def main() -> None:
     """Read the settings and run until SIGTERM or SIGINT."""
     settings = ExporterSettings.load()
-    configure_logging(settings.observability, service="exporter")
+    configure_logging(
+        settings.observability, service="exporter", instance=instance_name("exporter")
+    )
     async with stop_signal() as stop, open_sources(settings) as sources:
         readings = Readings(sources, kept=KEPT, outages=Outages())
         with exported(readings):

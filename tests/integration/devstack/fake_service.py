@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import FrameType
 
 
@@ -29,7 +30,8 @@ def log(event: str, **fields: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, end)
-    port = int(os.environ.get("HEALTH_PORT") or os.environ["PORT"])
+    is_api = Path(__file__).parent.name == "api"
+    port = int(os.environ["PORT" if is_api else "HEALTH_PORT"])
     server = HTTPServer(("127.0.0.1", port), Health)
     log("service.started", redis=os.environ.get("REDIS_URL"), port=port)
     server.serve_forever()

@@ -1,6 +1,7 @@
 """`python -m devstack` as a process: real servers and stand-ins around services that do nothing."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -86,7 +87,10 @@ def fake_tree(directory: Path) -> Path:
         directory.mkdir(parents=True)
         shutil.copyfile(FAKE_SERVICE, directory / "__main__.py")
     (tree / "ops").mkdir()
-    (tree / "ops" / "__main__.py").touch()
+    (tree / "ops" / "__main__.py").write_text(
+        f"import runpy, sys\n"
+        f"if sys.argv[1] == 'exporter': runpy.run_path({str(FAKE_SERVICE)!r}, run_name='__main__')"
+    )
     return tree
 
 
@@ -129,7 +133,7 @@ async def test_from_start_to_sigterm(tree: Path) -> None:
     async with stack_in(tree, SYNCERS="2", GROQ="stand-in", LOG_LEVEL="DEBUG") as stack:
         await stack.says("Ready after")
         assert await answers_ok(stack.port, "/health/ready")
-        for name in ("api", "syncer", "syncer.2", "summarizer"):
+        for name in ("api", "syncer", "syncer.2", "summarizer", "exporter"):
             assert re.search(
                 rf"^{name} +\| 03:04:05.678 info +service.started", stack.output, re.MULTILINE
             )
@@ -139,7 +143,7 @@ async def test_from_start_to_sigterm(tree: Path) -> None:
         await eventually(nothing_of(stack.data))
         stopped = [line.split()[0] for line in stack.lines if "service.stopped" in line]
         assert stopped[0] == "api"
-        assert sorted(stopped[1:]) == ["summarizer", "syncer", "syncer.2"]
+        assert sorted(stopped[1:]) == ["exporter", "summarizer", "syncer", "syncer.2"]
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +162,20 @@ async def test_other_commands_find_the_running_stack(ready: RunningStack) -> Non
     assert str(settings["SUPABASE_KEY"]).startswith("sb_secret_")
     assert settings["API_KEY"]
     assert "PATH" not in settings
+
+
+async def test_prometheus_finds_each_process(ready: RunningStack) -> None:
+    groups = json.loads((ready.data / "targets.json").read_text())
+    ports = {group["labels"]["job"]: group["targets"][0] for group in groups}
+    assert [group["labels"]["job"] for group in groups] == [
+        *("syncer", "summarizer", "api", "exporter")
+    ]
+    assert len(set(ports.values()) | {f"127.0.0.1:{ready.port}"}) == 5
+    [hint] = [line for line in ready.lines if line.startswith("Metrics at")]
+    for name, target in ports.items():
+        assert f"{name} {target.removeprefix('127.0.0.1:')}" in hint
+        if name != "api":  # the fake one has no port for it
+            assert await answers_ok(int(target.rpartition(":")[2]), "/health")
 
 
 async def test_a_second_stack_on_the_same_data_is_refused(ready: RunningStack) -> None:
