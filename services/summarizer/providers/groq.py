@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-import aiohttp
 import groq
 import httpx
+import orjson
 import structlog
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from services.summarizer.answers import answer_schema
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, ProviderError
+from services.summarizer.providers.groq_http import open_http
 from services.summarizer.settings import GROQ_HOST
 from shared.domain.summary import FailureReason
 
@@ -28,6 +29,18 @@ COMPLETIONS = "/chat/completions"
 # Models that hold to a schema; the others are only asked for JSON.
 # https://console.groq.com/docs/structured-outputs
 STRICT_MODELS = ("openai/gpt-oss-20b", "openai/gpt-oss-120b")
+
+# Of each call. What is not given is copied from a default, and that takes as long as the rest.
+_GIVEN = {
+    "params": {},
+    # What differs from call to call, and no server reads.
+    "headers": dict.fromkeys(("x-stainless-read-timeout", "x-stainless-retry-count"), groq.Omit()),
+    "max_retries": 0,
+    "idempotency_key": "",
+    "follow_redirects": False,
+    "post_parser": groq.not_given,
+    "extra_json": None,
+}
 
 TEMPERATURE = 0.3
 LONGEST_WAIT = timedelta(days=1)
@@ -80,6 +93,8 @@ class GroqProvider:
     def __init__(self, client: groq.AsyncGroq, *, model: str, max_tokens: int) -> None:
         self.model = model
         self._client = client
+        # In full, and parsed: a path would be joined to the client's address, for each call anew.
+        self._address = cast("str", completions_url(client.base_url))
         self._options = {"temperature": TEMPERATURE, limit_name(client.base_url): max_tokens}
         self._formats = _formats(model)
         self._format = 0
@@ -95,12 +110,14 @@ class GroqProvider:
                 # Not `chat.completions.create`: that walks through the request and makes an
                 # object of the answer, neither with a check, and takes longer than the rest.
                 response = await self._client.post(
-                    COMPLETIONS,
+                    self._address,
                     cast_to=httpx.Response,
-                    body={"model": self.model, "messages": messages}
-                    | self._options
-                    | self._formats[chosen],
-                    options={"timeout": timeout.total_seconds()},
+                    content=orjson.dumps(
+                        {"model": self.model, "messages": messages}
+                        | self._options
+                        | self._formats[chosen]
+                    ),
+                    options=_options(timeout),
                 )
             except groq.APIStatusError as error:
                 if (failed := _failed_generation(error)) is not None:
@@ -134,17 +151,21 @@ async def open_groq(
     if url.path == "/":
         url = url.copy_with(path=GROQ_PATH)
     async with (
-        groq.DefaultAioHttpClient(
-            # The key goes where it was sent, and no further.
-            follow_redirects=False,
-            # By default a hundred: further calls would wait for one, and time out over that.
-            limits=httpx.Limits(max_connections=concurrency),
-        ) as http_client,
+        open_http(completions_url(url), connections=concurrency) as http_client,
         groq.AsyncGroq(
             api_key=api_key, base_url=url, max_retries=0, http_client=http_client
         ) as client,
     ):
         yield GroqProvider(client, model=model, max_tokens=max_tokens)
+
+
+def _options(timeout: timedelta) -> groq.RequestOptions:
+    return cast("groq.RequestOptions", {**_GIVEN, "timeout": timeout.total_seconds()})
+
+
+def completions_url(base: httpx.URL) -> httpx.URL:
+    """Return where completions are asked for at an API."""
+    return base.copy_with(path=base.path.rstrip("/") + COMPLETIONS)
 
 
 def limit_name(url: httpx.URL) -> str:
@@ -183,24 +204,12 @@ def _translated_errors() -> Generator[None]:
     except groq.APIStatusError as error:
         raise _refusal(error) from error
     except groq.APITimeoutError as error:
-        if _is_lost_connection(error):
-            raise _unavailable(error) from error
         raise ProviderError(
             "no answer in time", reason=FailureReason.TIMEOUT, detail=_LATE, passing=True
         ) from error
     # A page instead of JSON, or JSON of another shape, comes from a server that is not well.
     except (groq.APIError, httpx.HTTPError, ValidationError) as error:
         raise _unavailable(error) from error
-
-
-def _is_lost_connection(error: BaseException) -> bool:
-    """Part lost connections from slow ones: httpx-aiohttp calls both a timeout."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__) is not None:
-        causes.append(cause)
-    return isinstance(causes[-1], (aiohttp.ClientConnectionError, OSError)) and not any(
-        isinstance(cause, TimeoutError) for cause in causes
-    )
 
 
 def _unavailable(error: Exception) -> ProviderError:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
+import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -366,3 +368,85 @@ async def test_answer_that_groq_itself_found_improper() -> None:
     settings = standin.GroqSettings(faults=standin.GroqFaults(status=400))
     async with running(standin.create_app(settings), settings) as url, open_at(url) as provider:
         assert (await provider.complete(PROMPT, timeout=LONG)).text == "{"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.15])
+async def test_one_try_has_its_time_however_the_answer_trickles_in(pause: float) -> None:
+    gone = asyncio.Event()
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while not gone.is_set():
+                await response.write(b" " * 10)
+                await asyncio.sleep(pause)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", trickle)
+    async with running(app, ListenSettings()) as url, open_at(url) as provider:
+        with pytest.raises(ProviderError) as caught:
+            await provider.complete(PROMPT, timeout=timedelta(milliseconds=200))
+        gone.set()
+    assert caught.value.reason is FailureReason.TIMEOUT
+
+
+@pytest.mark.parametrize("status", [200, 400, 429])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_what_comes_compressed_is_read(status: int, coding: str) -> None:
+    detail = {"code": "json_validate_failed", "failed_generation": "{"}
+    body = completion("anything") if status == 200 else {"error": detail}
+    plain = json.dumps(body).encode()
+    packed = gzip.compress(plain) if coding == "gzip" else zlib.compress(plain)
+
+    async def answer_packed(request: web.Request) -> web.Response:
+        assert coding in request.headers["Accept-Encoding"]
+        headers = {"Content-Encoding": coding, "Retry-After": "2"}
+        return web.Response(status=status, body=packed, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer_packed)
+    async with running(app, ListenSettings()) as url, open_at(url) as provider:
+        answered = await provider.complete(PROMPT, timeout=LONG)
+    assert answered.text == ("anything" if status == 200 else "{")
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+async def test_no_other_address_gets_the_key(status: int) -> None:
+    elsewhere = Recorder(200, completion("stolen"))
+    async with elsewhere.serving() as target:
+        server = Recorder(status, "", {"Location": str(target)})
+        async with server.serving() as url, open_at(url) as provider:
+            with pytest.raises(ProviderError) as caught:
+                await provider.complete(PROMPT, timeout=LONG)
+    assert caught.value.reason is FailureReason.PROVIDER_REFUSED
+    assert (len(server.keys), elsewhere.keys) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_asked"),
+    [
+        ({"http_proxy": "http://{proxy}"}, True),
+        ({"HTTP_PROXY": "{proxy}"}, True),
+        ({"all_proxy": "http://ada:secret@{proxy}"}, True),
+        ({"http_proxy": "http://{proxy}", "no_proxy": "127.0.0.1"}, False),
+        ({"https_proxy": "http://{proxy}"}, False),
+    ],
+    ids=str,
+)
+async def test_proxy_of_the_environment(
+    variables: dict[str, str], *, is_asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Recorder(200, completion("by proxy"))
+    async with proxy.serving() as url:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.format(proxy=f"{url.host}:{url.port}"))
+        async with open_at(f"http://127.0.0.1:{free_port()}/v1") as provider:
+            call = provider.complete(PROMPT, timeout=LONG)
+            if is_asked:
+                assert (await call).text == "by proxy"
+                return
+            with pytest.raises(ProviderError):
+                await call
+    assert proxy.paths == []
