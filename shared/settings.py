@@ -332,11 +332,14 @@ class ObservabilitySettings(SettingsGroup):
     """Logs and health. `health_port` 0 serves nothing.
 
     `log_sample` is the share of requests, with all that follows from them, whose lines at INFO are
-    written.
+    written, and `trace_ratio` the share that is traced, if there is a collector to send traces to.
     """
 
     log_level: str = "INFO"
     log_sample: float = Field(default=1, ge=0, le=1)
     log_format: str = Field(default="json", pattern="^(json|console)$")
+    otel_exporter_otlp_endpoint: BaseUrl | None = None
+    otel_exporter_otlp_headers: SecretStr | None = None
+    trace_ratio: float = Field(default=0.05, ge=0, le=1)
     health_host: str = "0.0.0.0"
     health_port: int = Field(default=0, ge=0, le=65535)

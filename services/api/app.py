@@ -13,6 +13,7 @@ from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import serve_health
 from shared.observability.logging import configure_logging
 from shared.observability.metrics import exported
+from shared.observability.tracing import traced
 
 log = structlog.get_logger(__name__)
 
@@ -22,18 +23,19 @@ async def main() -> None:
     settings = ApiSettings.load()
     name = instance_name(API)
     configure_logging(settings.observability, service=API, instance=name)
-    async with stop_signal() as stop, bootstrap(settings, name=name) as api:
-        gateway = create_gateway(api, settings)
-        serving_api = serving(
-            gateway,
-            settings.http,
-            announce_end=api.health.announce_end,
-            stop_waiting=api.exchange.stop_waiting,
-        )
-        with exported(gateway.router):
-            async with serve_health(settings.observability, {}), serving_api as port:
-                log.info("api.started", port=port)
-                await stop.wait()
+    with traced(settings.observability, service=API, instance=name):
+        async with stop_signal() as stop, bootstrap(settings, name=name) as api:
+            gateway = create_gateway(api, settings)
+            serving_api = serving(
+                gateway,
+                settings.http,
+                announce_end=api.health.announce_end,
+                stop_waiting=api.exchange.stop_waiting,
+            )
+            with exported(gateway.router):
+                async with serve_health(settings.observability, {}), serving_api as port:
+                    log.info("api.started", port=port)
+                    await stop.wait()
     log.info("api.stopped")
 
 

@@ -15,6 +15,7 @@ from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
 from shared.observability.outages import Outages
+from shared.observability.tracing import traced
 from shared.streams.workers import AnyWorker, open_workers
 
 MEASURE_EVERY = timedelta(seconds=15)
@@ -27,8 +28,9 @@ async def main() -> None:
     settings = SummarizerSettings.load()
     name = instance_name(catalog.SUMMARIZER)
     configure_logging(settings.observability, service=catalog.SUMMARIZER, instance=name)
-    async with stop_signal() as stop, bootstrap(settings) as context:
-        await run(context, settings, stop, name=name)
+    with traced(settings.observability, service=catalog.SUMMARIZER, instance=name):
+        async with stop_signal() as stop, bootstrap(settings) as context:
+            await run(context, settings, stop, name=name)
 
 
 async def run(

@@ -14,6 +14,7 @@ import structlog
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
 from shared.domain.summary import FailureReason
+from shared.observability import tracing
 from shared.observability.metrics import counter, gauge, histogram
 
 log = structlog.get_logger(__name__)
@@ -251,9 +252,7 @@ class Upstream:
     async def _call(self, prompt: Prompt, deadline: Deadline) -> Completion:
         started, result = time.monotonic(), "ok"
         try:
-            return await self._provider.complete(
-                prompt, timeout=min(self._timeout, deadline.remaining)
-            )
+            return await self._ask(prompt, deadline)
         except ProviderError as error:
             result = error.reason
             raise
@@ -262,6 +261,16 @@ class Upstream:
             raise
         finally:
             self._seconds[result].observe(time.monotonic() - started)
+
+    async def _ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
+        provider, timeout = self._provider, min(self._timeout, deadline.remaining)
+        if tracing.tracer is None:
+            return await provider.complete(prompt, timeout=timeout)
+        with tracing.tracer.chat(provider.name, provider.model) as chat:
+            completion = await provider.complete(prompt, timeout=timeout)
+            if chat is not None:
+                chat.took(completion.tokens_in, completion.tokens_out)
+            return completion
 
     def _count_tokens(self, prompt: Prompt, completion: Completion, usage: Usage) -> None:
         tokens_in, tokens_out = completion.tokens_in, completion.tokens_out

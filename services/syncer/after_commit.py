@@ -86,5 +86,6 @@ def _lead_changed(cause: Event, lead_id: UUID, *, version: int, change: str) -> 
         source="syncer",
         subject=str(lead_id),
         correlation_id=cause.correlation_id,
+        traceparent=cause.traceparent,
         data=LeadChanged(lead_id=lead_id, lead_version=version, change=change),
     )

@@ -13,6 +13,7 @@ from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
+from shared.observability.tracing import traced
 from shared.storage.partitions import PartitionRepository
 from shared.streams.ordering.worker import Ordering
 from shared.streams.workers import AnyWorker, open_workers
@@ -25,8 +26,9 @@ async def main() -> None:
     settings = SyncerSettings.load()
     name = instance_name(catalog.SYNCER)
     configure_logging(settings.observability, service=catalog.SYNCER, instance=name)
-    async with stop_signal() as stop, bootstrap(settings) as context:
-        await run(context, settings, stop, name=name)
+    with traced(settings.observability, service=catalog.SYNCER, instance=name):
+        async with stop_signal() as stop, bootstrap(settings) as context:
+            await run(context, settings, stop, name=name)
 
 
 async def run(

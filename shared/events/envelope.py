@@ -80,7 +80,8 @@ class Event(Generic[Data_co]):
     Events with the same `key` take effect in the order in which they were accepted. Those about a
     lead have the lead's, which `partition_key` gives where neither data nor subject do.
     `accepted` is where in its stream the event first was, for one that was put back: layout and
-    entry id, in a form that sorts.
+    entry id, in a form that sorts. `traceparent` is the context of its trace, and `tracelink` of
+    the one that it was in before it was put back.
     """
 
     source: str
@@ -91,6 +92,7 @@ class Event(Generic[Data_co]):
     correlation_id: str = ""
     traceparent: str | None = None
     tracestate: str | None = None
+    tracelink: str | None = None
     reply_to: str | None = None
     expires: datetime | None = None
     attempt: int = 1

@@ -5,6 +5,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TypeAlias, TypeVar
@@ -21,6 +22,7 @@ from shared.domain.errors import (
     UnavailableError,
     UnfinishedError,
 )
+from shared.observability import tracing
 from shared.observability.metrics import DB_SECONDS, gauge, histogram
 from shared.settings import PostgresSettings
 from shared.storage.prepared_statements import POOLED_AFTER_ALL, Statements
@@ -184,7 +186,7 @@ class Database:
         with translated_errors():
             async with self._acquired() as connection:
                 try:
-                    with _measured(operation):
+                    with _measured(operation), _traced(connection):
                         yield connection
                 except (asyncio.CancelledError, TimeoutError):
                     # The pool would first wait for the server's word that it has stopped,
@@ -229,6 +231,12 @@ def _measured(operation: str) -> Generator[None]:
     finally:
         series = DB_SECONDS.labels("postgresql", operation, error_type)
         series.observe(time.perf_counter() - started)
+
+
+def _traced(connection: Connection) -> AbstractContextManager[None]:
+    """Give each statement a span, where they are below one."""
+    note = None if tracing.tracer is None else tracing.tracer.statements()
+    return contextlib.nullcontext() if note is None else connection.query_logger(note)
 
 
 @contextlib.asynccontextmanager

@@ -99,6 +99,7 @@ def entry_id(text: bytes | str) -> EntryId:
 _OPTIONAL = {
     "traceparent": "traceparent",
     "tracestate": "tracestate",
+    "tracelink": "tracelink",
     "replyto": "reply_to",
     "onlygroup": "only_group",
     "replayid": "replay_id",
@@ -135,6 +136,7 @@ def encode(event: Event) -> dict[FieldT, EncodableT]:
     return fields
 
 
+_is_traced = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-01").fullmatch
 _is_uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -152,6 +154,8 @@ def event_ids(fields: Mapping[FieldT, EncodableT] | Fields) -> dict[str, str]:
         ids["correlation_id"] = correlation_id
     elif "event_id" in ids:
         ids["correlation_id"] = ids["event_id"]
+    if match := _is_traced(_text(fields, "traceparent")):
+        ids["trace"] = match[1]
     return ids
 
 
@@ -203,6 +207,9 @@ def for_group(
         name: value for name, value in fields.items() if name not in _ADDRESSING
     }
     entry |= {b"attempt": b"1", b"onlygroup": group.encode()}
+    # It begins a trace of its own, which is linked to the one before.
+    if (before := entry.pop(b"traceparent", None)) is not None:
+        entry[b"tracelink"] = before
     if replay_id is not None:
         entry |= {b"replayid": replay_id.encode(), b"replaynumber": str(number).encode()}
     if with_model:

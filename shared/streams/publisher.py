@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,6 +18,7 @@ from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES, LEADS, ORDERED, STREAMS, groups_of, stream_of
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelope import Event
+from shared.observability import tracing
 from shared.observability.outages import Outages
 from shared.redis_connections import (
     keep_safe,
@@ -77,9 +79,13 @@ class Publisher:
         `UnavailableError` the event may be in the stream all the same: publish it again under
         the same id, consumers apply it once.
         """
+        stream = stream_of(event.data)
         if self._capacity is not None:
-            self._capacity.check(stream_of(event.data))
-        return await self._batcher.submit(event)
+            self._capacity.check(stream)
+        if tracing.tracer is None or stream == CHANGES:
+            return await self._batcher.submit(event)
+        with tracing.tracer.sending([event]) as [traced]:
+            return await self._batcher.submit(traced)
 
     async def publish_all(self, events: Sequence[Event]) -> None:
         """Add several events in order, in one round trip; raises like `publish`."""
@@ -107,10 +113,16 @@ async def add_events(
     redis: Redis, events: Sequence[Event], divisions: Divisions | None = None
 ) -> list[str]:
     """Add events in order, in one round trip; returns their entry ids, raises like `publish`."""
-    entries = [_addressed(event) for event in events]
-    return [
-        one.entry_id for one in await add_entries(redis, entries, divisions or Divisions(redis))
-    ]
+    with _traced(events) as traced:
+        entries = [_addressed(event) for event in traced]
+        added = await add_entries(redis, entries, divisions or Divisions(redis))
+    return [one.entry_id for one in added]
+
+
+def _traced(events: Sequence[Event]) -> AbstractContextManager[Sequence[Event]]:
+    """Yield events in traces of their own, where there are traces."""
+    tracer = tracing.tracer
+    return contextlib.nullcontext(events) if tracer is None else tracer.sending_many(events)
 
 
 Addressed: TypeAlias = tuple[str, str, dict[FieldT, EncodableT]]
@@ -312,9 +324,10 @@ class OncePublisher:
         if not events:
             return []
         key = f"once:{name}"
-        offer = orjson.dumps([_addressed(event) for event in events])
-        with translated_errors():
-            is_first = await self._redis.set(key, offer, nx=True, px=milliseconds(REMEMBERED))
+        with _traced(events) as traced:
+            offer = orjson.dumps([_addressed(event) for event in traced])
+            with translated_errors():
+                is_first = await self._redis.set(key, offer, nx=True, px=milliseconds(REMEMBERED))
         kept = await (self._kept(key) if is_first else self._kept_by_another(key))
         if isinstance(kept, str):
             return kept.split(",")

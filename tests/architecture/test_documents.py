@@ -64,6 +64,7 @@ def _full_event() -> Event:
         data=flow.event.model_validate_json(example_of(flow.event)),
         traceparent="x",
         tracestate="x",
+        tracelink="x",
         reply_to="x",
         expires=now(),
         only_group="x",

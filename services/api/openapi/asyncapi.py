@@ -50,6 +50,7 @@ HEADERS: Json = {
     "correlationid": _text("The id of the HTTP request"),
     "traceparent": _text("W3C trace context"),
     "tracestate": _text("W3C trace context"),
+    "tracelink": _text("The `traceparent` from before it was put back"),
     "replyto": _text("The stream in which the client waits; absent when none does"),
     "expires": _text("Until when the asker waits", format="date-time"),
     "attempt": _text("1, and one more with every retry", pattern="^[1-9][0-9]*$"),

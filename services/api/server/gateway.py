@@ -27,6 +27,7 @@ from services.api.web.responses import WholeResponse, empty_response
 from services.api.web.streaming import StreamedResponse
 from shared.domain.errors import TransientError
 from shared.events.envelope import is_sane_id, new_id
+from shared.observability import tracing
 from shared.observability.logging import frames
 
 log = structlog.get_logger(__name__)
@@ -153,6 +154,8 @@ class Gateway:
         seconds = self._count(route, response.status, started)
         if self._is_logged(request.method, route, response.status):
             ids = {} if call is None else call.ids
+            if tracing.tracer is not None:
+                ids |= tracing.tracer.ids
             _log_end(request.method, route, response.status, seconds, reason=reason, ids=ids)
         return response
 
@@ -186,6 +189,9 @@ class Gateway:
         """Count an answer; returns the seconds it took."""
         seconds = time.perf_counter() - started
         (self.router.others if route is None else route.times).observe(status, seconds)
+        if tracing.tracer is not None:
+            method, path = ("_OTHER", None) if route is None else (route.method, route.path)
+            tracing.tracer.answered(method, path, status)
         return seconds
 
     async def _handle(self, route: Route, call: Call) -> web.StreamResponse:

@@ -20,6 +20,7 @@ from services.api.web.endpoint import Access, declared_endpoints
 from services.api.web.problems import Problem
 from services.api.web.query import NO_PARAMETERS, KnownParameters, Query, parse_query
 from shared.events.envelope import Event, EventData
+from shared.observability import tracing
 from shared.observability.metrics import SECONDS, family
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -48,12 +49,24 @@ class Call:
     def event(self, data: Data, *, subject: UUID | str, **options: Any) -> Event[Data]:
         """Return the event that this request leads to; the options are fields of `Event`."""
         event = Event(
-            source="api", subject=str(subject), correlation_id=self.id, data=data, **options
+            source="api",
+            subject=str(subject),
+            correlation_id=self.id,
+            traceparent=self._traceparent(),
+            data=data,
+            **options,
         )
         self.ids = {"event_id": str(event.id)}
         if isinstance(subject, UUID):
             self.ids |= {"lead_id": event.subject}
         return event
+
+    def _traceparent(self) -> str | None:
+        """Return the context in which the event goes on: the client's, or this service's in it."""
+        given = self.request.headers.get(tracing.TRACEPARENT)
+        if tracing.tracer is not None:
+            return tracing.tracer.carried(given)
+        return None if given is None or tracing.context_of(given) is None else given
 
     @property
     def user(self) -> User:

@@ -20,6 +20,7 @@ from services.api.server.gateway import ON_THEIR_WAY, Gateway, log_defect
 from services.api.settings import HttpSettings
 from services.api.web.body import BODY_LIMIT
 from services.api.web.problems import Problem
+from shared.observability import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,9 @@ class Server(web.Server):
     """Makes a `Connection` for each client."""
 
     def __init__(self, gateway: Gateway, *, keepalive: timedelta) -> None:
-        super().__init__(gateway, request_factory=self._request)
+        tracer = tracing.tracer
+        handler = gateway if tracer is None else tracer.traced(gateway)
+        super().__init__(handler, request_factory=self._request)
         self._gateway = gateway
         self._keepalive = keepalive
 

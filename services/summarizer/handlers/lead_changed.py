@@ -38,5 +38,6 @@ def _request(event: Event[LeadChanged]) -> Event[SummaryRequested]:
         source="summarizer",
         subject=str(lead_id),
         correlation_id=event.correlation_id,
+        traceparent=event.traceparent,
         data=SummaryRequested(lead_id=lead_id, background=True),
     )

@@ -217,5 +217,6 @@ def _to_changed(cause: Event, lead: LeadDocument) -> Event[LeadChanged]:
         source="summarizer",
         subject=str(lead.id),
         correlation_id=cause.correlation_id,
+        traceparent=cause.traceparent,
         data=LeadChanged(lead_id=lead.id, lead_version=lead.version, change="summarised"),
     )

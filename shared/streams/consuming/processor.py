@@ -1,8 +1,10 @@
 """Decides for each delivered entry: handled, retried, parked as a dead letter, or left pending."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -14,6 +16,7 @@ from shared.domain.errors import (
 )
 from shared.events.catalog import FLOWS
 from shared.events.outcome import Outcome
+from shared.observability import tracing
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import histogram
 from shared.streams.codec import Entry, decode, event_ids
@@ -67,8 +70,9 @@ class Processor:
         try:
             opened = [await self._open(entry) for entry in entries]
             deliveries = [delivery for delivery in opened if delivery is not None]
-            for _, run in itertools.groupby(deliveries, key=lambda delivery: delivery.event.type):
-                await self._apply(list(run))
+            with traced(deliveries, self._subscription):
+                for _, run in itertools.groupby(deliveries, key=lambda one: one.event.type):
+                    await self._apply(list(run))
         except LeftPendingError as error:
             log.info("entries.left_pending", stream=self._subscription.stream, error=str(error))
             return False
@@ -100,6 +104,7 @@ class Processor:
             raise
         except Exception as error:  # noqa: BLE001 (the one place that decides what follows)
             if len(run) == 1:
+                run[0].fail(error)
                 await self._reject(run[0].entry, error)
                 return
             log.warning("batch.isolated", entries=len(run), error=describe_error(error))
@@ -143,6 +148,27 @@ class Processor:
         await self._retries.schedule(entry, attempt=attempt, delay=delay)
 
 
+def traced(
+    deliveries: Sequence[Delivery], subscription: Subscription
+) -> AbstractContextManager[None]:
+    """Give events that are sampled their spans for the length of the block."""
+    tracer = tracing.tracer
+    if tracer is None:
+        return contextlib.nullcontext()
+    return tracer.processing(deliveries, group=subscription.group)
+
+
+def _traced_batch(
+    run: Sequence[Delivery], subscription: Subscription
+) -> AbstractContextManager[None]:
+    """Have what the handler does stand below the spans of its events."""
+    tracer = tracing.tracer
+    if tracer is None:
+        return contextlib.nullcontext()
+    is_alone = subscription.batch == 1
+    return tracer.alone(run[0]) if is_alone else tracer.batch(subscription.stream, run)
+
+
 def failure(entry: Entry, error: Exception, *, attempt: int, wait: timedelta) -> dict[str, object]:
     """Return what the log says of an event that failed for now."""
     return {
@@ -174,5 +200,6 @@ async def handle(
         _BATCH_SECONDS.labels(subscription.stream, subscription.group).time(),
         # What is logged about one event says which.
         structlog.contextvars.bound_contextvars(**(run[0].ids if len(run) == 1 else {})),
+        _traced_batch(run, subscription),
     ):
         return await outages.call(call)

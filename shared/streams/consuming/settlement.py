@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import orjson
 import structlog
@@ -16,6 +16,7 @@ from shared.events.catalog import BY_TYPE, FLOWS
 from shared.events.dead_letter import DeadLetter, short_key
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability import tracing
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import counter, histogram
 from shared.redis_connections import is_outage, then, translated_errors
@@ -23,6 +24,9 @@ from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = structlog.get_logger(__name__)
 
@@ -75,19 +79,30 @@ class DeadLetterStore(Protocol):
         """Keep a letter; one that is there already is replaced."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
-    """An entry of a stream and the event in it, and when it was taken up."""
+    """An entry of a stream, the event in it, when it was taken up, and its span if it has one."""
 
     stream: str
     entry: Entry
     event: Event
     since: float = field(default_factory=time.monotonic)
+    span: "Span | None" = None
+
+    @property
+    def entry_id(self) -> str:
+        """The entry's id in its stream."""
+        return self.entry.id
 
     @property
     def ids(self) -> dict[str, str]:
         """What every log line about it says."""
         return event_ids(self.entry.fields)
+
+    def fail(self, error: BaseException) -> None:
+        """Note that it is not handled yet, or never will be."""
+        if tracing.tracer is not None:
+            tracing.tracer.failed(self, error)
 
 
 class Addressee(Protocol):
@@ -115,11 +130,14 @@ class Settlement:
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Answer and acknowledge handled events in one round trip."""
         ended = [(one.event, outcome) for one, outcome in zip(run, outcomes, strict=True)]
+        since = time.time_ns()
         async with self._redis.pipeline(transaction=False) as pipeline:
             _report(pipeline, ended)
             self._acknowledge(pipeline, *(one.entry.id for one in run))
             await self._execute(pipeline)
         self._count(ended)
+        if tracing.tracer is not None:
+            tracing.tracer.applied(zip(run, outcomes, strict=True), _is_awaited, since=since)
         log.info(
             "event.applied",
             each=[_end_of(one, outcome) for one, outcome in zip(run, outcomes, strict=True)],
@@ -216,9 +234,13 @@ def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
     if replies := [
         Reply(event.reply_to, event.id, outcome)
         for event, outcome in ended
-        if event.reply_to is not None and outcome.answered and not _is_over(event)
+        if event.reply_to is not None and _is_awaited(event, outcome)
     ]:
         add_replies(pipeline, replies)
+
+
+def _is_awaited(event: Event, outcome: Outcome) -> bool:
+    return event.reply_to is not None and outcome.answered and not _is_over(event)
 
 
 def _result(outcome: Outcome) -> str:

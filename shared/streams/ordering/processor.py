@@ -22,7 +22,7 @@ from shared.events.partitions import HeldEntry
 from shared.observability.logging import describe_error
 from shared.streams.codec import Entry, decode, event_ids
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
-from shared.streams.consuming.processor import CIRCUIT_DELAY, failure, handle
+from shared.streams.consuming.processor import CIRCUIT_DELAY, failure, handle, traced
 from shared.streams.consuming.retry import delay_before
 from shared.streams.consuming.settlement import Delivery, Settlement
 from shared.streams.consuming.subscription import Subscription
@@ -72,12 +72,13 @@ class PartitionProcessor:
         `LeftPendingError`: what has not come to its end is then to be processed again.
         """
         opened = [(one, delivery) for one in work if (delivery := await self._open(one))]
-        for run in _runs(opened):
-            behind = [one for one, _ in run if _waits(one)]
-            free = [(one, delivery) for one, delivery in run if not _waits(one)]
-            await self._hold_back(behind)
-            if free:
-                await self._apply(free)
+        with traced([delivery for _, delivery in opened], self._subscription):
+            for run in _runs(opened):
+                behind = [one for one, _ in run if _waits(one)]
+                free = [(one, delivery) for one, delivery in run if not _waits(one)]
+                await self._hold_back(behind)
+                if free:
+                    await self._apply(free)
 
     async def park_crashing(self, work: Work, *, crashes: int) -> None:
         """Park an entry under which processes died, unless its effect is complete already."""
@@ -118,6 +119,7 @@ class PartitionProcessor:
             raise
         except Exception as error:  # noqa: BLE001 (the one place that decides what follows)
             if len(run) == 1:
+                deliveries[0].fail(error)
                 await self._reject(work[0], error)
                 return
             log.warning("batch.isolated", entries=len(run), error=describe_error(error))

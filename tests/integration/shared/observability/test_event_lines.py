@@ -17,7 +17,7 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from shared.streams.codec import encode
 from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import OncePublisher, add_events
+from shared.streams.publisher import OncePublisher
 from tests.support.builders import lead_body, lead_created, lead_fields
 from tests.support.eventually import eventually
 from tests.support.lead_table import refuse_defects
@@ -202,21 +202,17 @@ async def test_what_fails_is_followed_too(system: System, database: Database) ->
     assert held["due"] > datetime.now(UTC).isoformat()[:10]
 
 
-@pytest.mark.parametrize(
-    "field", ["subject", "correlationid", "traceparent", "type", "id", "source"]
-)
-async def test_ids_that_are_none_are_not_logged(system: System, field: str) -> None:
+async def test_ids_that_are_none_are_not_logged(system: System) -> None:
     """Who may write to a stream may write anything: a name, an address."""
-    canary = "canary@example.com"
     partition, *_ = await lead_streams(system.redis)
-    entry = {**encode(lead_created(lead_fields())), field: canary}
-    await system.redis.xadd(partition, entry)
-    await add_events(system.redis, [event := lead_created()])
-    await system.events_about(event.id, last="event.applied")
+    fields = ("subject", "correlationid", "traceparent", "type", "id", "source", "partitionkey")
+    for field in fields:
+        entry = {**encode(lead_created(lead_fields())), field: f"{field}.canary@example.com"}
+        await system.redis.xadd(partition, entry)
 
-    async def has_ended() -> bool:
+    async def have_ended() -> bool:
         ends = [one for one in system.about("stream:leads") if one["event"] in ENDS]
-        return len(ends) >= 2
+        return len(ends) >= len(fields)
 
-    await eventually(has_ended)
+    await eventually(have_ended)
     assert system.about("canary") == []

@@ -79,6 +79,7 @@ def test_an_encoded_event_is_as_described(document: Json) -> None:
         lead_created(),
         correlation_id="4f0a8f6d2f4f-1c",
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        tracelink="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         tracestate="vendor=1",
         reply_to="reply:api:1",
         expires=now(),
