@@ -140,6 +140,7 @@ def banner(
 
 def rows(plan: Plan, stand_ins: StandIns) -> Iterator[Row]:
     given = plan.given
+    yield "Console", f"http://localhost:{plan.port}/console", "sign up there, and work"
     yield "API", f"http://localhost:{plan.port}", copies(plan)
     yield "Documentation", f"http://localhost:{plan.port}/docs", "all routes, to try them"
     yield "Operators' key", *key_place(plan)

@@ -5,6 +5,7 @@ import logging
 import structlog
 
 from services.api.bootstrap import API, Api, bootstrap
+from services.api.console.serving import Console
 from services.api.server.gateway import Cors, Gateway
 from services.api.server.routing import Router, routes_of
 from services.api.server.server import serving
@@ -42,7 +43,7 @@ async def main() -> None:
 def create_gateway(api: Api, settings: ApiSettings) -> Gateway:
     """Join the routes with what every request passes before them."""
     return Gateway(
-        Router(routes_of(*api.handlers)),
+        Router([*routes_of(*api.handlers), *Console().routes()]),
         api.verifier,
         cors=Cors(settings.http.cors_accepted_origins),
         limits=api.limits,

@@ -1,5 +1,6 @@
-"""Clients that generators make of the OpenAPI document: type-checked, and run against a stack.
+"""Clients of the OpenAPI document: the console's types, and clients that generators make.
 
+The console is checked by TypeScript; the others are type-checked too, and run against a stack.
 `python -m tests.clients` needs npm, and the registries of npm and PyPI. What it installs is kept in
 the user's cache, apart from what the project itself stands on.
 """
@@ -65,19 +66,54 @@ def walk_python(directory: Path, url: str) -> None:
 WALKS: dict[str, Walk] = {"typescript": walk_typescript, "python": walk_python}
 
 
+CONSOLE = ROOT / "services/api/console"
+# What the console's libraries are to TypeScript: their packages.
+LIBRARIES = {
+    "preact": 'export * from "preact";',
+    "hooks": 'export * from "preact/hooks";',
+    "signals-core": 'export * from "@preact/signals-core";',
+    "htm": 'import htm from "htm";\nexport default htm;',
+}
+
+
+def check_console(directory: Path) -> None:
+    """Check the types in the console's JavaScript, by the API's document."""
+    sources = directory / "console"
+    shutil.rmtree(sources, ignore_errors=True)
+    shutil.copytree(CONSOLE, sources, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for name, text in LIBRARIES.items():
+        (sources / f"vendor/{name}.d.ts").write_text(text)
+    tools = directory / "node_modules/.bin"
+    fetch(directory, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
+    run(directory, tools / "openapi-typescript", "openapi.json", "--output", "console/schema.d.ts")
+    run(directory, tools / "tsc")
+
+
+def prepared(name: str) -> Path:
+    """Return the directory of a client, with its sources and the document."""
+    directory = CACHE / name
+    shutil.copytree(SOURCES / name, directory, dirs_exist_ok=True)
+    (directory / "openapi.json").write_bytes(openapi_json())
+    return directory
+
+
 async def main() -> None:
     """Make and try each client; the first that fails ends it."""
+    if shutil.which("npm") is None:
+        print("The console's types: NOT CHECKED, as npm is not installed")  # noqa: T201
+    else:
+        try:
+            check_console(prepared("console"))
+        except UnreachableError as error:
+            print(f"The console's types: NOT CHECKED. {error}")  # noqa: T201
     with scratch_directory() as data:
         async with running_stack(data, SYNC_ENABLED="false") as stack:
             for name, walk in WALKS.items():
                 if name == "typescript" and shutil.which("npm") is None:
                     print("TypeScript: skipped, as npm is not installed")  # noqa: T201
                     continue
-                directory = CACHE / name
-                shutil.copytree(SOURCES / name, directory, dirs_exist_ok=True)
-                (directory / "openapi.json").write_bytes(openapi_json())
                 try:
-                    await asyncio.to_thread(walk, directory, stack.url)
+                    await asyncio.to_thread(walk, prepared(name), stack.url)
                 except UnreachableError as error:
                     print(f"{name}: skipped. {error}")  # noqa: T201
 

@@ -40,8 +40,16 @@ class Document:
     etag: str
 
     @classmethod
-    def of(cls, content: bytes, media_type: str, *, compressed: bytes | None = None) -> Self:
-        """Return the document with this content."""
+    def of(
+        cls,
+        content: bytes,
+        media_type: str,
+        *,
+        compressed: bytes | None = None,
+        etag: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return the document with this content; `headers` are set beside or instead of others."""
         policy = PAGE_POLICY if media_type == HTML else SECURITY_HEADERS["Content-Security-Policy"]
         return cls(
             headers={
@@ -50,10 +58,11 @@ class Document:
                 hdrs.CONTENT_TYPE: media_type,
                 hdrs.CACHE_CONTROL: CACHING,
                 hdrs.VARY: hdrs.ACCEPT_ENCODING,
+                **(headers or {}),
             },
             plain=content,
             compressed=gzip.compress(content, mtime=0) if compressed is None else compressed,
-            etag=hashlib.sha256(content).hexdigest()[:16],
+            etag=etag or hashlib.sha256(content).hexdigest()[:16],
         )
 
     @classmethod

@@ -134,7 +134,8 @@ _DURATION = family(
 class Route:
     """An endpoint and the handler that answers it, with all that the gateway asks of each request.
 
-    The path may have one variable part, written `{name}`. See `Endpoint` for the rest.
+    The path may have one variable part, written `{name}`, or `{name*}` where it goes on over
+    slashes. See `Endpoint` for the rest.
     """
 
     method: str
@@ -247,8 +248,9 @@ class Router(Collector):
         resource = Resource(path)
         if "{" in path:
             before, _, rest = path.partition("{")
-            after = rest.partition("}")[2]
-            pattern = re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")
+            name, _, after = rest.partition("}")
+            part = ".+" if name.endswith("*") else "[^/]+"
+            pattern = re.compile(f"{re.escape(before)}({part}){re.escape(after)}")
             self._variable.append((pattern, resource))
         else:
             self._literal[path] = resource

@@ -20,6 +20,7 @@ ROUTER = Router(
         Route("POST", "/leads", answer),
         Route("GET", "/leads/{id}", answer),
         Route("POST", "/leads/{id}/summary", answer),
+        Route("GET", "/page/{part*}", answer),
     ]
 )
 
@@ -33,6 +34,8 @@ ROUTER = Router(
         ("GET", "/leads/7", "/leads/{id}", "7"),
         ("GET", "/leads/7/", "/leads/{id}", "7"),
         ("POST", "/leads/7/summary", "/leads/{id}/summary", "7"),
+        ("GET", "/page/style", "/page/{part*}", "style"),
+        ("GET", "/page/style/base.css", "/page/{part*}", "style/base.css"),
     ],
 )
 def test_a_route_is_found(method: str, path: str, route: str, param: str) -> None:
@@ -41,7 +44,8 @@ def test_a_route_is_found(method: str, path: str, route: str, param: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "//", "/Leads", "/leads//", "/leads/7/8", "/leads/7/summary/x", "/lead\n"]
+    "path",
+    ["", "/", "//", "/Leads", "/leads//", "/leads/7/8", "/leads/7/summary/x", "/lead\n", "/page/"],
 )
 def test_other_paths_lead_nowhere(path: str) -> None:
     with pytest.raises(Problem) as raised:

@@ -1,0 +1,1 @@
+"""The web console: its files as browsers load them, and what serves them."""

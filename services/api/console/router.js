@@ -1,0 +1,82 @@
+// Addresses: which screen is shown is what the address says, and Back goes where it was.
+
+import { batch, signal } from "./vendor/signals-core.js";
+
+const BASE = "/console";
+
+/**
+ * @typedef {object} Place
+ * @property {string} path below the console, such as `/leads/7`
+ * @property {string} search the query with its question mark, or nothing
+ * @property {Record<string, any>} state what the entry of the history keeps
+ * @property {"push" | "replace" | "back" | "load"} by how one got there
+ */
+
+/** @returns {Place} */
+function read(/** @type {Place["by"]} */ by) {
+  return {
+    path: location.pathname.slice(BASE.length) || "/",
+    search: location.search,
+    state: history.state ?? {},
+    by,
+  };
+}
+
+export const place = signal(read("load"));
+
+/** What asks before one leaves: returns true to stay. @type {Set<() => boolean>} */
+export const guards = new Set();
+
+/**
+ * Returns the address of a screen for a link.
+ * @param {string} path
+ * @param {URLSearchParams | Record<string, string | null | undefined>} [query]
+ */
+export function address(path, query) {
+  const pairs = query instanceof URLSearchParams ? query : new URLSearchParams();
+  if (query && !(query instanceof URLSearchParams)) {
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== null && value !== undefined && value !== "") pairs.set(name, value);
+    }
+  }
+  const text = pairs.toString();
+  return `${BASE}${path}${text ? `?${text}` : ""}`;
+}
+
+/**
+ * Goes to an address of the console.
+ * @param {string} to as `address` makes it
+ * @param {{replace?: boolean, state?: Record<string, any>}} [options]
+ */
+export function navigate(to, { replace = false, state = {} } = {}) {
+  if (!replace && [...guards].some((stays) => stays())) return;
+  history[replace ? "replaceState" : "pushState"](state, "", to);
+  place.value = read(replace ? "replace" : "push");
+}
+
+/** Adds to what the present entry of the history keeps. @param {Record<string, any>} more */
+export function remember(more) {
+  history.replaceState({ ...history.state, ...more }, "");
+}
+
+/** Follows the browser's own navigation, and links within the console. */
+export function listen() {
+  history.scrollRestoration = "manual";
+  addEventListener("popstate", () => {
+    place.value = read("back");
+  });
+  document.addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey) return;
+    if (event.shiftKey || event.altKey || !(event.target instanceof Element)) return;
+    const link = event.target.closest("a[href]");
+    if (!(link instanceof HTMLAnchorElement) || link.target || link.hasAttribute("download")) return;
+    if (link.origin !== location.origin || !isOwn(link.pathname)) return;
+    event.preventDefault();
+    batch(() => navigate(link.pathname + link.search));
+  });
+}
+
+/** Whether a path is one of the console's own. @param {string} path */
+export function isOwn(path) {
+  return path === BASE || path.startsWith(`${BASE}/`);
+}
