@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from pathlib import Path
 
 import asyncpg
 import httpx
@@ -53,6 +52,7 @@ class System:
 
     url: str
     dsn: str
+    redis_url: str
     headers: Mapping[str, str]
 
 
@@ -66,7 +66,13 @@ async def running_system(**environment: str) -> AsyncGenerator[System]:
         async with background(run_stack(plan, Quiet()), name="stack"):
             url = f"http://{LOOPBACK}:{port}"
             await _until_ready(url)
-            yield System(url, _dsn(data), {"Authorization": f"Bearer {await _log_in(url)}"})
+            settings = file_values(str(data / STACK_FILE))
+            yield System(
+                url,
+                settings["SUPABASE_CONNECTION_STRING"],
+                settings["REDIS_URL"],
+                {"Authorization": f"Bearer {await _log_in(url)}"},
+            )
 
 
 @contextlib.asynccontextmanager
@@ -108,7 +114,3 @@ async def _log_in(url: str) -> str:
         (await http.post("/authentication/signup", json=ACCOUNT)).raise_for_status()
         answer = (await http.post("/authentication/login", json=ACCOUNT)).raise_for_status()
     return str(answer.json()["access_token"])
-
-
-def _dsn(data: Path) -> str:
-    return file_values(str(data / STACK_FILE))["SUPABASE_CONNECTION_STRING"]

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from devstack.free_ports import free_port
 from ops.cli import cli
+from ops.exporter.settings import ExporterSettings
 from services.api.settings import ApiSettings
 from services.summarizer.settings import SummarizerSettings
 from services.syncer.settings import SyncerSettings
@@ -41,10 +42,11 @@ SCHEMAS = ROOT / "tests/support/schemas"
 EVERY_BUILD = ("base", *OVERLAYS)
 OURS = ("api", "syncer", "summarizer", "exporter", "migrate")
 SCALED = ("api", "syncer", "summarizer")
-SETTINGS: dict[str, type[ApiSettings | SyncerSettings | SummarizerSettings]] = {
+SETTINGS: dict[str, type[ApiSettings | SyncerSettings | SummarizerSettings | ExporterSettings]] = {
     "api": ApiSettings,
     "syncer": SyncerSettings,
     "summarizer": SummarizerSettings,
+    "exporter": ExporterSettings,
 }
 LOOKED_AT = "/run/secrets"
 TO_SPARE = timedelta(seconds=5)
@@ -130,8 +132,7 @@ class TestSettings:
         pod = build.pods()[name]
         for container in containers_of(pod):
             given = environment_of(container)
-            reads = settings_read_by(name) | {"HEALTH_PORT", "REDIS_URL", "CACHE_REDIS_URL"}
-            assert {one.removesuffix("_FILE") for one in given} - reads == set()
+            assert {one.removesuffix("_FILE") for one in given} - settings_read_by(name) == set()
             assert not [one for one in given if SECRETS.search(one)], "a secret comes as a file"
             assert {value for one, value in given.items() if one.endswith("_FILE")} <= {
                 path for mount in container["volumeMounts"] for path in mounted_files(pod, mount)
@@ -144,7 +145,7 @@ class TestSettings:
         assert not [one for one in given if SECRETS.search(one)]
         assert build.of("Secret") == []
 
-    @pytest.mark.parametrize("name", SCALED)
+    @pytest.mark.parametrize("name", SETTINGS)
     def test_a_service_starts_with_what_it_is_given(
         self, name: str, overlay: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -215,7 +216,7 @@ class TestProcesses:
             python, option, module, *arguments = container["args"]
             assert (python, option) == ("python", "-m")
             assert importlib.util.find_spec(f"{module}.__main__") is not None
-            if module == "ops" and arguments != ["exporter"]:
+            if module == "ops":
                 check_arguments(arguments)
 
     def test_the_image_is_the_one_that_compose_builds(self, build: Build) -> None:
@@ -316,7 +317,8 @@ class TestProbes:
             ("syncer", "readinessProbe", "/health/ready"),
             ("syncer", "livenessProbe", "/health"),
             ("summarizer", "readinessProbe", "/health/ready"),
-            ("exporter", "livenessProbe", "/health"),
+            ("exporter", "readinessProbe", "/health"),
+            ("exporter", "livenessProbe", "/health/ready"),
         ],
     )
     def test_each_asks_what_it_is_for(self, name: str, probe: str, path: str, build: Build) -> None:
