@@ -226,7 +226,8 @@ class LeadListHandlers:
         "is new, ask with `updatedAfter` for the greatest `updatedAt` that you have seen: nothing "
         "is missed. For that, lists by `updatedAfter` or `createdAfter`, or in the order of "
         "`updatedAt`, end before what a write that is under way may still overtake: as a rule, a "
-        "moment ago.",
+        "moment ago. Where lists are read from a replica of the database, all of them show what "
+        "was so a moment ago: a lead is read by its `id` at once.",
         query=LeadListQuery,
         answers=(
             Answer.json(200, list[Lead], "A page of leads", headers=(NEXT_PAGE, TOTAL_COUNT)),
