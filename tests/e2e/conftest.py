@@ -1,14 +1,18 @@
 """One system for the tests of this folder, its user, and the stand-ins' remote controls."""
 
 import sys
+import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
 from devstack.data_directory import scratch_directory
 from shared.settings import PostgresSettings
 from shared.storage.pool import Database, open_database
-from tests.support.api_client import ApiClient, open_client
+from tests.support.api_client import ACCOUNT, ApiClient, open_client
+from tests.support.browser import open_browser
 from tests.support.repository import ROOT
 from tests.support.stack import Stack, running_stack
 from tests.support.standin_control import StandInControl
@@ -45,6 +49,26 @@ async def stack() -> AsyncGenerator[Stack]:
 async def client(stack: Stack) -> AsyncGenerator[ApiClient]:
     async with open_client(stack.url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="package")
+async def browser() -> AsyncGenerator[Browser]:
+    async with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def session(client: ApiClient) -> dict[str, Any]:
+    """Return a new session of the user, as the console keeps it."""
+    tokens = (await client.post("/authentication/login", json=ACCOUNT)).json
+    made = time.time() * 1000
+    return {
+        "access": tokens["access_token"],
+        "refresh": tokens["refresh_token"],
+        "expires": made + tokens["expires_in"] * 1000,
+        "made": made,
+        "email": ACCOUNT["email"],
+    }
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ const SEPARATORS = [",", ";", "\t", "|"];
  * @typedef {object} Table
  * @property {string} separator
  * @property {string[]} header
- * @property {string[][]} rows without those that are blank
+ * @property {string[][]} rows with those that are blank: the API counts them too
  */
 
 /**
@@ -20,14 +20,16 @@ export function parse(text, most = Infinity) {
   const told = /^sep=(.)\r?\n/i.exec(rest);
   if (told) rest = rest.slice(told[0].length);
   const separator = told?.[1] ?? likely(rest);
+  /** @type {string[]} */
+  let header = [];
   /** @type {string[][]} */
-  const records = [];
+  const rows = [];
   for (const record of recordsOf(rest, separator)) {
-    if (record.some((cell) => cell.trim())) records.push(record);
-    if (records.length > most) break;
+    if (header.length) rows.push(record);
+    else if (record.some((cell) => cell.trim())) header = record.map((title) => title.trim());
+    if (rows.length >= most) break;
   }
-  const [header = [], ...rows] = records;
-  return { separator, header: header.map((title) => title.trim()), rows };
+  return { separator, header, rows };
 }
 
 /** @param {string} text */
