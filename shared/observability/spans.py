@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-import secrets
+import random
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 # A batch is linked to each of its events, of which there are up to 200.
 MOST_LINKS = 512
 QUEUE, BATCH, EXPORTED_EVERY_MS = 10_000, 512, 1_000
+
+# More than it takes to find the id of a trace that is not kept, where nearly all are.
+MOST_TRIES = 1_000
 
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NO_PARENT = Context()
@@ -147,9 +150,10 @@ class Spans:
         links: Sequence[Link] = (),
     ) -> Span | None:
         """Return a span below another one or of a new trace, if that trace is sampled."""
-        context = parent or self.new_context()
-        if not is_sampled(context.trace_id, ratio=self._ratio):
+        trace_id = new_trace_id() if parent is None else parent.trace_id
+        if not is_sampled(trace_id, ratio=self._ratio):
             return None
+        context = parent or new_context(trace_id)
         return self.start(name, context, kind, attributes, links, is_root=parent is None)
 
     def start(
@@ -172,17 +176,32 @@ class Spans:
             name, parent, kind, dict(attributes or {}), links, start_time, record_exception=False
         )
 
-    def new_context(self) -> SpanContext:
-        trace_id, span_id = secrets.randbits(128) or 1, secrets.randbits(64) or 1
-        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=SAMPLED)
-
     def unsampled(self) -> str | None:
-        """Return the context of a trace that has no spans, so that none begins later."""
-        for _ in range(100):
-            context = self.new_context()
-            if not is_sampled(context.trace_id, ratio=self._ratio):
-                return f"00-{context.trace_id:032x}-{context.span_id:016x}-00"
-        return None  # all of them are sampled
+        """Return the context of a trace that has no spans, so that none begins later.
+
+        None where all traces have some.
+        """
+        if self._ratio >= 1:
+            return None
+        for _ in range(MOST_TRIES):
+            trace_id = new_trace_id()
+            if not is_sampled(trace_id, ratio=self._ratio):
+                return f"00-{trace_id:032x}-{random.getrandbits(64) or 1:016x}-00"
+        return None
+
+
+# As good as they come: ids are no secrets, and the system's random numbers are slow.
+
+
+def new_trace_id() -> int:
+    """Return the id of a trace that is about to begin."""
+    return random.getrandbits(128) or 1
+
+
+def new_context(trace_id: int) -> SpanContext:
+    """Return what stands for the parent of a span that has none."""
+    span_id = random.getrandbits(64) or 1
+    return SpanContext(trace_id, span_id, is_remote=False, trace_flags=SAMPLED)
 
 
 def fail(span: Span, error_type: str) -> None:

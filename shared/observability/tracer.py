@@ -18,7 +18,15 @@ from shared.events.catalog import stream_of
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.observability.span_attributes import about, message, statement_summary
-from shared.observability.spans import Spans, current_span, fail, remote, traceparent_of
+from shared.observability.spans import (
+    Spans,
+    current_span,
+    fail,
+    new_context,
+    new_trace_id,
+    remote,
+    traceparent_of,
+)
 from shared.observability.tracing import TRACEPARENT, context_of
 
 Answer = TypeVar("Answer")
@@ -168,7 +176,7 @@ class Tracer(Spans):
         parent = spans[0].get_span_context() if len(spans) == 1 else None
         batch = self.start(
             f"batch {stream}",
-            parent or self.new_context(),
+            parent or new_context(new_trace_id()),
             SpanKind.INTERNAL,
             {"messaging.system": "redis", "messaging.batch.message_count": len(deliveries)},
             [Link(span.get_span_context()) for span in spans],

@@ -154,9 +154,15 @@ def event_ids(fields: Mapping[FieldT, EncodableT] | Fields) -> dict[str, str]:
         ids["correlation_id"] = correlation_id
     elif "event_id" in ids:
         ids["correlation_id"] = ids["event_id"]
-    if match := _is_traced(_text(fields, "traceparent")):
-        ids["trace"] = match[1]
+    if trace_id := traced_in(_text(fields, "traceparent")):
+        ids["trace"] = trace_id
     return ids
+
+
+def traced_in(traceparent: str) -> str | None:
+    """Return the id of the trace that an entry's event is in, if that is kept."""
+    match = _is_traced(traceparent)
+    return None if match is None else match[1]
 
 
 def _text(fields: Mapping[Any, Any], name: str) -> str:

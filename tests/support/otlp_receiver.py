@@ -3,12 +3,15 @@
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.eventually import eventually
+
+LONG = timedelta(seconds=30)  # a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class OtlpReceiver:
         async def are_there() -> bool:
             return len(self.named(name, trace=trace)) >= times
 
-        await eventually(are_there)
+        await eventually(are_there, within=LONG)
         return self.named(name, trace=trace)
 
     async def take(self, request: web.Request) -> web.Response:

@@ -14,13 +14,13 @@ from redis.asyncio.client import Pipeline
 from shared.domain.errors import PermanentError
 from shared.events.catalog import BY_TYPE, FLOWS
 from shared.events.dead_letter import DeadLetter, short_key
-from shared.events.envelope import Event, now
+from shared.events.envelope import Event, is_sane_id, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability import tracing
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import counter, histogram
 from shared.redis_connections import is_outage, then, translated_errors
-from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_ids
+from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_ids, traced_in
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result
 from shared.streams.replies import Reply, add_replies
@@ -96,8 +96,20 @@ class Delivery:
 
     @property
     def ids(self) -> dict[str, str]:
-        """What every log line about it says."""
-        return event_ids(self.entry.fields)
+        """What every log line about it says, as `event_ids` of what is no event yet."""
+        event = self.event
+        event_id = self.entry.event_id  # the event's, whose text need not be made anew
+        correlation_id = event.correlation_id
+        ids = {
+            "type": event.type,
+            "event_id": event_id,
+            "correlation_id": correlation_id if is_sane_id(correlation_id) else event_id,
+        }
+        if (lead_id := getattr(event.data, "lead_id", None)) is not None:
+            ids["lead_id"] = str(lead_id)
+        if event.traceparent is not None and (trace_id := traced_in(event.traceparent)):
+            ids["trace"] = trace_id
+        return ids
 
     def fail(self, error: BaseException) -> None:
         """Note that it is not handled yet, or never will be."""
@@ -296,7 +308,7 @@ def _end_of(delivery: Delivery, outcome: Outcome) -> dict[str, object]:
         "partition": delivery.stream,
         "entry": entry.id,
         "result": outcome.status,
-        "attempt": entry.attempt,
+        "attempt": delivery.event.attempt,
         # Since it was accepted, by the clock of the server that has the stream.
         "wait": max(0, round(waited)),
         "ms": round((time.monotonic() - delivery.since) * 1000, 1),

@@ -23,7 +23,7 @@ from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 from tests.support.lead_table import refuse_defects
-from tests.support.otlp_receiver import OtlpReceiver, otlp_receiver
+from tests.support.otlp_receiver import LONG, OtlpReceiver, otlp_receiver
 from tests.support.repository import ROOT
 from tests.support.service_process import ServiceProcess, running_service
 from tests.support.silent_server import SilentServer
@@ -152,7 +152,7 @@ async def write_a_batch(system: System, trace: str, *, rows: int = 200) -> None:
             if link in batches
         ) and all(span.links & batches.keys() for span in processes)
 
-    await eventually(are_linked)
+    await eventually(are_linked, within=LONG)
 
 
 async def replay(system: System, trace: str) -> None:
@@ -165,7 +165,7 @@ async def replay(system: System, trace: str) -> None:
         again = [one for one in system.received.spans if link in one.links]
         return [(one.name, one.parent) for one in again] == [("process stream:leads", "")]
 
-    await eventually(is_linked)
+    await eventually(is_linked, within=LONG)
 
 
 async def try_again(system: System, trace: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from tests.support.partitions import lead_streams
 from tests.support.whole_system import open_api_client, services_on
 
 Line = dict[str, Any]
+LONG = timedelta(seconds=30)  # a busy machine
 CSV = {"Content-Type": "text/csv"}
 
 
@@ -47,7 +48,7 @@ class System:
         async def is_there() -> bool:
             return [one["event"] for one in self.about(text)].count(last) >= times
 
-        await eventually(is_there)
+        await eventually(is_there, within=LONG)
         return self.about(text)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from tests.support.eventually import eventually
 from tests.support.lead_table import refuse_defects
 from tests.support.whole_system import OPERATOR, open_api_client, services_on
 
+LONG = timedelta(seconds=30)  # a busy machine
 CLIENTS_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{CLIENTS_TRACE}-00f067aa0ba902b7-00"  # a client's flag decides nothing
 
@@ -50,7 +52,7 @@ class System:
         async def is_there() -> bool:
             return len(self.named(name)) >= times
 
-        await eventually(is_there)
+        await eventually(is_there, within=LONG)
         return self.named(name)
 
 
