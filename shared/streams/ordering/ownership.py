@@ -259,7 +259,29 @@ class Ownership:
                     is_open=division.is_open or layout != division.last,
                 )
             return division
-        if division != await self._divisions.refresh(self.stream):  # Redis may have lost it
+        return await self._agreed(division)
+
+    async def _agreed(self, division: Division) -> Division:
+        """Have PostgreSQL and Redis say the same of a division; returns what that is for now.
+
+        Redis may have lost layouts. A database that was restored lacks those that are younger than
+        its backup: what is in them comes again, after what is in the one before.
+        """
+        known = await self._divisions.refresh(self.stream)
+        number = len(division.layouts)
+        if len(known.layouts) > number and known.layouts[:number] == division.layouts:
+            if division.is_open:
+                missing = known.layouts[number]
+                division = await self.store.divide(
+                    self.stream,
+                    number=missing.number,
+                    partitions=missing.partitions,
+                    is_open=False,
+                )
+            whole = Division(known.layouts, is_open=False)
+            if known not in (whole, division):
+                await self._divisions.publish(whole)
+        elif known != division:
             await self._divisions.publish(division)
         return division
 
@@ -280,7 +302,7 @@ class Ownership:
             is_done = await self._is_done(before, survey)
         if is_done:
             await self.store.open_layout(division.last)
-            await self._divisions.publish(Division(division.layouts, is_open=True))
+            await self._agreed(Division(division.layouts, is_open=True))
             log.info("layout.opened", stream=self.stream, partitions=division.last.partitions)
             return division.last
         return before

@@ -141,6 +141,51 @@ async def test_redis_is_told_again_what_it_has_lost(
     assert await Divisions(redis).layout(LEADS) == division.last
 
 
+@pytest.mark.parametrize(("before", "later"), [(0, (5,)), (1, (5, 2)), (1, (5, 2, 4))])
+async def test_a_restored_database_goes_on_with_layouts_that_redis_alone_knows(
+    before: int,
+    later: Sequence[int],
+    ordered_workers: OrderedWorkers,
+    redis: Redis,
+    database: Database,
+) -> None:
+    """As after a restore of a backup from before the number of partitions was changed."""
+    store, events = ordered_workers.store, list[Event]()
+
+    async def publish() -> None:
+        more = [event for key in ("one", "two", "three") for event in events_of(key, 2)]
+        events.extend(more)
+        await eventually(lambda: _added(redis, more))
+        await eventually(ordered_workers.all_done)
+
+    async with ordered_workers.running(Recorder()):
+        await publish()
+        kept = await store.survey(LEADS) if before else None
+        await publish()
+        for number, partitions in enumerate(later, start=2):
+            await _divide(redis, store, partitions=partitions, number=number)
+            await publish()
+        whole = await Divisions(redis).refresh(LEADS)
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM leads.layout WHERE number > 1")
+        await connection.execute("UPDATE leads.partition SET position = '0-0'")
+        for partition in kept.partitions if kept else ():
+            await connection.execute(
+                "UPDATE leads.partition SET position = $2 WHERE number = $1",
+                partition.number,
+                partition.position,
+            )
+    lost = events[6 * before :]
+    again = Recorder()
+    async with ordered_workers.running(again):
+        await eventually(lambda: _added(redis, [events_of("one", 1)[0]]))
+        await eventually(ordered_workers.all_done)
+    for key in ("one", "two", "three"):
+        found = ids(again.events, key=key)
+        assert found[: len(ids(lost, key=key))] == ids(lost, key=key)
+    assert await store.division(LEADS) == await Divisions(redis).refresh(LEADS) == whole
+
+
 async def test_while_a_stream_is_divided_anew_no_key_is_mixed_up(
     ordered_workers: OrderedWorkers, redis: Redis
 ) -> None:
@@ -227,9 +272,11 @@ async def _add_undivided(redis: Redis, events: Sequence[Event]) -> None:
         await redis.xadd(LEADS, encode(event))
 
 
-async def _divide(redis: Redis, store: PartitionRepository, *, partitions: int) -> Division:
-    """Add a second layout, as an operator does."""
-    division = await store.divide(LEADS, number=2, partitions=partitions, is_open=False)
+async def _divide(
+    redis: Redis, store: PartitionRepository, *, partitions: int, number: int = 2
+) -> Division:
+    """Add a layout, as an operator does."""
+    division = await store.divide(LEADS, number=number, partitions=partitions, is_open=False)
     await Divisions(redis).publish(division)
     return division
 
