@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -98,7 +98,7 @@ def command(*, target: str, keep: int, schedule: str | None, check: bool, as_jso
     """
     directory = BackupDirectory(Path(target))
     if check:
-        _check(directory, schedule)
+        run(_check(directory, schedule))
     elif schedule is None:
         _print(run(_back_up(directory, keep=keep)), as_json=as_json)
     else:
@@ -108,8 +108,8 @@ def command(*, target: str, keep: int, schedule: str | None, check: bool, as_jso
 async def _back_up(directory: BackupDirectory, *, keep: int) -> BackupReport:
     with directory.locked():
         async with _open_direct() as database:
-            backup = await make_backup(database, directory)
             erased = await update_erasures(database, directory)
+            backup = await make_backup(database, directory)
         removed = directory.prune(keep=keep)
     return _report(backup, erased=erased, removed=len(removed))
 
@@ -216,7 +216,7 @@ def is_due(directory: BackupDirectory, schedule: str, *, grace: timedelta = time
     return next(CronSim(schedule, made_at_of(made[-1]))) <= now() - grace
 
 
-def _check(directory: BackupDirectory, schedule: str | None) -> None:
+async def _check(directory: BackupDirectory, schedule: str | None) -> None:
     made = directory.backups()
     if not made:
         raise click.ClickException(f"There is no backup in {directory.path} yet")
@@ -228,9 +228,10 @@ def _check(directory: BackupDirectory, schedule: str | None) -> None:
     )
     if late:
         raise click.ClickException(f"The last backup is of {last.isoformat()}: it is overdue")
-    listed = datetime.fromtimestamp(directory.erased.stat().st_mtime, UTC)
-    if schedule is not None and listed + 3 * ROUND < now():
-        raise click.ClickException(f"The list of erased leads is of {listed.isoformat()}")
+    listed = directory.listed_at()
+    if listed is None or (schedule is not None and listed + 3 * ROUND < now()):
+        at = "missing" if listed is None else f"of {listed.isoformat(timespec='seconds')}"
+        raise click.ClickException(f"The list of erased leads is {at}")
     click.echo(f"The last backup is of {last.isoformat()}.")
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -77,24 +77,38 @@ class BackupDirectory:
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
         """Make the directory, and keep others from writing to it."""
-        try:
+        with self._failures_said(), contextlib.ExitStack() as stack:
             self.path.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
             descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise BackupError(f"{self.path} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BackupError(f"Another backup to {self.path} is under way") from error
             yield
-        except BlockingIOError as error:
-            raise BackupError(f"Another backup to {self.path} is under way") from error
-        finally:
-            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _failures_said(self) -> Generator[None]:
+        """Say what goes wrong with the disk: it is full, or somebody else's."""
+        try:
+            yield
+        except OSError as error:
+            place = error.filename or self.path
+            raise BackupError(f"{place}: {error.strerror or error}") from error
 
     def backups(self) -> list[Path]:
         """Return all complete ones, oldest first."""
-        if not self.path.is_dir():
-            return []
-        return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name))
+        with self._failures_said():
+            if not self.path.is_dir():
+                return []
+            return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name))
+
+    def listed_at(self) -> datetime | None:
+        """Return when the list of erased leads was brought up to date; None where there is none."""
+        with self._failures_said():
+            if not self.erased.exists():
+                return None
+            return datetime.fromtimestamp(self.erased.stat().st_mtime, UTC)
 
     def newest(self) -> Backup | None:
         """Return the last one that was made."""
@@ -138,9 +152,12 @@ class BackupDirectory:
 
     def add_erasures(self, erasures: Sequence[Erasure]) -> None:
         """Add lines to the list of erased leads; says so by its time also when there are none."""
-        descriptor = os.open(self.erased, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.writelines(f"{one.model_dump_json()}\n" for one in erasures)
+        descriptor = os.open(self.erased, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            # What a crash has left of a line must not become the beginning of the next one.
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.writelines(f"{one.model_dump_json()}\n".encode() for one in erasures)
             file.flush()
             os.fsync(file.fileno())
         os.utime(self.erased)

@@ -23,6 +23,7 @@ from ops.storage.schema_copy import (
     repeat_erasures,
     server_major,
 )
+from shared.domain.errors import TransientError
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
 from shared.storage.migrations import MigrationError, migrate
@@ -61,38 +62,52 @@ class RestoreReport:
     is_flag=True,
     help="Leave leads that were erased since the backup as they were then.",
 )
+@click.option(
+    "--only-erasures",
+    is_flag=True,
+    help="Restore nothing: only erase again what the list says, for a database that was restored "
+    "in another way.",
+)
 @yes
 @as_json
 def command(
-    *, path: str, erased_path: str | None, without_erasures: bool, yes: bool, as_json: bool
+    *,
+    path: str,
+    erased_path: str | None,
+    without_erasures: bool,
+    only_erasures: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Make an empty database what it was at a backup.
 
     PATH is a backup, or the directory of all: then the newest is taken. What was erased since
     then is erased again. Stop the services first, and start them afterwards.
     """
-    if erased_path and without_erasures:
-        raise click.UsageError("--erased and --without-erasures exclude each other.")
-    backup = run(_find(Path(path)))
-    listed = Path(erased_path) if erased_path else backup.path.parent / ERASED
-    if not (without_erasures or listed.exists()):
-        raise click.ClickException(
-            f"There is no {listed}: without it leads come back that were erased since the backup. "
-            "Name the list with --erased, or say --without-erasures."
-        )
+    if without_erasures and (erased_path or only_erasures):
+        raise click.UsageError("--without-erasures excludes what is about them.")
+    directory = Path(path)
+    backup = None if only_erasures else run(_find(directory))
+    listed = _list_of(directory if backup is None else backup.path, erased_path)
     erasures = [] if without_erasures else run(_read(listed))
-    made_at = backup.manifest.made_at.isoformat(timespec="seconds")
-    target = "/".join(_place())
-    confirm(f"Restore the backup of {made_at} into {target}?", yes=yes)
-    report = run(_restore(backup, erasures))
-    print_json(report) if as_json else _print(report)
-    if report.differences:
-        raise SystemExit(1)
+    if backup is None:
+        confirm(f"Erase {len(erasures):,} leads in {_place()} if they are there?", yes=yes)
+        _print_erased(run(_erase(erasures)), as_json=as_json)
+        return
+    confirm(f"Restore {backup.path.name} into {_place()}?", yes=yes)
+    _print(run(_restore(backup, erasures)), as_json=as_json)
 
 
-def _place() -> tuple[str, str]:
+def _list_of(path: Path, chosen: str | None) -> Path:
+    """Return the list that was named, or else the one in a directory of backups or beside one."""
+    if chosen:
+        return Path(chosen)
+    return path / ERASED if (path / ERASED).exists() else path.parent / ERASED
+
+
+def _place() -> str:
     address = settings(PostgresSettings).address
-    return ",".join(address.hosts), address.database or ""
+    return f"{','.join(address.hosts)}/{address.database or ''}"
 
 
 async def _find(path: Path) -> Backup:
@@ -105,7 +120,22 @@ async def _find(path: Path) -> Backup:
 
 
 async def _read(path: Path) -> list[Erasure]:
+    if not path.exists():  # noqa: ASYNC240 (nothing else runs)
+        raise BackupError(
+            f"There is no {path}: without it leads come back that were erased since the backup. "
+            "Name the list with --erased, or say --without-erasures."
+        )
     return list(read_erasures(path))
+
+
+async def _erase(erasures: list[Erasure]) -> int:
+    detail = {"listed": len(erasures)}
+    async with (
+        open_direct() as database,
+        AdminLog(database).recording("erase", actor=operator(), detail=detail) as recording,
+    ):
+        recording.affected = await repeat_erasures(database, erasures)
+        return recording.affected
 
 
 async def _restore(backup: Backup, erasures: list[Erasure]) -> RestoreReport:
@@ -117,7 +147,13 @@ async def _restore(backup: Backup, erasures: list[Erasure]) -> RestoreReport:
         async with open_snapshot(database) as snapshot:
             differences = compare(expected, snapshot.facts)
         migrated = await _migrate()
-        erased = await repeat_erasures(database, erasures)
+        try:
+            erased = await repeat_erasures(database, erasures)
+        except TransientError as error:
+            raise BackupError(
+                f"Restored, but not all is erased again: {error}. Start nothing before `ops "
+                "restore --only-erasures` with the same paths has done it."
+            ) from error
         await forget_members(database)
         detail = {"backup": backup.path.name, "erased": erased, "differences": differences}
         async with AdminLog(database).recording(
@@ -180,7 +216,18 @@ def compare(expected: SchemaFacts, found: SchemaFacts) -> tuple[str, ...]:
     return tuple(differences)
 
 
-def _print(report: RestoreReport) -> None:
+def _print_erased(number: int, *, as_json: bool) -> None:
+    print_json({"erased": number}) if as_json else click.echo(f"Erased again: {number:,}")
+
+
+def _print(report: RestoreReport, *, as_json: bool) -> None:
+    """Print the report; what is not as it was ends the command with 1."""
+    print_json(report) if as_json else _print_text(report)
+    if report.differences:
+        raise SystemExit(1)
+
+
+def _print_text(report: RestoreReport) -> None:
     click.echo(
         f"{report.leads:,} leads and {report.events:,} events, as of {report.made_at}: "
         f"{report.seconds:.1f} s"

@@ -13,7 +13,7 @@ from shared.storage.pool import Connection, Database
 # A table of some hundred million rows.
 READ_TIMEOUT = timedelta(hours=2)
 # Leads erased in one transaction.
-ERASED_AT_ONCE = 1_000
+ERASED_AT_ONCE = 100
 
 # One moment for the facts and the dump, which joins it; and the same text of a value everywhere.
 _SNAPSHOT = """

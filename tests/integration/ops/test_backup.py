@@ -1,5 +1,6 @@
 """Backups: the drill of a database that is lost, and what keeps a backup from being none."""
 
+import contextlib
 import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -13,11 +14,12 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from ops.backups.directory import BackupDirectory
+from ops.backups.directory import BackupDirectory, read_erasures
 from shared.events.data import SummaryRequested
 from shared.events.envelope import Event
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.admin_log import AdminLog
+from shared.storage.erasure import delete_leads as delete_rows
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
@@ -76,6 +78,7 @@ class World:
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
+        self._keys: dict[UUID, str] = {}
 
     async def apply(self, events: Sequence[Event]) -> Sequence[UUID]:
         """Have events applied; returns the leads that they are about."""
@@ -88,7 +91,17 @@ class World:
         return len(ends) == len(events)
 
     async def create(self, number: int) -> Sequence[UUID]:
-        return await self.apply([lead_created() for _ in range(number)])
+        events = [lead_created() for _ in range(number)]
+        self._keys |= {UUID(event.subject): event.key for event in events}
+        return await self.apply(events)
+
+    async def update(self, leads: Sequence[UUID], *, city: str) -> None:
+        await self.apply(
+            [lead_updated(lead, city=city, partition_key=self._keys[lead]) for lead in leads]
+        )
+
+    async def delete(self, leads: Sequence[UUID]) -> None:
+        await self.apply([lead_deleted(lead, partition_key=self._keys[lead]) for lead in leads])
 
     async def summarise(self, leads: Sequence[UUID]) -> None:
         await add_events(
@@ -126,18 +139,18 @@ async def test_a_lost_database_comes_back_and_nobody_who_was_erased(
 ) -> None:
     async with services():
         first = await world.create(12)
-        await world.apply([lead_updated(lead, city="Before") for lead in first[:4]])
-        await world.apply([lead_deleted(first[0])])
+        await world.update(first[:4], city="Before")
+        await world.delete([first[0]])
         await world.summarise(first[1:3])
         backup = (await ops("backup", "--to", str(tmp_path), "--json")).json
         # All this is younger than the backup.
         later = await world.create(5)
-        await world.apply([lead_updated(lead, city="After") for lead in (*first[3:6], *later[:2])])
+        await world.update([*first[3:6], *later[:2]], city="After")
         await world.summarise([first[7], later[1]])
-        await world.apply([lead_deleted(lead) for lead in (first[8], later[4])])
+        await world.delete([first[8], later[4]])
         # Of these the list beside the backup knows, of the next one only the stream.
         listed = (await ops("backup", "--to", str(tmp_path), "--json")).json
-        await world.apply([lead_deleted(first[9])])
+        await world.delete([first[9]])
         before, gone = await world.leads(), await rows(database, TOMBSTONES)
     assert (backup["leads"], backup["erased"], listed["erased"]) == (11, 1, 2)
 
@@ -173,7 +186,7 @@ async def test_without_the_streams_the_list_keeps_erased_people_away(
     async with services():
         leads = await world.create(4)
         backup = (await ops("backup", "--to", str(tmp_path), "--json")).json
-        await world.apply([lead_deleted(lead) for lead in leads[:2]])
+        await world.delete(leads[:2])
         await ops("backup", "--to", str(tmp_path))
         gone = await rows(database, TOMBSTONES)
     await world.lose()
@@ -188,6 +201,11 @@ async def test_without_the_streams_the_list_keeps_erased_people_away(
     await world.lose()  # and so it would be without the list
     restored = await ops("restore", backup["path"], "--yes", "--without-erasures")
     assert (restored.code, len(await world.leads())) == (0, 4)
+    # As after a restore by other means.
+    for path, erased in ((str(tmp_path), 2), (backup["path"], 0)):
+        ended = await ops("restore", path, "--only-erasures", "--yes", "--json")
+        assert ended.json == {"erased": erased}
+    assert len(await world.leads()) == 2
 
 
 async def test_a_restore_overwrites_nothing(
@@ -277,6 +295,44 @@ async def test_backups_are_for_their_owner_old_ones_go_and_the_last_is_recorded(
     last = await log.last_ended("backup")
     assert last is not None
     assert abs(last - began) < timedelta(seconds=60)
+
+
+async def test_a_line_that_a_crash_cut_off_is_written_again(
+    ops: Ops, database: Database, tmp_path: Path
+) -> None:
+    gone = [await insert_lead(database) for _ in range(3)]
+    async with database.transaction() as connection:
+        await delete_rows(connection, dict.fromkeys(gone, datetime.now(UTC)))
+    await ops("backup", "--to", str(tmp_path))
+    listed = tmp_path / "erased.ndjson"
+    whole = listed.read_bytes()
+    for left in (whole[:-1], whole[:-40], whole[:7], b""):
+        listed.write_bytes(left)
+        assert (await ops("backup", "--to", str(tmp_path))).code == 0
+        assert {one.lead_id for one in read_erasures(listed)} == set(gone)
+
+
+@pytest.mark.parametrize("trouble", ["below a file", "the list is a folder", "another at work"])
+async def test_what_is_wrong_with_the_directory_is_said(
+    trouble: str, ops: Ops, database: Database, tmp_path: Path
+) -> None:
+    target, says = tmp_path, "Is a directory"
+    with contextlib.ExitStack() as stack:
+        if trouble == "below a file":
+            (tmp_path / "file").touch()
+            target, says = tmp_path / "file" / "backups", "Not a directory"
+        elif trouble == "another at work":
+            says = "is under way"
+            stack.enter_context(BackupDirectory(tmp_path).locked())
+        else:
+            (tmp_path / "erased.ndjson").mkdir()
+        ended = await ops("backup", "--to", str(target))
+    assert ended.code == 1
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (
+        await AdminLog(database).last_ended("backup") is None or trouble == "the list is a folder"
+    )
 
 
 async def test_a_schedule_makes_what_is_due_and_goes_on(
