@@ -1,6 +1,7 @@
 """What compose.yaml adds by profiles: an auth server that agrees with the API, and backups."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 from yarl import URL
 
 from devstack.servers.binaries import postgres_directory
@@ -169,3 +171,19 @@ def test_backups_are_made_as_the_command_takes_it(services: dict[str, Any], tmp_
         context = backup.make_context("backup", arguments)
         assert context.params["schedule"] == "30 2 * * *"
     assert timedelta(minutes=int(service["healthcheck"]["interval"].removesuffix("m"))) <= ROUND
+
+
+def test_the_example_of_secrets_in_files_is_right(services: dict[str, Any]) -> None:
+    """Each file that a variable names is one that is mounted, and each secret can be in one."""
+    text = (ROOT / "docs/operations.md").read_text().partition("**Secrets in files.**")[2]
+    override = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    schema = json.loads((ROOT / "tests/support/schemas/compose-spec.json").read_text())
+    assert list(Draft7Validator(schema).iter_errors(override)) == []
+    for name, changes in override["services"].items():
+        paths = {f"/run/secrets/{secret}" for secret in changes["secrets"]}
+        assert set(changes["environment"].values()) == paths
+        assert set(changes["secrets"]) <= override["secrets"].keys()
+        for variable in changes["environment"]:
+            assert variable.removesuffix("_FILE") in services[name]["environment"]
+    for secret in ("SUPABASE_KEY", "REDIS_PASSWORD", "SUPABASE_JWT_SECRET", "GROQ_API_KEY"):
+        assert f"`{secret}`" in text.partition("```yaml")[0]
