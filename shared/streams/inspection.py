@@ -16,7 +16,7 @@ from shared.events.partitions import Division
 from shared.lua import Key, lua_script
 from shared.redis_connections import servers_of, translated_errors
 from shared.streams.codec import entry_id
-from shared.streams.consuming.group import groups_info, stream_info, time_at
+from shared.streams.consuming.group import stream_info, there_or, time_at
 from shared.streams.consuming.retry import RetryQueue
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import (
@@ -27,7 +27,6 @@ from shared.streams.ordering.overview import (
     overview,
     partition_state,
 )
-from shared.streams.publisher import memory_of
 
 # So many are counted at once, which takes some milliseconds of the server's time.
 PAGE = 10_000
@@ -152,18 +151,24 @@ class Inspector:
 
     async def look_at(self, stream: str) -> StreamState:
         """Return the state of what is one stream in Redis, such as a partition."""
+        # In one round trip: the exporter looks at many streams, often.
         with translated_errors():
-            info = await stream_info(self._redis, stream)
-            now = await time_at(self._redis, stream=stream) / 1000
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.xinfo_stream(stream)
+                pipeline.xinfo_groups(stream)
+                pipeline.memory_usage(stream)
+                time_at.queue(pipeline, stream=stream)
+                info, groups, memory, now = await pipeline.execute(raise_on_error=False)
+            info = there_or(info, {})
             groups = [
-                await self._group(stream, group, info=info, now=now)
-                for group in await groups_info(self._redis, stream)
+                await self._group(stream, group, info=info, now=there_or(now, 0) / 1000)
+                for group in there_or(groups, [])
             ]
         return StreamState(
             name=stream,
             exists=bool(info),
             length=int(info.get("length", 0)),
-            memory=await memory_of(self._redis, stream),
+            memory=there_or(memory, 0) or 0,
             first=_id_of(info.get("first-entry")),
             last=_id_of(info.get("last-entry")),
             added=int(info.get("entries-added", 0)),
@@ -195,9 +200,11 @@ class Inspector:
     ) -> GroupState:
         name = group["name"].decode()
         last_delivered = group["last-delivered-id"].decode()
-        oldest = None
-        if group["pending"]:
-            oldest = (await self._redis.xpending(stream, name))["min"]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xpending(stream, name)
+            pipeline.zcard(RetryQueue(self._redis, stream=stream, group=name).key)
+            pipeline.xinfo_consumers(stream, name)
+            pending, retries, consumers = await pipeline.execute()
         undelivered, first = await self._undelivered(
             stream, last_delivered, claimed=group.get("lag"), info=info
         )
@@ -207,15 +214,15 @@ class Inspector:
             undelivered=undelivered,
             pending=int(group["pending"]),
             oldest_undelivered=_age(first, now),
-            oldest_pending=_age(oldest, now),
-            retries=await RetryQueue(self._redis, stream=stream, group=name).waiting(),
+            oldest_pending=_age(pending["min"], now),
+            retries=retries,
             consumers=tuple(
                 ConsumerState(
                     name=consumer["name"].decode(),
                     idle=timedelta(milliseconds=consumer["idle"]),
                     pending=consumer["pending"],
                 )
-                for consumer in await self._redis.xinfo_consumers(stream, name)
+                for consumer in consumers
             ),
         )
 
@@ -230,6 +237,8 @@ class Inspector:
         length = int(info.get("length", 0))
         if last_delivered == _BEGINNING:
             return length, _id_of(info.get("first-entry"))
+        if info and info["last-generated-id"].decode() == last_delivered:
+            return 0, None
         counted, after, first = 0, last_delivered, None
         while counted < self._countable:
             number, start, end = await count_entries(

@@ -196,8 +196,21 @@ def _nothing_without_a_stream() -> Generator[None]:
     try:
         yield
     except redis.ResponseError as error:
-        if "no such key" not in str(error):
+        if not _says_that_there_is_none(error):
             raise
+
+
+def there_or(reply: Any, otherwise: Any) -> Any:
+    """Return a pipeline's reply, or something else where there is no stream; raises its errors."""
+    if not isinstance(reply, Exception):
+        return reply
+    if _says_that_there_is_none(reply):
+        return otherwise
+    raise reply
+
+
+def _says_that_there_is_none(error: Exception) -> bool:
+    return isinstance(error, redis.ResponseError) and "no such key" in str(error)
 
 
 # A script, as each server has a clock of its own and a command without a key is for any.

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from redis.asyncio import Redis
 
+from ops.running import Servers
 from services.summarizer.storage.budget import MinuteBudget
 from shared.domain.errors import TransientError
 from shared.events import catalog
@@ -15,12 +16,15 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
+from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from shared.streams.model_pauses import ModelPauses
 from shared.streams.publisher import add_events
+from tests.conftest import LEADS_DIVISION
 from tests.integration.ops.conftest import Ops
 from tests.integration.ops.test_dead_letters import parked
+from tests.integration.ops.test_exporter import read, values
 from tests.support.builders import lead_created, summary_requested
 from tests.support.clusters import MASTERS, Cluster
 from tests.support.eventually import eventually
@@ -111,3 +115,19 @@ async def test_summarizers_share_a_budget(redis: Redis) -> None:
     assert not isinstance(
         await budget.reserve(tokens=10, within=within, background=False), timedelta
     )
+
+
+async def test_the_exporter_reads_every_master(redis: Redis, database: Database) -> None:
+    partitions = LEADS_DIVISION.last.partitions
+    await PartitionRepository(database).divide(catalog.LEADS, partitions=partitions, is_open=True)
+    await add_events(redis, [lead_created() for _ in range(30)])
+    samples = await read(Servers(redis, database))
+    backlog = values(samples, "leads_backlog_events")
+    undelivered = [
+        number
+        for (stream, _, _, state), number in backlog.items()
+        if (stream, state) == (catalog.LEADS, "undelivered")
+    ]
+    assert (len(undelivered), sum(undelivered)) == (partitions, 30)
+    assert len(values(samples, "leads_clock_skew_seconds")) == MASTERS + 1  # and PostgreSQL's
+    assert values(samples, "leads_server_writable") == {("redis",): 1, ("postgres",): 1}
