@@ -7,7 +7,6 @@ from enum import StrEnum
 from uuid import UUID
 
 from ops.storage.postgres_facts import PostgresFacts
-from shared.domain.errors import TransientError
 from shared.events.catalog import STREAMS, groups_of
 from shared.events.envelope import now
 from shared.events.partitions import Division, Partition
@@ -50,12 +49,16 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One check: what was found, and what to do unless that is nothing."""
+    """One check: what was found, and what to do unless that is nothing.
+
+    `kind` is what checks are called together whose own names are many, such as those of nodes.
+    """
 
     check: str
     severity: Severity
     detail: str
     advice: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +77,8 @@ class PartitionFacts:
     living: frozenset[UUID]
 
 
-def unreachable(check: str, error: TransientError, *, setting: str) -> list[Finding]:
-    """Return the finding of a server that does not answer."""
+def unreachable(check: str, error: Exception, *, setting: str) -> list[Finding]:
+    """Return the finding of a server that does not answer, or not in time."""
     said = str(error).lower()
     known = (remedy for words, remedy in _SAID.items() if words in said)
     remedy = next(known, "Start it, or correct {}.")
@@ -85,7 +88,12 @@ def unreachable(check: str, error: TransientError, *, setting: str) -> list[Find
         "auth": "Nobody can log in, and tokens of its shared secret cannot be checked.",
     }.get(check, "Creates are accepted with 202 while it is away.")
     advice = f"{remedy.format(setting)} {effect}"
-    return [Finding(check=check, severity=Severity.FAILURE, detail=str(error), advice=advice)]
+    return [Finding(check=check, severity=Severity.FAILURE, detail=reason(error), advice=advice)]
+
+
+def reason(error: Exception) -> str:
+    """Return why there is no answer."""
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)
 
 
 def of_redis(facts: RedisFacts, *, at: str = "") -> list[Finding]:
@@ -110,7 +118,7 @@ def of_redis(facts: RedisFacts, *, at: str = "") -> list[Finding]:
         _memory(facts),
         _clock("redis clock", facts.ahead, facts.uncertainty),
     ]
-    return [replace(one, check=f"{one.check} {at}".rstrip()) for one in findings]
+    return [replace(one, check=f"{one.check} {at}".rstrip(), kind=one.check) for one in findings]
 
 
 def of_postgres(facts: PostgresFacts) -> list[Finding]:

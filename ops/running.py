@@ -14,6 +14,7 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError, TransientError
+from shared.lifecycle import EXIT_MISCONFIGURED
 from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, SettingsError, SettingsGroup, StreamsSettings, load
 from shared.storage.pool import Database, open_database
@@ -38,7 +39,13 @@ def settings(group: type[Group]) -> Group:
     try:
         return load(group)
     except SettingsError as error:
-        raise click.ClickException(f"Wrong settings:\n{error}") from error
+        raise WrongSettingsError(f"Wrong settings:\n{error}") from error
+
+
+class WrongSettingsError(click.ClickException):
+    """The environment does not hold what the command needs."""
+
+    exit_code = EXIT_MISCONFIGURED
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Whether writes get through: what refuses them (503), and what lets them wait (202)."""
+"""Whether writes get through: what refuses them (503), lets them wait (202), or slows them down."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,7 +6,16 @@ from datetime import timedelta
 from ops.diagnosis import NEARLY_FULL, Finding, Severity
 from ops.output import size, span
 from ops.running import Servers
-from ops.storage.write_facts import Blocker, HeldFacts, blockers, held_facts, write_and_undo
+from ops.storage.write_facts import (
+    Blocker,
+    HeldFacts,
+    LongTransaction,
+    blockers,
+    held_facts,
+    invalid_indexes,
+    long_transactions,
+    write_and_undo,
+)
 from shared.domain.errors import TransientError, UnavailableError
 from shared.events.catalog import STREAMS, groups_of
 from shared.streams.consuming.group import first_unfinished, groups_info, last_entry
@@ -19,6 +28,8 @@ from shared.streams.troubles import Trouble, Troubles
 LONG_TRANSACTION = timedelta(seconds=2)
 # A transaction that leaves its locks for longer is taken for one that was forgotten.
 FORGOTTEN = timedelta(seconds=30)
+# No transaction of the system's takes a minute.
+LEFT_OPEN = timedelta(minutes=1)
 
 # By what a server says when it refuses to write. Each is told in the words of several versions.
 _REDIS_ADVICE = {
@@ -39,19 +50,20 @@ _POSTGRES_ADVICE = {
 }
 
 
-async def of_redis_writes(servers: Servers) -> Finding:
+async def of_redis_writes(servers: Servers) -> list[Finding]:
     """Find out whether Redis takes events."""
     try:
         await check_writable(servers.redis)
     except UnavailableError as error:
         advice = _advice(error, _REDIS_ADVICE, "Find out why it refuses to write.")
-        return Finding(
+        failure = Finding(
             check="redis writes",
             severity=Severity.FAILURE,
             detail=str(error),
             advice=f"{advice} Until then creates are answered 503.",
         )
-    return Finding(check="redis writes", severity=Severity.OK, detail="are taken")
+        return [failure]
+    return [Finding(check="redis writes", severity=Severity.OK, detail="are taken")]
 
 
 def of_room(states: Sequence[StreamState], *, max_bytes: int) -> list[Finding]:
@@ -107,6 +119,7 @@ async def _strangers_of(servers: Servers, stream: str, name: str) -> list[Findin
                     f"{info['last-delivered-id'].decode()}",
                     advice="Nothing that it has not finished is trimmed, until the stream is full "
                     f"(503). Start its consumer, or `XGROUP DESTROY {name} {group}`.",
+                    kind="orphaned groups",
                 )
             )
     return findings
@@ -126,13 +139,58 @@ def _trouble(trouble: Trouble) -> Finding:
         severity=Severity.FAILURE if trouble.waits else Severity.WARNING,
         detail=f"{trouble.stream}: {trouble.reason}",
         advice=advice,
+        kind="troubles",
     )
 
 
+async def of_locks(servers: Servers) -> list[Finding]:
+    """Find out who keeps writes of leads waiting."""
+    found = await blockers(servers.database, older=LONG_TRANSACTION)
+    return [_blocker(one) for one in found] or [
+        Finding(check="postgres locks", severity=Severity.OK, detail="none")
+    ]
+
+
+async def of_transactions(servers: Servers, *, older: timedelta = LEFT_OPEN) -> list[Finding]:
+    """Find sessions that keep what they have written, or seen, open for long."""
+    found = await long_transactions(servers.database, older=older)
+    return [_left_open(one) for one in found] or [
+        Finding(check="postgres transactions", severity=Severity.OK, detail="none is long")
+    ]
+
+
+def _left_open(session: LongTransaction) -> Finding:
+    held_up = (
+        "who polls by updatedAfter sees nothing newer"
+        if session.has_written
+        else "rows that were changed since cannot be cleaned up"
+    )
+    return Finding(
+        check="postgres transactions",
+        severity=Severity.WARNING,
+        detail=f"session {session.pid} ({session.application or 'unnamed'}, {session.state}) has "
+        f"been in one for {span(session.age)}",
+        advice=f"Until it ends {held_up}. End it, or the session: "
+        f"SELECT pg_terminate_backend({session.pid}).",
+    )
+
+
+async def of_indexes(servers: Servers) -> list[Finding]:
+    """Find indexes that were begun and not finished: they cost writes and help no read."""
+    return [
+        Finding(
+            check="postgres indexes",
+            severity=Severity.WARNING,
+            detail=f"{name} is invalid: making it was cut short",
+            advice="Run `ops migrate`, which makes it anew. One of your own: "
+            f"REINDEX INDEX CONCURRENTLY {name}.",
+        )
+        for name in await invalid_indexes(servers.database)
+    ] or [Finding(check="postgres indexes", severity=Severity.OK, detail="all are valid")]
+
+
 async def of_postgres_writes(servers: Servers) -> list[Finding]:
-    """Find out whether PostgreSQL takes writes, and who keeps them waiting."""
-    locks = [_blocker(one) for one in await blockers(servers.database, older=LONG_TRANSACTION)]
-    findings = locks or [Finding(check="postgres locks", severity=Severity.OK, detail="none")]
+    """Find out whether PostgreSQL takes writes."""
     try:
         await write_and_undo(servers.database)
     except TransientError as error:
@@ -143,8 +201,8 @@ async def of_postgres_writes(servers: Servers) -> list[Finding]:
             detail=str(error),
             advice=f"{advice} Until then creates are answered 202 and wait.",
         )
-        return [*findings, failure]
-    return [*findings, Finding(check="postgres writes", severity=Severity.OK, detail="are taken")]
+        return [failure]
+    return [Finding(check="postgres writes", severity=Severity.OK, detail="are taken")]
 
 
 def _blocker(blocker: Blocker) -> Finding:

@@ -1,6 +1,9 @@
 """`ops doctor`."""
 
-import contextlib
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 
 import click
 
@@ -19,15 +22,22 @@ from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.partitions import PartitionRepository
 from shared.streams.inspection import Inspector, redis_facts
 from shared.streams.ordering.layout import Divisions
-from shared.streams.ordering.overview import living_members
+from shared.streams.ordering.overview import WATCH, living_members
+
+# What takes longer hangs, and hangs for the services, too.
+DEADLINE = timedelta(seconds=3)
+
+Look = Callable[[], Awaitable[Sequence[Finding]]]
 
 
 @click.command("doctor")
+@click.option("--strict", is_flag=True, help="End with 1 for warnings, too.")
 @as_json
-def command(*, as_json: bool) -> None:
+def command(*, as_json: bool, strict: bool) -> None:
     """Check everything the system stands on, and say what to do.
 
-    Ends with 1 when something has failed; warnings leave it at 0.
+    Each check may take 3 s: one that hangs has failed. Ends with 1 when something has failed, with
+    0 when there are warnings or nothing, and with 2 when the settings are wrong.
     """
     findings = run(_examine())
     if as_json:
@@ -37,68 +47,112 @@ def command(*, as_json: bool) -> None:
             ("", "check", "found", "what to do"),
             ((one.severity, one.check, one.detail, one.advice or "") for one in findings),
         )
-    if any(one.severity is Severity.FAILURE for one in findings):
+    bad = {Severity.FAILURE, Severity.WARNING} if strict else {Severity.FAILURE}
+    if any(one.severity in bad for one in findings):
         raise SystemExit(1)
 
 
 async def _examine() -> list[Finding]:
     async with open_servers() as servers:
-        return [*await examine(servers), *await _auth()]
+        found, of_project = await asyncio.gather(examine(servers), _auth())
+    return [*found, *of_project]
 
 
 async def examine(servers: Servers) -> list[Finding]:
     """Check both servers and what is in them; one that is away is a finding."""
-    return [*await _redis(servers), *await _postgres(servers), *await _partitions(servers)]
+    found = await asyncio.gather(_redis(servers), _postgres(servers), _partitions(servers))
+    return [finding for part in found for finding in part]
 
 
-async def _redis(servers: Servers) -> list[Finding]:
-    limit = settings(StreamsSettings).stream_max_bytes
+async def _redis(servers: Servers) -> Sequence[Finding]:
     try:
-        facts = await redis_facts(servers.redis)
-        inspector = Inspector(servers.redis, PartitionRepository(servers.database))
-        states = await inspector.sampled(diagnosis.all_streams(), over=None)
-        return [
-            *(found for name, one in facts.items() for found in diagnosis.of_redis(one, at=name)),
-            await writes.of_redis_writes(servers),
-            *diagnosis.of_streams(states),
-            *writes.of_room(states, max_bytes=limit),
-            *await writes.of_strangers(servers),
-            *await writes.of_troubles(servers),
-        ]
-    except TransientError as error:
+        async with asyncio.timeout(DEADLINE.total_seconds()):
+            facts = await redis_facts(servers.redis)
+    except (TransientError, TimeoutError) as error:
         return diagnosis.unreachable("redis", error, setting="REDIS_URL or REDIS_HOST")
+    found = await _look_at(
+        {
+            "redis writes": partial(writes.of_redis_writes, servers),
+            "streams": partial(_streams, servers),
+            "orphaned groups": partial(writes.of_strangers, servers),
+            "troubles": partial(writes.of_troubles, servers),
+        }
+    )
+    nodes = [finding for name, one in facts.items() for finding in diagnosis.of_redis(one, at=name)]
+    return [*nodes, *found]
 
 
-async def _postgres(servers: Servers) -> list[Finding]:
+async def _streams(servers: Servers) -> Sequence[Finding]:
+    inspector = Inspector(servers.redis, PartitionRepository(servers.database))
+    states = await inspector.sampled(diagnosis.all_streams(), over=None)
+    limit = settings(StreamsSettings).stream_max_bytes
+    return [*diagnosis.of_streams(states), *writes.of_room(states, max_bytes=limit)]
+
+
+async def _postgres(servers: Servers) -> Sequence[Finding]:
     try:
-        findings = diagnosis.of_postgres(await postgres_facts(servers.database))
-        if any(one.check == "migrations" and one.advice for one in findings):
-            return findings  # tables may be missing
-        findings += await writes.of_postgres_writes(servers)
-    except TransientError as error:
+        async with asyncio.timeout(DEADLINE.total_seconds()):
+            findings = diagnosis.of_postgres(await postgres_facts(servers.database))
+    except (TransientError, TimeoutError) as error:
         return diagnosis.unreachable("postgres", error, setting="SUPABASE_CONNECTION_STRING")
-    findings += await examine_replica(servers.database)
-    with contextlib.suppress(TransientError):  # such as a lock, which has been found
-        findings += await writes.of_held(servers)
-        counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
-        findings.append(diagnosis.of_dead_letters(counts))
-        findings.append(diagnosis.of_backup(await AdminLog(servers.database).last_ended("backup")))
-    return findings
+    if any(one.check == "migrations" and one.advice for one in findings):
+        return findings  # tables may be missing
+    found = await _look_at(
+        {
+            "postgres locks": partial(writes.of_locks, servers),
+            "postgres writes": partial(writes.of_postgres_writes, servers),
+            "postgres transactions": partial(writes.of_transactions, servers),
+            "postgres indexes": partial(writes.of_indexes, servers),
+            "replica": partial(examine_replica, servers.database),
+            "held events": partial(writes.of_held, servers),
+            "dead letters": partial(_dead_letters, servers),
+            "backup": partial(_backup, servers),
+        }
+    )
+    return [*findings, *found]
 
 
-async def _auth() -> list[Finding]:
+async def _dead_letters(servers: Servers) -> Sequence[Finding]:
+    counts = await DeadLetterRepository(servers.database).counts(LetterSelection())
+    return [diagnosis.of_dead_letters(counts)]
+
+
+async def _backup(servers: Servers) -> Sequence[Finding]:
+    return [diagnosis.of_backup(await AdminLog(servers.database).last_ended("backup"))]
+
+
+async def _auth() -> Sequence[Finding]:
     try:
-        return of_auth(await auth_facts(load(ProjectSettings)))
+        async with asyncio.timeout(DEADLINE.total_seconds()):
+            return of_auth(await auth_facts(load(ProjectSettings)))
     except SettingsError:
         return unconfigured_auth()
-    except TransientError as error:
+    except (TransientError, TimeoutError) as error:
         return diagnosis.unreachable("auth", error, setting="SUPABASE_URI")
 
 
-async def _partitions(servers: Servers) -> list[Finding]:
+async def _look_at(checks: Mapping[str, Look]) -> list[Finding]:
+    """Make all checks; one that hangs or fails is a finding of that name."""
+    found = await asyncio.gather(*(_look(name, look) for name, look in checks.items()))
+    return [finding for part in found for finding in part]
+
+
+async def _look(name: str, look: Look) -> Sequence[Finding]:
     try:
-        facts = [await _partition_facts(servers, stream) for stream in sorted(ORDERED)]
-    except TransientError:
+        async with asyncio.timeout(DEADLINE.total_seconds()):
+            return await look()
+    except (TransientError, TimeoutError) as error:
+        advice = "It may be overloaded, or wait for a lock: see what else is found, and its log."
+        detail = diagnosis.reason(error)
+        return [Finding(check=name, severity=Severity.FAILURE, detail=detail, advice=advice)]
+
+
+async def _partitions(servers: Servers) -> Sequence[Finding]:
+    try:
+        # Members are watched for a while, which is no hang.
+        async with asyncio.timeout((DEADLINE + WATCH).total_seconds()):
+            facts = [await _partition_facts(servers, stream) for stream in sorted(ORDERED)]
+    except (TransientError, TimeoutError):
         return []  # a server is away, or not migrated, which others have found
     return [finding for one in facts for finding in diagnosis.of_partitions(one)]
 

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from ops.exporter.readings import Samples
+from ops.exporter.readings import EVERY, Samples
 from ops.exporter.streams import (
     BACKLOG,
     CONSUMERS,
@@ -73,6 +73,7 @@ class PostgresSource:
     """Reads PostgreSQL. The server comes first: a lock on a table leaves that to be seen."""
 
     name = "postgres"
+    every = EVERY
 
     def __init__(self, servers: Servers) -> None:
         self._database = servers.database

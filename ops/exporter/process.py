@@ -8,8 +8,10 @@ from datetime import timedelta
 import click
 import structlog
 
+from ops.commands.doctor import examine
+from ops.diagnosis import Severity
 from ops.exporter.postgres import PostgresSource
-from ops.exporter.readings import DEADLINE, Readings, Samples, Source
+from ops.exporter.readings import EVERY, Readings, Samples, Source
 from ops.exporter.settings import ExporterSettings
 from ops.exporter.streams import RedisSource, add_server
 from ops.running import Servers
@@ -18,7 +20,7 @@ from shared.domain.errors import UnavailableError
 from shared.lifecycle import instance_name, run_service, stop_signal
 from shared.observability.health import serve_health
 from shared.observability.logging import configure_logging
-from shared.observability.metrics import exported
+from shared.observability.metrics import exported, family
 from shared.observability.outages import Outages
 from shared.redis_connections import check_server, client_of, open_redis, ping
 from shared.settings import CacheSettings
@@ -27,17 +29,23 @@ from shared.streams.inspection import redis_facts
 
 log = structlog.get_logger(__name__)
 
-EVERY = timedelta(seconds=15)
-# A reading outlives one try that takes its time, and not a second one.
-KEPT = EVERY * 2 + DEADLINE
-# One source is read at a time over each.
-CONNECTIONS = 2
+# The doctor looks at several things at once.
+CONNECTIONS = 4
+
+FINDINGS = family(
+    "leads_doctor_findings",
+    "gauge",
+    "What `ops doctor` finds, by check and severity (warning, failure); its own words say what to "
+    "do. The auth server is not looked at from here.",
+    ("check", "severity"),
+)
 
 
 class CacheSource:
     """Reads the cache's Redis, where it is one of its own."""
 
     name = "cache"
+    every = EVERY
 
     def __init__(self, servers: Servers, *, is_own: bool) -> None:
         self._redis = servers.redis
@@ -52,6 +60,24 @@ class CacheSource:
                 await ping(self._redis)
         except UnavailableError as error:
             raise UnavailableError(str(error), dependency=self.name) from error
+
+
+class DoctorSource:
+    """Has the doctor look at everything, now and then: it takes longer than all the rest."""
+
+    name = "doctor"
+    every = timedelta(minutes=1)
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    async def read(self, samples: Samples) -> None:
+        """Count the findings."""
+        for one in await examine(self._servers):
+            for severity in (Severity.WARNING, Severity.FAILURE):
+                found = samples[FINDINGS]
+                labels = (one.kind or one.check, severity.value)
+                found[labels] = found.get(labels, 0) + (one.severity is severity)
 
 
 @click.command("exporter")
@@ -77,7 +103,7 @@ async def main() -> None:
         settings.observability, service="exporter", instance=instance_name("exporter")
     )
     async with stop_signal() as stop, open_sources(settings) as sources:
-        readings = Readings(sources, kept=KEPT, outages=Outages())
+        readings = Readings(sources, outages=Outages())
         with exported(readings):
             async with serve_health(settings.observability, {"rounds": readings.check}):
                 await _run(readings, sources, stop)
@@ -104,6 +130,7 @@ async def open_sources(settings: ExporterSettings) -> AsyncGenerator[list[Source
             ),
             PostgresSource(servers),
             cache,
+            DoctorSource(servers),
         ]
 
 
@@ -120,9 +147,7 @@ async def _open_cache(settings: CacheSettings, servers: Servers) -> AsyncGenerat
 async def _run(readings: Readings, sources: list[Source], stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as tasks:
         reading = [
-            tasks.create_task(
-                readings.keep_reading(source.name, every=EVERY), name=f"reading {source.name}"
-            )
+            tasks.create_task(readings.keep_reading(source.name), name=f"reading {source.name}")
             for source in sources
         ]
         log.info("exporter.started", sources=[source.name for source in sources])

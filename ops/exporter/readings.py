@@ -15,6 +15,7 @@ from shared.domain.errors import UnavailableError
 from shared.observability.metrics import Declaration, family
 from shared.observability.outages import Outages
 
+EVERY = timedelta(seconds=15)
 # After so long without an answer a source counts as away.
 DEADLINE = timedelta(seconds=10)
 
@@ -34,6 +35,11 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """What it is, for operators."""
+        ...
+
+    @property
+    def every(self) -> timedelta:
+        """How often it is read. A reading outlives one try that takes its time, and no second."""
         ...
 
     async def read(self, samples: Samples) -> None:
@@ -56,18 +62,24 @@ ROUND_SECONDS = family(
 
 
 class Readings(Collector):
-    """The last reading of each source. One that is older than `kept` is not exported."""
+    """The last reading of each source. One that is too old is not exported.
 
-    def __init__(self, sources: Sequence[Source], *, kept: timedelta, outages: Outages) -> None:
+    `deadline` is how long a try may take.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], *, outages: Outages, deadline: timedelta = DEADLINE
+    ) -> None:
         self._sources = {source.name: source for source in sources}
-        self._kept = kept.total_seconds()
         self._outages = outages
+        self._deadline = deadline
         # Replaced and never changed: `collect` runs in another thread.
         self._latest: dict[str, tuple[float, Samples]] = {}
         self._began = time.monotonic()
 
-    async def keep_reading(self, name: str, *, every: timedelta) -> None:
+    async def keep_reading(self, name: str) -> None:
         """Read a source again and again; never returns, and nothing that happens ends it."""
+        every = self._sources[name].every
         while True:
             began = time.monotonic()
             await self.read(name)
@@ -90,29 +102,32 @@ class Readings(Collector):
 
     async def check(self) -> None:
         """Raise `UnavailableError` when a source has not been tried for long."""
-        limit = time.monotonic() - self._kept
         for name in self._sources:
             tried_at, _ = self._latest.get(name, (self._began, None))
-            if tried_at < limit:
-                raise UnavailableError(f"{name} has not been read for {self._kept:.0f} s")
+            age = time.monotonic() - tried_at
+            if age >= self._kept(name):
+                raise UnavailableError(f"{name} has not been read for {age:.0f} s")
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is young enough."""
-        limit = time.monotonic() - self._kept
+        now = time.monotonic()
         joined = Samples()
         joined[UP] = {(name,): 0 for name in self._sources}
-        for read_at, samples in self._latest.values():
-            if read_at > limit:
+        for name, (read_at, samples) in self._latest.items():
+            if now - read_at < self._kept(name):
                 for declaration, values in samples.items():
                     joined[declaration].update(values)
         return _families(joined)
 
+    def _kept(self, name: str) -> float:
+        return (self._sources[name].every * 2 + self._deadline).total_seconds()
+
     async def _read(self, name: str, samples: Samples) -> None:
+        seconds = self._deadline.total_seconds()
         try:
-            async with asyncio.timeout(DEADLINE.total_seconds()):
+            async with asyncio.timeout(seconds):
                 await self._sources[name].read(samples)
         except TimeoutError as error:
-            seconds = DEADLINE.total_seconds()
             raise UnavailableError(f"{name}: no answer in {seconds:.0f} s") from error
 
 

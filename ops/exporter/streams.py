@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ops.exporter.readings import Samples
+from ops.exporter.readings import EVERY, Samples
 from ops.exporter.replicas import WANTED, wanted_summarizers, wanted_syncers
 from ops.running import Servers
 from shared.domain.errors import UnavailableError
@@ -116,6 +116,7 @@ class RedisSource:
     """Reads the streams' Redis. `max_bytes` and `retention` are what the services are set to."""
 
     name = "redis"
+    every = EVERY
 
     def __init__(
         self, servers: Servers, *, max_bytes: int, retention: timedelta, concurrency: int

@@ -23,6 +23,23 @@ _BLOCKERS = """
     WHERE pid <> pg_backend_pid() AND xact_start < clock_timestamp() - $1::interval
     ORDER BY xact_start
 """
+# A dump reads for as long as it takes; one that waits for its client is another thing.
+_LONG = """
+    SELECT pid, coalesce(application_name, '') AS application, state,
+           clock_timestamp() - xact_start AS age, backend_xid IS NOT NULL AS has_written
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+      AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - $1::interval
+      AND (backend_xid IS NOT NULL OR state LIKE 'idle in transaction%')
+    ORDER BY xact_start LIMIT 5
+"""
+_INVALID = """
+    SELECT indexrelid::regclass::text AS name FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+    WHERE NOT indisvalid AND relnamespace = to_regnamespace('leads')
+      AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS made
+                      WHERE made.index_relid = indexrelid)
+    ORDER BY name
+"""
 _HELD = """
     SELECT stream, count(*) AS entries, count(DISTINCT key) AS keys, max(attempt) AS attempt,
            (array_agg(DISTINCT coalesce(subject, key)))[:3] AS examples
@@ -67,6 +84,31 @@ async def blockers(database: Database, *, older: timedelta) -> list[Blocker]:
     async with database.connection() as connection:
         rows = await connection.fetch(_BLOCKERS, older)
     return [Blocker(**row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongTransaction:
+    """A session whose transaction has been open for `age`."""
+
+    pid: int
+    application: str
+    state: str
+    age: timedelta
+    has_written: bool
+
+
+async def long_transactions(database: Database, *, older: timedelta) -> list[LongTransaction]:
+    """Return some sessions that keep a transaction open, the oldest first."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_LONG, older)
+    return [LongTransaction(**row) for row in rows]
+
+
+async def invalid_indexes(database: Database) -> list[str]:
+    """Return the indexes of the schema that are not valid, and not being made now."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_INVALID)
+    return [row["name"] for row in rows]
 
 
 async def held_facts(database: Database) -> list[HeldFacts]:

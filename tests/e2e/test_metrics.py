@@ -35,7 +35,7 @@ async def test_a_create_is_counted_on_its_way(stack: Stack, client: ApiClient) -
             found[row.name] += row.value
         assert found["http_server_request_duration_seconds"] > 0
         assert found["leads_events_total"] > 0
-        assert found["leads_exporter_up"] == 3
+        assert found["leads_exporter_up"] == 4
         assert found["leads_partitions_owned"] == 8
         series = {
             name: sum(not line.startswith("#") for line in text.splitlines())

@@ -174,6 +174,25 @@ async def locked(servers: Servers, mode: str = "SHARE ROW EXCLUSIVE") -> AsyncGe
 
 
 @asynccontextmanager
+async def locked_letters(servers: Servers) -> AsyncGenerator[None]:
+    """Have dead letters be locked against reading, so that whoever looks at them hangs."""
+    async with servers.database.transaction() as connection:
+        await connection.execute("LOCK TABLE leads.dead_letter IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@asynccontextmanager
+async def invalid_index(servers: Servers) -> AsyncGenerator[None]:
+    """Have an index as it is left when the making of it beside running services is cut short."""
+    mark = "UPDATE pg_index SET indisvalid = {} WHERE indexrelid = 'leads.event_recorded'::regclass"
+    async with servers.database.connection() as connection:
+        await connection.execute(mark.format("false"))
+    yield
+    async with servers.database.connection() as connection:
+        await connection.execute(mark.format("true"))
+
+
+@asynccontextmanager
 async def locked_whole(servers: Servers) -> AsyncGenerator[None]:
     async with locked(servers, "ACCESS EXCLUSIVE"):
         yield

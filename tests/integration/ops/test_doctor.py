@@ -1,21 +1,28 @@
 """Whatever makes creates 202 or 503 is found by the doctor, which says what to do."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
+from yarl import URL
 
 from ops.commands.doctor import examine
 from ops.diagnosis import Finding, Severity
 from ops.running import Servers
+from ops.writes import of_transactions
 from shared.events.catalog import LEADS
-from shared.settings import PostgresSettings
+from shared.redis_connections import open_redis
+from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.troubles import Troubles
 from tests.conftest import LEADS_DIVISION
+from tests.integration.ops.conftest import Ops
 from tests.support import outage_states as states
 from tests.support.outage_states import NARROW, State
+from tests.support.tcp_proxy import TcpProxy
 
 FAILURE, WARNING = Severity.FAILURE, Severity.WARNING
 
@@ -59,6 +66,7 @@ async def found(servers: Servers, check: str) -> Finding:
         (states.full_disk, "postgres writes", FAILURE, "disk is full"),
         (states.really_full_disk, "postgres writes", FAILURE, "disk is full"),
         (states.read_only, "postgres writes", FAILURE, "read-only"),
+        (states.invalid_index, "postgres indexes", WARNING, "REINDEX INDEX CONCURRENTLY"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -103,3 +111,60 @@ async def test_a_process_that_died_in_trouble_is_forgotten(servers: Servers) -> 
     assert 0 < await servers.redis.pttl(key) <= timedelta(seconds=10) / timedelta(milliseconds=1)
     await servers.redis.delete(key)  # as time does
     assert await Troubles(servers.redis).told() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "held_up"),
+    [
+        ("SELECT count(*) FROM leads.lead", "cleaned up"),
+        ("SELECT 1 FROM leads.layout FOR UPDATE", "updatedAfter"),
+        ("INSERT INTO leads.admin_action (actor, action, detail) VALUES ('', '', '{}')", "updated"),
+    ],
+)
+async def test_a_transaction_that_was_left_open_is_named(
+    servers: Servers, statement: str, held_up: str
+) -> None:
+    async with servers.database.transaction() as connection:
+        await connection.execute(statement)
+        assert (await found(servers, "postgres transactions")).severity is Severity.OK  # it is new
+        [finding] = await of_transactions(servers, older=timedelta(0))
+    assert finding.severity is WARNING
+    assert held_up in str(finding.advice)
+    assert "pg_terminate_backend(" in str(finding.advice)
+    [finding] = await of_transactions(servers, older=timedelta(0))
+    assert finding.severity is Severity.OK
+
+
+async def test_what_hangs_has_failed_and_the_rest_is_looked_at(servers: Servers) -> None:
+    async with states.locked_letters(servers):
+        findings = {one.check: one for one in await examine(servers)}
+    assert (findings["dead letters"].severity, findings["dead letters"].detail) == (
+        FAILURE,
+        "no answer in time",
+    )
+    assert findings["postgres writes"].severity is Severity.OK
+    assert findings["redis writes"].severity is Severity.OK
+
+
+async def test_a_server_that_hangs_is_found_in_time(
+    servers: Servers, redis_url: str, link: TcpProxy
+) -> None:
+    url = str(URL(redis_url).with_port(link.port))
+    patient = StreamsSettings(redis_url=SecretStr(url), redis_timeout=timedelta(minutes=1))
+    async with open_redis(patient) as redis:
+        await redis.ping()
+        link.swallow()
+        async with asyncio.timeout(20):  # each check has 3 s
+            findings = {one.check: one for one in await examine(Servers(redis, servers.database))}
+    assert (findings["redis"].severity, findings["redis"].detail) == (FAILURE, "no answer in time")
+    assert findings["postgres writes"].severity is Severity.OK
+
+
+async def test_how_it_ends_is_for_scripts(ops: Ops, redis: Redis) -> None:
+    # The test's servers are made to be fast, which is a warning.
+    assert await redis.ping()
+    assert (await ops("doctor")).code == 0
+    assert (await ops("doctor", "--strict")).code == 1
+    ops.environment["SUPABASE_CONNECTION_STRING"] = ""
+    ended = await ops("doctor")
+    assert (ended.code, "SUPABASE_CONNECTION_STRING" in ended.stderr) == (2, True)

@@ -19,8 +19,8 @@ from yarl import URL
 
 from devstack.free_ports import free_port
 from ops.exporter.postgres import PostgresSource
-from ops.exporter.process import KEPT, open_sources
-from ops.exporter.readings import Readings, Samples
+from ops.exporter.process import DoctorSource, open_sources
+from ops.exporter.readings import EVERY, Readings, Samples
 from ops.exporter.replicas import SYNCER_WORK
 from ops.exporter.settings import ExporterSettings, SharedStateSettings
 from ops.exporter.streams import STREAM_BYTES, RedisSource
@@ -39,6 +39,7 @@ from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.group import Group
 from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.publisher import add_events
+from shared.streams.troubles import Troubles
 from tests.conftest import LEADS_DIVISION
 from tests.integration.ops.conftest import Ops
 from tests.support import outage_states as states
@@ -306,17 +307,35 @@ class TestServers:
         assert 0.2 < values(samples, "leads_postgres_lock_wait_seconds")[()] < 60
 
 
+class TestDoctor:
+    async def test_findings_are_counted_by_kind(
+        self, servers: Servers, postgres_settings: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ENV_FILE", "")
+        monkeypatch.setenv("SUPABASE_CONNECTION_STRING", postgres_settings.dsn)
+        source, samples = DoctorSource(servers), Samples()
+        await Troubles(servers.redis).tell("syncer:here:1", LEADS, ["odd"], ["also odd"])
+        async with states.orphaned_group(servers), states.held_key(servers):
+            await source.read(samples)
+        found = values(samples, "leads_doctor_findings")
+        assert found["orphaned groups", "warning"] == 1
+        assert (found["troubles", "warning"], found["troubles", "failure"]) == (1, 1)
+        assert (found["held events", "warning"], found["held events", "failure"]) == (1, 0)
+        assert found["postgres writes", "failure"] == 0
+        assert not [check for check, _ in found if ":here:" in check or "{" in check]
+
+
 @contextlib.asynccontextmanager
 async def reading(settings: ExporterSettings) -> AsyncGenerator[tuple[Readings, CollectorRegistry]]:
     async with open_sources(settings) as sources:
-        readings = Readings(sources, kept=KEPT, outages=Outages())
+        readings = Readings(sources, outages=Outages())
         registry = CollectorRegistry()
         registry.register(readings)
         yield readings, registry
 
 
 async def read_all(readings: Readings) -> None:
-    for name in ("redis", "postgres", "cache"):
+    for name in OF:
         await readings.read(name)
 
 
@@ -334,7 +353,7 @@ def up(registry: CollectorRegistry) -> dict[str, float]:
         sample.labels["source"]: sample.value
         for metric in registry.collect()
         for sample in metric.samples
-        if sample.name == "leads_exporter_up"
+        if sample.name == "leads_exporter_up" and sample.labels["source"] != "doctor"
     }
 
 
@@ -405,6 +424,7 @@ class Scripted:
     """A source that does what a test says."""
 
     name = "scripted"
+    every = EVERY
 
     def __init__(self, *steps: Exception | None) -> None:
         self._steps = iter(steps)
@@ -419,7 +439,7 @@ class Scripted:
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), OSError("odd"), ZeroDivisionError()])
 async def test_whatever_fails_in_the_middle_leaves_what_was_read_before(error: Exception) -> None:
-    readings = Readings([Scripted(None, error)], kept=KEPT, outages=Outages())
+    readings = Readings([Scripted(None, error)], outages=Outages())
     registry = CollectorRegistry()
     registry.register(readings)
     for streams in ({"a", "b"}, {"a"}):
@@ -433,7 +453,9 @@ async def test_whatever_fails_in_the_middle_leaves_what_was_read_before(error: E
 
 
 async def test_what_is_old_vanishes_though_nothing_failed() -> None:
-    readings = Readings([Scripted(None)], kept=timedelta(0), outages=Outages())
+    source = Scripted(None)
+    source.every = timedelta(seconds=-5)  # so that what is read now is too old
+    readings = Readings([source], outages=Outages())
     registry = CollectorRegistry()
     registry.register(readings)
     await readings.read("scripted")
