@@ -90,8 +90,8 @@ def command() -> None:
 
     leads_wanted_replicas is for autoscalers. syncer: the sum over partitions of min(backlog without
     held events / 30,000, 1), from 1 to the number of partitions. summarizer: backlog /
-    SUMMARY_CONCURRENCY, at least 1, and not more than there are while the provider has asked for a
-    pause.
+    SUMMARY_CONCURRENCY, at least 1, and not more than there are while the model's budget is spent
+    or its provider has asked for a pause.
     """
     run_service(main)
 

@@ -6,8 +6,9 @@ attempt does not count. `W` is what one syncer applies in a round of 15 s. A par
 reader at a time, so each adds at most 1, and a single key with all the events adds no more.
 
 **summarizer**: what waits and what is worked on in `stream:summaries`, divided by
-`SUMMARY_CONCURRENCY`; at least 1. While the model's provider has asked for a pause it does not grow
-past the replicas there are: more of them would share the same budget.
+`SUMMARY_CONCURRENCY`; at least 1. While calls of the model wait, as its provider has asked for a
+pause or the minute's budget is spent, it does not grow past the replicas there are: more of them
+would share the same budget.
 
 The values are not rounded: an autoscaler rounds up, after it has passed over small differences.
 """
@@ -25,8 +26,8 @@ WANTED = family(
     "gauge",
     "How many replicas the backlog is for. syncer: the sum over partitions of min(backlog without "
     f"held events / {SYNCER_WORK:,}, 1), from 1 to the number of partitions. summarizer: backlog / "
-    "SUMMARY_CONCURRENCY, at least 1, and not more than there are while the provider has asked for "
-    "a pause.",
+    "SUMMARY_CONCURRENCY, at least 1, and not more than there are while the model's budget is "
+    "spent or its provider has asked for a pause.",
     ("service",),
 )
 

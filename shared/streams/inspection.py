@@ -32,7 +32,8 @@ from shared.streams.ordering.overview import (
 PAGE = 10_000
 
 # No more than these are counted.
-COUNTABLE = 1_000_000
+PAGES = 100
+COUNTABLE = PAGE * PAGES
 
 # How long PostgreSQL may take before a stream is shown without what it alone knows.
 PATIENCE = timedelta(seconds=1)
@@ -97,15 +98,16 @@ class StreamState:
 
 
 class Inspector:
-    """Looks without touching. With `store` it also sees who shares the ordered streams."""
+    """Looks without touching. With `store` it also sees who shares the ordered streams.
 
-    def __init__(
-        self, client: Redis, store: Surveyor | None = None, *, countable: int = COUNTABLE
-    ) -> None:
+    Entries are counted `page` at a time, and no more than a hundred pages.
+    """
+
+    def __init__(self, client: Redis, store: Surveyor | None = None, *, page: int = PAGE) -> None:
         self._redis = client
         self._store = store
         self._divisions = Divisions(client)
-        self._countable = countable
+        self._page = page
 
     async def sampled(
         self, streams: tuple[str, ...], *, over: timedelta | None
@@ -240,12 +242,12 @@ class Inspector:
         if info and info["last-generated-id"].decode() == last_delivered:
             return 0, None
         counted, after, first = 0, last_delivered, None
-        while counted < self._countable:
+        while counted < self._page * PAGES:
             number, start, end = await count_entries(
-                self._redis, stream=stream, start=f"({after}", most=PAGE
+                self._redis, stream=stream, start=f"({after}", most=self._page
             )
             counted, after, first = counted + number, end.decode(), first or start.decode() or None
-            if number < PAGE:
+            if number < self._page:
                 return counted, first
             if claimed is not None:
                 return min(int(claimed), length), first

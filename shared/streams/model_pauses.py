@@ -1,4 +1,4 @@
-"""How long no replica calls a language model, since its provider said so."""
+"""Whether replicas wait to call a language model, and for how long its provider said so."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from shared.lua import Key, lua_script
 from shared.redis_connections import hash_tag, servers_of, translated_errors
 
 _PREFIX, _PAUSED = "budget:", ":paused:"
@@ -41,17 +42,33 @@ class ModelPauses:
                     lifted.append(_pause(key.decode(), left))
         return lifted
 
-    async def current(self) -> list[ModelPause]:
-        """Return the pauses there are, after a walk through all keys."""
-        with translated_errors():
-            return [_pause(key.decode(), await self._redis.pttl(key)) async for key in self._keys()]
+    async def are_calls_waiting(self) -> bool:
+        """Return whether calls wait: for the end of a pause, or for the next minute's budget.
 
-    async def _keys(self) -> AsyncIterator[bytes]:
+        Walks through all keys.
+        """
+        with translated_errors():
+            async for key in self._keys(_PREFIX + "*"):
+                is_pause = _PAUSED.encode() in key
+                if is_pause or await is_reserved_ahead(self._redis, reserved=key):
+                    return True
+        return False
+
+    async def _keys(self, pattern: str = f"{_PREFIX}*{_PAUSED}*") -> AsyncIterator[bytes]:
         for server in (await servers_of(self._redis)).values():
-            pattern = f"{_PREFIX}*{_PAUSED}*"
             found = cast("Any", server).scan_iter(match=pattern, count=1_000)
             async for key in cast("AsyncIterator[bytes]", found):
                 yield key
+
+
+@lua_script("""
+local time = redis.call('TIME')
+local last = redis.call('ZRANGE', reserved, -1, -1, 'WITHSCORES')
+return last[2] and tonumber(last[2]) > time[1] * 1000 + math.floor(time[2] / 1000)
+""")
+def is_reserved_ahead(*, reserved: Key) -> bool:
+    """Return whether the last call that was reserved in a budget is yet to be made."""
+    raise NotImplementedError
 
 
 def _pause(key: str, left: int) -> ModelPause:

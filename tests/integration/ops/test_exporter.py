@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from ops.exporter.replicas import SYNCER_WORK
 from ops.exporter.settings import ExporterSettings, SharedStateSettings
 from ops.exporter.streams import STREAM_BYTES, RedisSource
 from ops.running import Servers
+from services.summarizer.storage.budget import MinuteBudget
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import IMPORTS, LEADS, SUMMARIES, SUMMARIZER, SYNC, SYNCER
 from shared.events.dead_letter import DeadLetter
@@ -197,12 +199,22 @@ class TestWantedReplicas:
             await redis.eval(add, 1, name, str(number))
         assert values(await read(servers), "leads_wanted_replicas")["syncer",] == wanted
 
-    async def test_of_summarizers_do_not_grow_while_the_model_is_paused(
-        self, servers: Servers, redis: Redis
+    @pytest.mark.parametrize("why", ["pause", "calls", "tokens"])
+    async def test_of_summarizers_do_not_grow_while_calls_of_the_model_wait(
+        self, servers: Servers, redis: Redis, why: str
     ) -> None:
         await add_events(redis, [summary_requested() for _ in range(30)])
+        budget = MinuteBudget(
+            redis,
+            name="groq:model",
+            account="account",
+            calls=1 if why == "calls" else 100,
+            tokens=15 if why == "tokens" else 0,
+        )
+        reserve = partial(budget.reserve, tokens=10, within=timedelta(minutes=5), background=False)
+        await reserve()
         assert await self._summarizers(servers) == 3
-        await redis.set("budget:groq:paused:account", "", px=60_000)
+        await (budget.pause(timedelta(minutes=1)) if why == "pause" else reserve())
         assert await self._summarizers(servers) == 1
         for name in ("one", "two"):
             await Group(redis, redis, stream=SUMMARIES, group=SUMMARIZER, consumer=name).ensure()
