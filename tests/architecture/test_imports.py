@@ -114,7 +114,7 @@ def make_packages(directory: Path) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.touch()
     # What a contract names must be imported somewhere.
-    (directory / "shared/storage/migrations.py").write_text("import psycopg, yoyo\n")
+    (directory / "shared/storage/migrations/runner.py").write_text("import psycopg, yoyo\n")
     (directory / "shared/storage/pool.py").write_text("import asyncpg\n")
     (directory / "shared/redis_connections.py").write_text("import redis\n")
     (directory / "services/api/auth/accounts.py").write_text("import supabase_auth\n")
