@@ -1,6 +1,7 @@
 """A database with a million leads is upgraded while services work, and nobody has to wait."""
 
 import asyncio
+import hashlib
 import os
 import sys
 import time
@@ -46,7 +47,7 @@ LEADS: LiteralString = """
         created_at, updated_at
     )
     SELECT gen_random_uuid(), gen_random_uuid(), 'Ada',
-           CASE WHEN n %% 50 = 0 THEN 'Łukasz' ELSE 'Lovelace' END || n, email, email,
+           CASE WHEN n %% 50 = 0 THEN 'Łuk ' ELSE '' END || left(md5(n::text), 8), email, email,
            'City ' || n %% 1000, 'Country ' || n %% 50, 'manual', moment, moment
     FROM generate_series(1, %s) AS n
     CROSS JOIN LATERAL (SELECT 'lead.' || n || '@example.com') AS one (email)
@@ -63,7 +64,7 @@ EVENTS: LiteralString = """
 
 # But for those of the probe, which a trigger fills.
 FILLED: LiteralString = """
-    SELECT count(search_text) FROM leads.lead WHERE last_name LIKE 'Lovelace%'
+    SELECT count(search_text) FROM leads.lead WHERE source = 'manual' AND city IS NOT NULL
 """
 
 
@@ -114,7 +115,7 @@ async def test_a_million_leads_are_upgraded_while_services_work(directory: Path)
                 await load.goes_on()
                 await ops_migrate(server.dsn)
                 await load.goes_on()
-        sys.stdout.write(f"{before}\n{watch}\n{load}\n")
+        sys.stdout.write(f"\n{before}\n{watch}\n{load}\n")
         assert not load.failures
         assert nobody_waited(watch), watch
 
@@ -246,8 +247,10 @@ class Load:
             if created.status_code == 201:
                 await self._ask("PATCH", lead, json={"city": f"City {number}"})
             await self._ask("GET", lead)
-            await self._ask("GET", f"/leads?q=lovelace{1_001 + number}&limit=5")
-            await self._ask("GET", "/leads?q=łukasz&limit=5")
+            name = hashlib.md5(str(1 + number).encode()).hexdigest()[:8]  # noqa: S324
+            found = await self._ask("GET", f"/leads?q={name}&limit=5")
+            if found.json() == []:
+                self.failures.append(f"{name} was not found")
             await self._ask("GET", "/leads?status=new&sort=-updatedAt&limit=20")
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:

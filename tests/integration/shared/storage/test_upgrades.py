@@ -7,6 +7,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from devstack.servers.postgres import EmbeddedPostgres
 from services.api.storage.lead_search import LeadSearch
@@ -150,7 +151,7 @@ async def _run(dsn: str, directory: Path = DIRECTORY) -> list[str]:
 
 
 async def _found(dsn: str, word: str) -> int:
-    settings = PostgresSettings(supabase_connection_string=dsn)
+    settings = PostgresSettings(supabase_connection_string=SecretStr(dsn))
     async with open_database(settings) as database:
         page = await LeadSearch(database).page(limit=9, filters=LeadFilters(words=(word,)))
     return len(page)
