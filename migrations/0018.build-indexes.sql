@@ -55,3 +55,7 @@ SELECT coalesce((
     CREATE INDEX CONCURRENTLY IF NOT EXISTS lead_search_words ON leads.lead USING gin (
         to_tsvector('simple'::regconfig, regexp_replace(search_text, '[^[:alnum:]]+', ' ', 'g')))
 $$);
+
+-- Until statistics of a new column come by themselves, searches would be planned without any.
+ANALYZE leads.lead;
+ANALYZE leads.event;

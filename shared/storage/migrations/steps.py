@@ -19,11 +19,14 @@ from psycopg import sql
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 Result = TypeVar("Result")
 
-# How long a lock is waited for, one try after another. Less than `deadlock_timeout` (1 s), after
-# which it could be a service's transaction that PostgreSQL ends.
+# How long a lock is waited for, one try after another. In between, whoever queued behind the last
+# try gets on.
 LOCK_TIMEOUTS = tuple(timedelta(milliseconds=ms) for ms in (100, 200, 400, 800))
-# In between, whoever queued behind the last try gets on.
 PAUSE = timedelta(seconds=0.5)
+# A vacuum that runs by itself is ended by who has waited for it a little longer than
+# `deadlock_timeout` (1 s). If it does not end before, and others are kept waiting that much longer.
+INSIST_AFTER = timedelta(minutes=1)
+A_LITTLE = timedelta(milliseconds=200)
 PATIENCE = timedelta(minutes=10)
 
 # The most rows of a chunk, and how long a chunk may lock them: then the next one is smaller.
@@ -36,12 +39,14 @@ _SETTINGS = """
     SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', '0', true),
            set_config('search_path', 'leads', true)
 """
+_DEADLOCK_TIMEOUT = "SELECT setting::integer FROM pg_settings WHERE name = 'deadlock_timeout'"
 _UNLIMITED = "SET lock_timeout = 0; SET statement_timeout = 0"
 
 # What a migration is called among the server's sessions.
 APPLICATION_NAME = "leads migrate"
 _OLDEST_TRANSACTION = """
-    SELECT pid, application_name, extract(epoch FROM clock_timestamp() - xact_start)::integer
+    SELECT pid, coalesce(nullif(application_name, ''), backend_type),
+           extract(epoch FROM clock_timestamp() - xact_start)::integer
     FROM pg_stat_activity
     WHERE datname = current_database() AND application_name <> %s AND xact_start IS NOT NULL
     ORDER BY xact_start LIMIT 1
@@ -80,10 +85,16 @@ class Steps:
     """Runs statements on a connection in autocommit; `tell` gets lines of progress."""
 
     def __init__(
-        self, connection: Connection, tell: Callable[[str], None], *, patience: timedelta = PATIENCE
+        self,
+        connection: Connection,
+        tell: Callable[[str], None],
+        *,
+        insist_after: timedelta = INSIST_AFTER,
+        patience: timedelta = PATIENCE,
     ) -> None:
         self._connection = connection
         self._tell = tell
+        self._insist_after = insist_after
         self._patience = patience
 
     def run_together(self, statements: Iterable[str], *, then: Callable[[], None]) -> None:
@@ -118,17 +129,24 @@ class Steps:
 
     def _politely(self, work: Callable[[], Result]) -> Result:
         """Do it in a transaction, which gives up where it would have to wait, until it need not."""
-        give_up = time.monotonic() + self._patience.total_seconds()
+        began = time.monotonic()
         for number in itertools.count():
+            waited = timedelta(seconds=time.monotonic() - began)
             try:
-                return self._try(work, LOCK_TIMEOUTS[min(number, len(LOCK_TIMEOUTS) - 1)])
+                return self._try(work, self._lock_timeout(number, waited))
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-                if time.monotonic() > give_up:
+                if waited > self._patience:
                     raise MigrationError(f"{error}{self._who_is_in_the_way()}") from error
                 if number == len(LOCK_TIMEOUTS):
                     self._tell(f"waits for a lock{self._who_is_in_the_way()}")
             time.sleep(PAUSE.total_seconds())
         raise AssertionError  # never: the count has no end
+
+    def _lock_timeout(self, number: int, waited: timedelta) -> timedelta:
+        if waited < self._insist_after:
+            return LOCK_TIMEOUTS[min(number, len(LOCK_TIMEOUTS) - 1)]
+        row = self._connection.execute(_DEADLOCK_TIMEOUT).fetchone()
+        return timedelta(milliseconds=row[0] if row else 1_000) + A_LITTLE
 
     def _try(self, work: Callable[[], Result], lock_timeout: timedelta) -> Result:
         with self._connection.transaction():
@@ -140,7 +158,7 @@ class Steps:
         row = self._connection.execute(_OLDEST_TRANSACTION, [APPLICATION_NAME]).fetchone()
         if row is None:
             return ""
-        return f" (the oldest transaction: pid {row[0]}, {row[1] or 'unnamed'}, for {row[2]} s)"
+        return f" (the oldest transaction: pid {row[0]}, {row[1]}, for {row[2]} s)"
 
     def _concurrently(self, statement: str, *, index: str) -> None:
         # What an earlier try has left of an index satisfies IF NOT EXISTS, and is of no use.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import LiteralString
@@ -10,6 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from devstack.data_directory import scratch_directory
 from devstack.servers.postgres import EmbeddedPostgres
 from shared.storage.migrations import migrate
 from shared.storage.migrations.steps import MigrationError, Steps
@@ -46,6 +48,13 @@ KILLER: LiteralString = """
         AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
     CREATE TRIGGER one BEFORE UPDATE OF double ON leads.row FOR EACH ROW
         WHEN (NEW.number IS NULL) EXECUTE FUNCTION leads.kill();
+"""
+SLOW_VACUUM: LiteralString = """
+    ALTER TABLE leads.row SET (
+        autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+        autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0
+    );
+    UPDATE leads.row SET double = 1;
 """
 SLOW: LiteralString = """
     CREATE FUNCTION leads.slow(number integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE
@@ -159,6 +168,34 @@ async def test_who_waits_too_long_is_told_for_whom(dsn: str) -> None:
             await asyncio.to_thread(
                 steps.run_one_by_one, ["ALTER TABLE leads.row ADD COLUMN more text"]
             )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("insists", [True, False])
+async def test_a_vacuum_of_the_servers_own_is_not_waited_for_in_the_end(*, insists: bool) -> None:
+    with scratch_directory() as directory:
+        async with EmbeddedPostgres(directory, fsync=False) as server:
+            with psycopg.connect(server.dsn, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+                connection.execute("SELECT pg_reload_conf()")
+                connection.execute(TABLE)
+                connection.execute(SLOW_VACUUM)
+
+                async def vacuum_has_begun() -> bool:
+                    cursor = connection.execute("SELECT FROM pg_stat_progress_vacuum")
+                    return bool(cursor.rowcount)
+
+                await eventually(vacuum_has_begun, within=timedelta(seconds=60))
+                begun = timedelta() if insists else timedelta(hours=1)
+                steps = Steps(
+                    connection,
+                    lambda _line: None,
+                    insist_after=begun,
+                    patience=timedelta(seconds=5),
+                )
+                statements = ["ALTER TABLE leads.row ADD COLUMN more text"]
+                with nullcontext() if insists else pytest.raises(MigrationError, match="autovac"):
+                    await asyncio.to_thread(steps.run_one_by_one, statements)
 
 
 @pytest.mark.parametrize("defect", [2_000_000_000, None], ids=["fails", "is killed"])
