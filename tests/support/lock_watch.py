@@ -20,14 +20,16 @@ _WRITE: LiteralString = """
     FROM (SELECT gen_random_uuid()::text AS key)
 """
 _READ: LiteralString = "SELECT id FROM leads.lead ORDER BY created_at DESC, id DESC LIMIT 20"
-# Locks that stop writers, and who waits.
+# Locks that stop writers, and who waits but for migrations: one that builds an index stops nobody.
 _LOCKS: LiteralString = """
     SELECT granted, concat_ws(' ', relation::regclass, mode, pid),
            extract(epoch FROM clock_timestamp() - waitstart)::float
-    FROM pg_locks
+    FROM pg_locks JOIN pg_stat_activity USING (pid)
     WHERE relation IN ('leads.lead'::regclass, 'leads.event'::regclass) AND (
-        NOT granted OR
-        mode IN ('AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')
+        (NOT granted AND application_name <> 'leads migrate') OR
+        (granted AND mode = ANY(ARRAY[
+            'AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock'
+        ]))
     )
 """
 
