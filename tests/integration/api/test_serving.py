@@ -85,14 +85,17 @@ async def test_a_process_that_stops_goes_on_until_balancers_have_let_go(
     api_settings: ApiSettings, auth: AuthServer
 ) -> None:
     authorization = {"Authorization": f"Bearer {auth.token()}"}
-    async with running_process(api_settings, SHUTDOWN_DELAY="2") as api:
+    async with running_process(api_settings, SHUTDOWN_DELAY="5") as api:
 
         async def ask(path: str) -> httpx.Response:
             # Each time on a new connection, as those come that were balanced elsewhere before.
             async with httpx.AsyncClient(base_url=api.url, headers=authorization) as client:
                 return await client.get(path)
 
-        assert (await ask(PATH)).status_code == 200
+        async def serves() -> bool:
+            return (await ask(PATH)).status_code == 200
+
+        await eventually(serves)  # as soon as it has the keys
         api.terminate()
 
         async def is_announced() -> bool:
