@@ -146,7 +146,7 @@ class Repeats:
     """Lets a warning of one kind pass once a minute, with how many were `suppressed` since."""
 
     clock: Callable[[], float] = time.monotonic
-    _kinds: OrderedDict[tuple[str, ...], list[float]] = field(
+    kinds: OrderedDict[tuple[str, ...], list[float]] = field(
         default_factory=OrderedDict[tuple[str, ...], list[float]]
     )
 
@@ -157,14 +157,14 @@ class Repeats:
         # Of an error its class: what it says may be another thing each time.
         kind = (event["event"], *(str(event.get(name)).partition(":")[0] for name in _KIND))
         now = self.clock()
-        written_at, suppressed = self._kinds.get(kind, (-REPEATED_EVERY.total_seconds() + now, 0))
+        written_at, suppressed = self.kinds.get(kind, (-REPEATED_EVERY.total_seconds() + now, 0))
         if now - written_at < REPEATED_EVERY.total_seconds():
-            self._kinds[kind] = [written_at, suppressed + 1]
+            self.kinds[kind] = [written_at, suppressed + 1]
             raise structlog.DropEvent
-        self._kinds[kind] = [now, 0]
-        self._kinds.move_to_end(kind)
-        if len(self._kinds) > MOST_KINDS:
-            self._kinds.popitem(last=False)
+        self.kinds[kind] = [now, 0]
+        self.kinds.move_to_end(kind)
+        if len(self.kinds) > MOST_KINDS:
+            self.kinds.popitem(last=False)
         if suppressed:
             event["suppressed"] = int(suppressed)
         return event

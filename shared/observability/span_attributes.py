@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from shared.domain.errors import PermanentError
+from shared.domain.summary import FailureReason
 from shared.events.envelope import Event
 
 
@@ -19,6 +21,15 @@ def about(event: Event) -> dict[str, Any]:
     attributes = {"cloudevents.event_id": str(event.id), "cloudevents.event_type": event.type}
     lead_id = getattr(event.data, "lead_id", None)
     return attributes if lead_id is None else attributes | {"leads.lead_id": str(lead_id)}
+
+
+def error_type(error: BaseException) -> str:
+    """Return the kind of an error: a code or a reason of ours, else its class."""
+    if isinstance(error, PermanentError):
+        return error.code
+    # Other libraries' errors have a text by that name, which may quote anything.
+    reason = getattr(error, "reason", None)
+    return str(reason) if isinstance(reason, FailureReason) else type(error).__name__
 
 
 _table = re.compile(

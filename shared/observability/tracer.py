@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 from shared.events.catalog import stream_of
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.observability.span_attributes import about, message, statement_summary
+from shared.observability.span_attributes import about, error_type, message, statement_summary
 from shared.observability.spans import (
     Spans,
     current_span,
@@ -219,7 +219,7 @@ class Tracer(Spans):
     def failed(self, delivery: Delivered, error: BaseException) -> None:
         """End the span of an event that failed: with the kind of error, and none of its words."""
         if delivery.span is not None:
-            fail(delivery.span, str(getattr(error, "code", type(error).__name__)))
+            fail(delivery.span, error_type(error))
             delivery.span.end()
 
     # What they are waiting for.
@@ -241,7 +241,7 @@ class Tracer(Spans):
         try:
             yield Chat(span)
         except BaseException as error:
-            fail(span, str(getattr(error, "reason", type(error).__name__)))
+            fail(span, error_type(error))
             raise
         finally:
             span.end()

@@ -161,6 +161,6 @@ def test_a_process_remembers_a_bounded_number_of_kinds() -> None:
     repeats = Repeats(Clock())
     for number in range(MOST_KINDS * 3):
         passed(repeats, "warning", event=f"kind-{number}")
-    assert len(repeats._kinds) == MOST_KINDS
+    assert len(repeats.kinds) == MOST_KINDS
     assert passed(repeats, "warning", event="kind-0") is not None  # forgotten
     assert passed(repeats, "warning", event=f"kind-{MOST_KINDS * 3 - 1}") is None

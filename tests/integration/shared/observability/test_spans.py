@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 from uuid import uuid4
 
 import httpx
@@ -15,8 +17,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from shared.domain.errors import PermanentError, TransientError
 from shared.observability import tracing
-from shared.observability.span_attributes import statement_summary
+from shared.observability.span_attributes import error_type, statement_summary
 from shared.observability.spans import Reported
 from shared.observability.tracer import Tracer
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
@@ -328,3 +331,16 @@ class Refusing(SpanExporter):
 )
 def test_a_statement_is_named_without_its_values(statement: str, summary: str) -> None:
     assert statement_summary(statement) == summary
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PermanentError("canary", code="invalid-data"), "invalid-data"),
+        (TransientError("canary"), "TransientError"),
+        (UnicodeDecodeError("ascii", b"canary", 0, 1, "canary"), "UnicodeDecodeError"),
+        (HTTPError("http://canary", 418, "canary", Message(), None), "HTTPError"),
+    ],
+)
+def test_of_an_error_its_kind_is_told(error: Exception, kind: str) -> None:
+    assert error_type(error) == kind

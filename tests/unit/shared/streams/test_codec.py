@@ -8,7 +8,7 @@ import pytest
 from shared.domain.errors import PermanentError
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.streams.codec import decode, encode
+from shared.streams.codec import decode, encode, for_group
 from tests.support.builders import (
     lead_created,
     lead_deleted,
@@ -123,3 +123,21 @@ def test_times_are_utc_in_whole_milliseconds() -> None:
     assert event.time.tzinfo == UTC
     assert event.time == replace(event, time=event.time).time
     assert event.time.microsecond % 1000 == 0
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {},
+        {b"traceparent": b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+        {b"traceparent": b"not one", b"tracelink": b"of an earlier time"},
+    ],
+)
+def test_an_event_that_is_put_back_is_in_no_trace_but_linked_to_its_last(
+    before: dict[bytes, bytes],
+) -> None:
+    """A dead letter and a replay alike: both are put back by this function."""
+    fields = {b"id": b"1", **before}
+    entry = for_group(fields, group="syncer")
+    assert b"traceparent" not in entry
+    assert entry.get(b"tracelink") == before.get(b"traceparent")
