@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from shared.storage.migrations import DIRECTORY
 from tests.support.earlier_schema import EARLIER
 from tests.support.repository import ROOT
 
-SQUAWK = ROOT / ".venv/bin/squawk"
+SQUAWK = Path(sys.executable).with_name("squawk")
 FILES = sorted(path for path in DIRECTORY.glob("*.sql") if not path.stem.endswith(".rollback"))
 # Rules about other things than locks; and those that .squawk.toml excludes.
 NO_LOCKS = (
