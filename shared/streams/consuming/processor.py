@@ -113,7 +113,7 @@ class Processor:
         else:
             for delivery in run:
                 self._circuit.succeeded(delivery.entry.event_id)
-            await self._settlement.settle(run, outcomes)
+            await self._settlement.endings.submit((run, outcomes))
 
     async def _handle(self, run: Sequence[Delivery]) -> Sequence[Outcome]:
         return await handle(self._subscription, run, outages=self._outages)

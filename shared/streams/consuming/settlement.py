@@ -4,13 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from shared.batcher import Batcher
 from shared.domain.errors import PermanentError
 from shared.events.catalog import BY_TYPE, FLOWS
 from shared.events.dead_letter import DeadLetter, short_key
@@ -126,8 +127,15 @@ class Addressee(Protocol):
     def name(self) -> str: ...
 
 
+Ending: TypeAlias = tuple[Sequence[Delivery], Sequence[Outcome]]
+"""Events that were handled, and what came of each."""
+
+
 class Settlement:
-    """Sends replies, counts replays, keeps dead letters, and acknowledges last."""
+    """Sends replies, counts replays, keeps dead letters, and acknowledges last.
+
+    `endings` settles what ends at the same time in one round trip; its owner runs it.
+    """
 
     def __init__(
         self, redis: Redis, group: Addressee, *, dead_letters: DeadLetterStore, outages: OutageWait
@@ -138,9 +146,16 @@ class Settlement:
         self._dead_letters = dead_letters
         self._outages = outages
         self._wait = _WAIT.labels(group.stream, group.name)
+        self.endings: Batcher[Ending, None] = Batcher(self._settle_all)
+
+    async def _settle_all(self, endings: Sequence[Ending]) -> Sequence[None]:
+        run = [delivery for deliveries, _ in endings for delivery in deliveries]
+        outcomes = [outcome for _, outcomes in endings for outcome in outcomes]
+        await self.settle(run, outcomes)
+        return [None] * len(endings)
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        """Answer and acknowledge handled events in one round trip."""
+        """Answer and acknowledge handled events in one round trip; raises `UnavailableError`."""
         ended = [(one.event, outcome) for one, outcome in zip(run, outcomes, strict=True)]
         since = time.time_ns()
         async with self._redis.pipeline(transaction=False) as pipeline:

@@ -11,7 +11,7 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 
-from shared.background import Backoff, end, repeat
+from shared.background import Backoff, background, end, repeat
 from shared.observability.logging import error_fields
 from shared.settings import ConsumerSettings
 from shared.streams.consuming.consumer import Consumer, RWLock
@@ -72,11 +72,11 @@ class Worker:
         self._progress = self._health.progress
         circuit = ConsumerCircuit(stream=group.stream, group=group.name)
         wait = OutageWait(self._progress, stop)
-        settlement = parts.settlement(writer, group, dead_letters=dead_letters, outages=wait)
+        self._settlement = parts.settlement(writer, group, dead_letters=dead_letters, outages=wait)
         self._retries = RetryQueue(writer, stream=group.stream, group=group.name)
         processor = Processor(
             subscription,
-            settlement,
+            self._settlement,
             retries=self._retries,
             max_attempts=settings.stream_max_attempts,
             circuit=circuit,
@@ -93,7 +93,7 @@ class Worker:
             stop=stop,
         )
         self._reclaimer = parts.reclaimer(
-            group, subscription, self._consumer, settlement, lock=lock, settings=settings
+            group, subscription, self._consumer, self._settlement, lock=lock, settings=settings
         )
 
     @property
@@ -107,7 +107,11 @@ class Worker:
 
     async def run(self) -> None:
         """Consume until stopped, then drain: what does not end in time is handed back."""
-        async with asyncio.TaskGroup() as tasks:
+        name = f"settlement {self._group.stream}"
+        async with (
+            background(self._settlement.endings.run(), name=name),
+            asyncio.TaskGroup() as tasks,
+        ):
             chores = [
                 tasks.create_task(
                     repeat(

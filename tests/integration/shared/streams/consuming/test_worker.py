@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from redis.typing import EncodableT, FieldT
 
 from shared.background import background
@@ -70,6 +71,36 @@ async def test_an_entry_for_another_group_is_passed_over(workers: Workers) -> No
     async with workers.running(handler):
         await eventually(workers.all_done)
     assert handler.events == []
+
+
+@pytest.mark.parametrize("reply_to", [None, "reply:api:test:1", "a text"])
+async def test_what_ends_together_is_settled_together(
+    workers: Workers, reply_to: str | None
+) -> None:
+    await workers.redis.set("a text", "takes no entries")
+    begun = 0
+    all_begun = asyncio.Event()
+
+    async def waits_for_all(events: Sequence[Event]) -> list[Outcome]:
+        nonlocal begun
+        begun += 1
+        if begun == 50:
+            all_begun.set()
+        await all_begun.wait()
+        return [DONE for _ in events]
+
+    await add_events(workers.redis, [summary_requested(reply_to=reply_to) for _ in range(50)])
+    before = await _calls(workers, "xack")
+    async with workers.running(waits_for_all, batch=1, concurrency=50):
+        await eventually(workers.all_done)
+    assert await _calls(workers, "xack") - before <= 3
+    if reply_to == "reply:api:test:1":
+        assert await workers.redis.xlen(reply_to) == 50
+
+
+async def _calls(workers: Workers, command: str) -> int:
+    stats = await workers.redis.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
 async def test_a_transient_failure_is_retried_as_the_next_attempt(workers: Workers) -> None:
