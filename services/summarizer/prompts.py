@@ -4,6 +4,7 @@ A change of the words needs a new value of `PROMPT_VERSION`, so that summaries m
 ones are not used again for leads that have not changed.
 """
 
+import functools
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -104,12 +105,14 @@ class Prompt:
         return sum(len(message.content) for message in self.messages)
 
 
+_SYSTEM = Message("system", SYSTEM)
+_FACTS = "{facts}"
+
+
 def write_prompt(facts: LeadFacts, *, today: date) -> Prompt:
     """Return the prompt about a lead."""
-    user = USER.format(today=today, facts=_quoted(facts))
-    return Prompt(
-        messages=(Message("system", SYSTEM), Message("user", user)), facts=facts, today=today
-    )
+    user = _user_message(today).replace(_FACTS, _quoted(facts))
+    return Prompt(messages=(_SYSTEM, Message("user", user)), facts=facts, today=today)
 
 
 def repair_prompt(prompt: Prompt, *, answer: str, complaint: str) -> Prompt:
@@ -120,6 +123,12 @@ def repair_prompt(prompt: Prompt, *, answer: str, complaint: str) -> Prompt:
         Message("user", REPAIR.format(complaint=complaint)),
     )
     return Prompt(messages=messages, facts=prompt.facts, today=prompt.today)
+
+
+@functools.lru_cache(maxsize=2)
+def _user_message(today: date) -> str:
+    """Return the words of a day, with a place for the facts: naming the day takes the longest."""
+    return USER.format(today=today, facts=_FACTS)
 
 
 def _quoted(facts: LeadFacts) -> str:

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from prometheus_client import Histogram
 
 from shared.domain.errors import (
     PermanentError,
@@ -181,6 +183,11 @@ def failure(entry: Entry, error: Exception, *, attempt: int, wait: timedelta) ->
     }
 
 
+@functools.cache
+def _series(stream: str, group: str) -> tuple[Histogram, Histogram]:
+    return _BATCH_EVENTS.labels(stream, group), _BATCH_SECONDS.labels(stream, group)
+
+
 async def handle(
     subscription: Subscription, run: Sequence[Delivery], *, outages: OutageWait
 ) -> Sequence[Outcome]:
@@ -195,9 +202,10 @@ async def handle(
         except TimeoutError as error:
             raise TransientError("the handler ran past its deadline") from error
 
-    _BATCH_EVENTS.labels(subscription.stream, subscription.group).observe(len(events))
+    size, seconds = _series(subscription.stream, subscription.group)
+    size.observe(len(events))
     with (
-        _BATCH_SECONDS.labels(subscription.stream, subscription.group).time(),
+        seconds.time(),
         # What is logged about one event says which.
         structlog.contextvars.bound_contextvars(**(run[0].ids if len(run) == 1 else {})),
         _traced_batch(run, subscription),
