@@ -20,6 +20,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from shared.domain.errors import FencedError, PermanentError, TransientError
+from shared.observability.log_writer import LogWriter
 from shared.settings import ObservabilitySettings
 
 # Libraries that log each request at INFO, addresses and all.
@@ -55,12 +56,17 @@ def configure_logging(settings: ObservabilitySettings, *, service: str, instance
         processors=[*beginning[:1], *chosen, Repeats(), *beginning[1:], *ending],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Not by way of the standard library: that takes several times as long.
-        logger_factory=structlog.BytesLoggerFactory()
+        logger_factory=_one(LogWriter(sys.stdout.buffer))
         if as_json
         else structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=True,
     )
     _format_standard_library(level, beginning, [*ending, _to_text] if as_json else ending)
+
+
+def _one(writer: LogWriter) -> Callable[..., LogWriter]:
+    """Return what gives all loggers the same writer."""
+    return lambda *_: writer
 
 
 def describe_error(error: BaseException) -> str:
