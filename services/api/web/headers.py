@@ -60,7 +60,10 @@ def preferred_type(headers: MultiMapping[str], usual: str, *others: str) -> str:
     Others than the usual one have to be named, and liked better: many clients name all that there
     are, or anything.
     """
-    weights = _weights(headers.getall(hdrs.ACCEPT, ()))
+    accepted = headers.getall(hdrs.ACCEPT, ())
+    if not any(other in value.lower() for value in accepted for other in others):
+        return usual
+    weights = _weights(accepted)
     ranges = (usual, f"{usual.partition('/')[0]}/*", "*/*")
     likings = {usual: next((weights[one] for one in ranges if one in weights), 0)}
     likings |= {other: weights.get(other, 0) for other in others}
