@@ -104,7 +104,7 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
         running_system(GROQ_API_KEY="bench", GROQ_BASE_URL=f"{model}/v1") as system,
     ):
         ids = await stored_leads(system, 2_000)
-        for callers, budget in ((CALLERS, 0.95), (2 * CALLERS, None), (MANY_CALLERS, None)):
+        for callers, budget in ((CALLERS, 0.85), (2 * CALLERS, None), (MANY_CALLERS, None)):
             work = Load(
                 method="POST",
                 paths=[f"/leads/{lead_id}/summary?regenerate=true" for lead_id in ids],
