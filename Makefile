@@ -1,6 +1,6 @@
 # Everything needs a Python 3.11 or newer and nothing else; `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults sync replay clients bench lint format docs lock pin-images sbom audit clean \
+.PHONY: help run test faults sync replay clients screenshots bench lint format docs lock pin-images sbom audit clean \
 	install-run install-dev
 
 BIN := .venv/bin
@@ -9,7 +9,7 @@ CODE := services shared ops devstack bench deploy tests
 SIGTERM := 15
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run SYNCERS=2 SUMMARIZERS=3 API_WORKERS=2 PORT=8080 DATA_DIR=/tmp/leads GROQ=stand-in"
 
@@ -38,6 +38,9 @@ replay: install-run ## Put past events back: make replay ARGS="--from archive --
 
 clients: install-dev ## Make clients of openapi.json by generators, and try them (needs npm)
 	$(BIN)/python -m tests.clients
+
+screenshots: install-dev ## Take the pictures of the console in docs/img anew (needs Chromium)
+	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/integration/api/console/test_screenshots.py
 
 bench: install-dev ## Measure the speed: make bench ARGS="reads --rounds 3" (needs wrk)
 	$(BIN)/python -m bench $(ARGS)

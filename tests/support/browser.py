@@ -19,6 +19,7 @@ from playwright.async_api import (
     BrowserContext,
     ConsoleMessage,
     Error,
+    FilePayload,
     Page,
     Request,
     async_playwright,
@@ -56,6 +57,11 @@ class Tab:
         """Go to an address below `/console`."""
         await self.page.goto(f"{self.url}/console{path}")
 
+    async def choose_file(self, name: str, content: str) -> None:
+        """Choose a file of CSV where the page asks for one."""
+        file: FilePayload = {"name": name, "mimeType": "text/csv", "buffer": content.encode()}
+        await self.page.set_input_files("input[type=file]", file)
+
     async def violations(self) -> list[str]:
         """Return what axe finds. Trusted Types refuse a script tag: it is evaluated."""
         # Colours that are on their way to others are no colours to be judged.
@@ -65,7 +71,11 @@ class Tab:
                 if (!window.axe) {{ {gzip.decompress(AXE.read_bytes()).decode()} }}
                 const {{ violations }} = await window.axe.run(document, {{ runOnly: tags }});
                 return violations.map(({{ id, nodes }}) => ({{
-                    id, nodes: nodes.map((node) => node.html + ' ' + node.failureSummary),
+                    id,
+                    nodes: nodes.map((node) => [
+                        node.html, node.failureSummary,
+                        ...node.any.flatMap((one) => one.relatedNodes.map((near) => near.html)),
+                    ].join(' ')),
                 }}));
             }}""",
             WCAG,

@@ -2,7 +2,7 @@
 
 import { begin as followChanges, connection, isOutdated } from "./changes.js";
 import { bind, listen as listenToKeys } from "./keyboard.js";
-import { address, listen as listenToAddresses, navigate, place } from "./router.js";
+import { address, listen as listenToAddresses, navigate, place, stays } from "./router.js";
 import { Help } from "./screens/help.js";
 import { Leads } from "./screens/leads.js";
 import { SignIn, SignInAgain } from "./screens/sign-in.js";
@@ -180,6 +180,7 @@ function Account() {
   const user = useValue(session);
   if (!user) return null;
   const leave = async () => {
+    if (stays()) return;
     await signOut();
     clear();
     navigate(address("/sign-in"));

@@ -43,13 +43,18 @@ export function address(path, query) {
   return `${BASE}${path}${text ? `?${text}` : ""}`;
 }
 
+/** Whether something asks to stay where one is, such as a draft. */
+export function stays() {
+  return [...guards].some((guard) => guard());
+}
+
 /**
  * Goes to an address of the console.
  * @param {string} to as `address` makes it
  * @param {{replace?: boolean, state?: Record<string, any>}} [options]
  */
 export function navigate(to, { replace = false, state = {} } = {}) {
-  if (!replace && [...guards].some((stays) => stays())) return;
+  if (new URL(to, location.href).pathname !== location.pathname && stays()) return;
   history[replace ? "replaceState" : "pushState"](state, "", to);
   place.value = read(replace ? "replace" : "push");
 }

@@ -20,6 +20,8 @@ const KEY = "leads.session";
 const EARLY = 60_000;
 const ANSWER = 250;
 const AGAIN = 15_000;
+// What a timer can count.
+const LONGEST = 2 ** 31 - 1;
 
 /** @type {import("./vendor/signals-core.js").Signal<Session | null>} */
 export const session = signal(stored());
@@ -64,7 +66,8 @@ function keep(next) {
 /** @param {number} delay */
 function schedule(delay) {
   clearTimeout(timer);
-  timer = setTimeout(() => void renew(session.value?.access ?? null), Math.max(delay, 1000));
+  const wait = Math.min(Math.max(delay, 1000), LONGEST);
+  timer = setTimeout(() => void renew(session.value?.access ?? null), wait);
 }
 
 /** @param {Message} message */
@@ -106,8 +109,9 @@ export async function begin() {
  * @param {number} made
  */
 async function arrival(time, made) {
-  const end = Date.now() + time;
-  while (Date.now() < end && (session.value?.made ?? 0) <= made) await pause(20);
+  for (let waited = 0; waited < time && (session.value?.made ?? 0) <= made; waited += 20) {
+    await pause(20);
+  }
   return (session.value?.made ?? 0) > made;
 }
 

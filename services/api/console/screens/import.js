@@ -524,7 +524,7 @@ function Errors({ id, failed }) {
   if (!errors) return html`<${Skeleton} lines=${3} label="Loading the errors" />`;
   if (!errors.length) return null;
   return html`<h3>Rows that could not be written</h3>
-    <ul class="row-errors">
+    <ul class="row-errors" tabindex="0" aria-label="Rows that could not be written">
       ${errors.slice(0, SHOWN_ERRORS).map(
         (one) => html`<li key=${one.row}>
           <span class="error">✗ row ${count(one.row)}</span> <bdi>${reasonOf(one)}</bdi>

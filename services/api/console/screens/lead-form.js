@@ -159,10 +159,14 @@ export function NewLead({ close }) {
       setBusy(false);
     }
   };
+  const cancel = () => {
+    guards.clear();
+    close();
+  };
   return html`<${Form} submit=${submit} label="New lead" errors=${problem}>
     <${Fields} draft=${draft} change=${change} problem=${problem} />
     <div class="actions">
-      <button type="button" class="button" onClick=${close}>Cancel</button>
+      <button type="button" class="button" onClick=${cancel}>Cancel</button>
       <button type="submit" class="button primary" disabled=${busy} title="Ctrl+Enter">
         ${busy ? "Creating…" : "Create"}
       </button>

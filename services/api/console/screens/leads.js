@@ -2,7 +2,7 @@
 
 import { ago, count, counted, moment, nameOf } from "../format.js";
 import { bind } from "../keyboard.js";
-import { address, navigate, place, remember } from "../router.js";
+import { address, navigate, place, remember, stays } from "../router.js";
 import { leadOf, marked, pending, writingOf } from "../store.js";
 import { Chip } from "../ui/chip.js";
 import { html, useDelayed, useLatest, useTitle, useValue } from "../ui/html.js";
@@ -64,6 +64,7 @@ export function Leads({ params }) {
   });
   useKeys({ opened, isNew, query, close });
   return html`<div class=${`leads ${opened ? "with-drawer" : ""}`}>
+    <h1 class="visually-hidden">Leads</h1>
     <section
       class="list"
       ref=${pane}
@@ -97,7 +98,6 @@ function keepScroll(top) {
 /** @param {{query: URLSearchParams}} props */
 function Toolbar({ query }) {
   return html`<div class="toolbar">
-    <h1 class="visually-hidden">Leads</h1>
     <${Filters} query=${query} />
     <span class="grow" />
     <details class="menu">
@@ -426,8 +426,9 @@ function useKeys({ opened, isNew, query, close }) {
     return true;
   });
   const escape = useLatest(() => {
-    if (editing.peek()) editing.value = null;
-    else if (opened) close();
+    if (editing.peek()) {
+      if (!stays()) editing.value = null;
+    } else if (opened) close();
     else if (selection.peek().ids.size || selection.peek().all) clearSelection();
     else return false;
     return true;

@@ -1,0 +1,51 @@
+"""Tabs of the console on an API in this process, with its syncer."""
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import Browser
+
+from tests.support.auth_server import AuthServer
+from tests.support.browser import Tab, open_browser, open_tab
+
+OpenTab = Callable[..., AbstractAsyncContextManager[Tab]]
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncGenerator[Browser]:
+    async with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def session(auth: AuthServer) -> dict[str, Any]:
+    """Return a session as the console keeps it."""
+    made = time.time() * 1000
+    return {
+        "access": auth.token(),
+        "refresh": "none",
+        "expires": made + 3_600_000,
+        "made": made,
+        "email": "ada@example.com",
+    }
+
+
+@pytest.fixture
+def open_signed_in(browser: Browser, session: dict[str, Any]) -> OpenTab:
+    """Return what opens a tab at an API, signed in; options are the browser's."""
+
+    def open_(client: httpx.AsyncClient, **options: Any) -> AbstractAsyncContextManager[Tab]:
+        url = str(client.base_url).rstrip("/")
+        return open_tab(browser, url, session=session, **options)
+
+    return open_
+
+
+@pytest.fixture
+async def tab(open_signed_in: OpenTab, client: httpx.AsyncClient) -> AsyncGenerator[Tab]:
+    async with open_signed_in(client) as opened:
+        yield opened

@@ -1,0 +1,246 @@
+"""Work in the console: by keys alone, with files, with a failing model, while things break."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from devstack.free_ports import free_port
+from services.api.settings import ApiSettings
+from shared.events.outcome import Outcome, OutcomeStatus
+from tests.integration.api.console.conftest import OpenTab
+from tests.support.api import RunSyncer, running_api
+from tests.support.auth_server import AuthServer
+from tests.support.browser import Tab, expect, needs_chromium
+from tests.support.builders import lead_body
+from tests.support.responder import Responder
+
+pytestmark = [needs_chromium, pytest.mark.long]
+
+# What browsers have run (OWASP's cheat sheet on the evasion of filters), and what templates do.
+CALLS = (
+    *("<script>{}</script>", "<ScRiPt>{}</sCrIpT>", "<script src=//x.y/z></script>{}"),
+    *("<img src=x onerror={}>", "<img/src=x/onerror={}>", '<img src="x" onerror="{}">'),
+    *("<svg onload={}>", "<svg/onload={}>", "<svg><script>{}</script></svg>"),
+    *("<body onload={}>", "<iframe src=javascript:{}>", '<iframe srcdoc="{}">'),
+    *("<a href=javascript:{}>x</a>", "<input autofocus onfocus={}>", "<video onerror={} src>"),
+    *("<details open ontoggle={}>", "<marquee onstart={}>", "<object data=javascript:{}>"),
+    *("<embed src=javascript:{}>", "<form action=javascript:{}>", "<math href=javascript:{}>"),
+    *("<b onmouseover={}>x", "<style>@import '{}'</style>", "<link rel=stylesheet href={}>"),
+    *("<meta http-equiv=refresh content=0;{}>", "<base href=//x.y>{}", "<noscript>{}"),
+    *('"><script>{}</script>', "'><script>{}</script>", "--><script>{}</script>"),
+    *("</title><script>{}</script>", "</textarea><script>{}</script>", "]]><script>{}</script>"),
+    *("javascript:{}", "data:text/html,<script>{}</script>", "vbscript:{}"),
+    *("{{{{{}}}}}", "${{{}}}", "#{{{}}}", "<%= {} %>", "[[{}]]", "{{{{constructor.{}}}}}"),
+    *("\\u003cscript\\u003e{}", "%3Cscript%3E{}", "&lt;script&gt;{}", "&#60;script&#62;{}"),
+    *("<template><script>{}</script>", "<x is=script>{}", "<slot onslotchange={}>"),
+    *("__proto__ {}", "=HYPERLINK({})", "';{};'", "\\';{};//"),
+)
+PAYLOADS = [call.format("bad()")[:50] for call in CALLS]
+
+
+async def test_fifty_attacks_are_text(tab: Tab, client: httpx.AsyncClient) -> None:
+    page = tab.page
+    await page.add_init_script("window.bad = () => { throw new Error('text was run'); }")
+    rows = [
+        lead_body(**dict.fromkeys(("firstName", "lastName", "city", "state", "country"), payload))
+        for payload in PAYLOADS
+    ]
+    written = (await client.post("/leads/batch", json={"leads": rows})).json()["results"]
+    assert len(PAYLOADS) >= 50
+    assert {row["status"] for row in written} == {201}
+    await tab.open("/leads")
+    await expect(page.locator("tbody tr")).to_have_count(len(PAYLOADS))
+    shown = await page.locator("tbody a.name").all_inner_texts()
+    expected = [f"{row['lead']['firstName']} {row['lead']['lastName']}" for row in written]
+    assert sorted(map(str.split, shown)) == sorted(map(str.split, expected))
+    for row in written[::10]:
+        await page.locator(f"tr[data-id='{row['lead']['id']}'] a.name").click()
+        await expect(page.locator(".values")).to_contain_text(row["lead"]["city"])
+        await page.keyboard.press("e")
+        await expect(page.get_by_label("City")).to_have_value(row["lead"]["city"])
+        await page.keyboard.press("Escape")
+    # As column titles and cells of a file, and in its name.
+    titles = ";".join(f'"{payload.replace(chr(34), chr(34) * 2)}"' for payload in PAYLOADS[:20])
+    await tab.open("/import")
+    name = "<img src=x onerror=bad()>.csv"
+    await tab.choose_file(name, f"{titles}\n{titles}\n")
+    await expect(page.locator(".drop")).to_contain_text(name)
+    await expect(page.locator(".preview")).to_contain_text(PAYLOADS[0])
+    assert await page.locator("#app :is(script, img, svg, iframe, b, form form)").count() == 0
+
+
+async def test_without_a_mouse(tab: Tab, client: httpx.AsyncClient) -> None:
+    page = tab.page
+    press, write = page.keyboard.press, page.keyboard.type
+    await tab.open("/leads")
+    await expect(page.get_by_text("There are no leads yet")).to_be_visible()
+    for number in range(3):
+        await press("n")
+        await expect(page.get_by_label("First name")).to_be_focused()
+        await write("Keys")
+        await press("Tab")
+        await write(f"Number{number}")
+        await press("Tab")
+        await write(f"keys{number}@example.com")
+        await press("Control+Enter")
+        await expect(page.get_by_role("heading", name=f"Keys Number{number}")).to_be_focused()
+        await press("Escape")
+        await expect(page.locator(".drawer")).to_have_count(0)
+    await page.reload()
+    await expect(page.locator("tbody tr")).to_have_count(3)
+    await press("j")
+    await press("j")
+    await expect(page.get_by_role("link", name="Keys Number1")).to_be_focused()
+    await press("Enter")
+    await expect(page.get_by_role("heading", name="Keys Number1")).to_be_focused()
+    await press("j")
+    await expect(page.get_by_role("heading", name="Keys Number0")).to_be_focused()
+    await press("Escape")
+    await expect(page.get_by_role("link", name="Keys Number0")).to_be_focused()
+    await press("x")
+    await press("k")
+    await press("k")
+    await press("Shift+X")
+    await expect(page.get_by_text("3 selected")).to_be_visible()
+    await press("Escape")
+    await expect(page.get_by_text("3 selected")).to_have_count(0)
+    await press("/")
+    await write("Number1")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await expect(page.get_by_label("Search leads")).to_have_value("Number1")
+    found = (await client.get("/leads?q=Number1")).json()
+    assert [lead["lastName"] for lead in found] == ["Number1"]
+
+
+CSV = (
+    "Given Name;E-Mail;Surname;Town;Notes\n"
+    "Ada;ada.rows@example.com;King;London;x\n\n"
+    "Grace;not-an-address;Hopper;Arlington;=1+1\n"
+    "Ada;ada.rows@example.com;Again;London;\n"
+)
+
+
+async def test_a_file_with_bad_rows(tab: Tab, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    page = tab.page
+    path = tmp_path / "leads.csv"
+    path.write_text(CSV)
+    await tab.open("/import")
+    await page.set_input_files("input[type=file]", path)
+    await expect(page.get_by_label("What Town means")).to_have_value("city")
+    await page.get_by_label("What Town means").select_option("state")
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.get_by_text("nothing is written yet")).to_be_visible()
+    assert (await client.get("/leads")).json() == []
+    await page.get_by_role("button", name="Import", exact=True).click()
+    await expect(page.locator(".row-errors li")).to_have_count(2)
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Failed rows as CSV").click()
+    saved = (await (await download.value).path()).read_text(encoding="utf-8-sig")
+    [header, *rows] = saved.splitlines()
+    assert header == "Given Name,E-Mail,Surname,Town,Notes,row,reason"
+    assert rows[0].startswith("Grace,not-an-address,Hopper,Arlington,'=1+1,3,email: ")
+    assert rows[1].startswith("Ada,ada.rows@example.com,Again,London,,4,email: ")
+    [lead] = (await client.get("/leads")).json()
+    assert (lead["firstName"], lead["state"], lead["city"]) == ("Ada", "London", None)
+    # What is under way is in the address.
+    await page.reload()
+    await expect(page.locator(".row-errors li")).to_have_count(2)
+
+
+async def test_a_create_that_waits(
+    open_api: Any, run_syncer: RunSyncer, open_signed_in: OpenTab
+) -> None:
+    async with open_api() as client, open_signed_in(client) as tab:
+        page = tab.page
+        await tab.open("/leads/new")
+        await page.get_by_label("First name").fill("Slow")
+        await page.get_by_label("Last name").fill("Lane")
+        await page.get_by_label("E-mail").fill("slow@example.com")
+        await page.keyboard.press("Control+Enter")
+        waiting = page.get_by_role("list", name="Accepted leads")
+        await expect(waiting).to_contain_text("Slow Lane")
+        await page.reload()
+        await expect(waiting).to_contain_text("Slow Lane")
+        async with run_syncer():
+            await expect(page.get_by_text("Slow Lane is created")).to_be_visible()
+            await expect(waiting).to_have_count(0)
+
+
+async def test_an_api_that_restarts(
+    api_settings: ApiSettings, auth: AuthServer, run_syncer: RunSyncer, open_signed_in: OpenTab
+) -> None:
+    settings = replace(
+        api_settings, http=api_settings.http.model_copy(update={"port": free_port()})
+    )
+    async with run_syncer():
+        async with running_api(settings, token=auth.token()) as client:
+            opening = open_signed_in(client)
+            tab = await opening.__aenter__()
+            page = tab.page
+            await tab.open("/leads/new")
+            await page.get_by_label("First name").fill("Still")
+            await page.get_by_label("Last name").fill("Here")
+            await page.get_by_label("E-mail").fill("still@example.com")
+            await expect(page.get_by_text("Live", exact=True)).to_be_attached()
+        await expect(page.get_by_text("Not connected")).to_be_attached()
+        await page.keyboard.press("Control+Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+        async with running_api(settings, token=auth.token()) as client:
+            await page.keyboard.press("Control+Enter")
+            await expect(page.get_by_role("heading", name="Still Here")).to_be_focused()
+            await expect(page.get_by_text("Live", exact=True)).to_be_attached()
+            found = (await client.get("/leads")).json()
+            assert [lead["email"] for lead in found] == ["still@example.com"]
+            await opening.__aexit__(None, None, None)
+
+
+async def test_a_summary_that_fails_and_is_tried_again(
+    tab: Tab, client: httpx.AsyncClient, summarizer: Responder
+) -> None:
+    page = tab.page
+    lead = (await client.post("/leads", json=lead_body())).json()
+    reason = {"reason": "provider-unavailable", "detail": "The model is away"}
+    summarizer.outcome = Outcome(OutcomeStatus.FAILED, orjson.dumps(reason))
+    await tab.open(f"/leads/{lead['id']}")
+    await page.get_by_role("button", name="Summarise").click()
+    steps = page.get_by_label("Next action and summary")
+    await expect(steps.get_by_role("alert")).to_contain_text("The model is away")
+    await expect(page.locator("td.next")).to_contain_text("not summarised")
+
+    written = lead | {"summary": "A mathematician.", "nextAction": "Write to her.", "version": 2}
+    summarizer.outcome = Outcome(OutcomeStatus.SUMMARISED, orjson.dumps(written))
+    await steps.get_by_role("button", name="Retry").click()
+    await expect(page.locator(".next-action")).to_have_text("Write to her.")
+    await expect(page.locator("td.next")).to_contain_text("Write to her.")
+    await expect(steps.get_by_role("alert")).to_have_count(0)
+
+
+async def test_many_at_once(tab: Tab, client: httpx.AsyncClient) -> None:
+    page = tab.page
+    rows = [lead_body() for _ in range(12)]
+    assert (await client.post("/leads/batch", json={"leads": rows})).status_code == 207
+    await tab.open("/leads")
+    await page.get_by_label("Select all rows").check()
+    bar = page.get_by_label("Selected leads")
+    await bar.get_by_text("Status").click()
+    await bar.get_by_role("button", name="Qualified", exact=True).click()
+    await expect(page.get_by_text("Status qualified: 12 leads done")).to_be_visible()
+    now = (await client.get("/leads")).json()
+    assert {lead["status"] for lead in now} == {"qualified"}
+
+    await page.get_by_label("Select all rows").check()
+    async with page.expect_download() as download:
+        await bar.get_by_role("button", name="Export").click()
+    saved = (await (await download.value).path()).read_text(encoding="utf-8-sig")
+    assert len(saved.splitlines()) == 13
+    await bar.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("button", name="Delete")).to_be_disabled()
+    await dialog.get_by_role("textbox").fill("12")
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(page.get_by_text("Delete: 12 leads done")).to_be_visible()
+    assert (await client.get("/leads")).json() == []
