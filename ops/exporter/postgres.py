@@ -90,7 +90,9 @@ class PostgresSource:
         locks = await blockers(self._database, older=timedelta(0))
         samples[LOCK_WAIT][()] = max((one.age.total_seconds() for one in locks), default=0)
         if facts.missing:
-            return  # tables may be missing
+            # Tables may be missing, also the one that is written to.
+            del samples[WRITABLE][self.name,]
+            return
         samples[WRITABLE][self.name,] = await self._is_writable()
         for stream in ORDERED:
             await self._add_partitions(samples, stream)

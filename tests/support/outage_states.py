@@ -199,6 +199,26 @@ async def locked_whole(servers: Servers) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
+async def older_schema(servers: Servers) -> AsyncGenerator[None]:
+    """Have the schema look as if the latest migration was still to come."""
+    async with servers.database.connection() as connection:
+        forgotten = await connection.fetchval(
+            "UPDATE leads._yoyo_migration SET migration_id = 'not ' || migration_id"
+            " WHERE migration_id = (SELECT max(migration_id) FROM leads._yoyo_migration)"
+            " RETURNING migration_id"
+        )
+    try:
+        yield
+    finally:
+        async with servers.database.connection() as connection:
+            await connection.execute(
+                "UPDATE leads._yoyo_migration SET migration_id = substr(migration_id, 5)"
+                " WHERE migration_id = $1",
+                forgotten,
+            )
+
+
+@asynccontextmanager
 async def refusing(servers: Servers, *, code: str, says: str) -> AsyncGenerator[None]:
     """Have PostgreSQL refuse to write leads, and what doctor writes, with this error."""
     async with servers.database.connection() as connection:

@@ -295,6 +295,14 @@ class TestServers:
             assert found == {(name,): value for name, value in writable.items()}
         assert set(values(await read(servers), "leads_server_writable").values()) == {1}
 
+    async def test_of_an_older_schema_nobody_knows_whether_it_takes_writes(
+        self, servers: Servers
+    ) -> None:
+        async with states.older_schema(servers):
+            samples = await read(servers)
+        assert values(samples, "leads_schema_pending") == {(): 1}
+        assert values(samples, "leads_server_writable") == {("redis",): 1}
+
     async def test_are_measured(self, servers: Servers) -> None:
         await servers.redis.config_set("maxmemory", 1 << 40)
         try:
