@@ -1,5 +1,6 @@
 """What a query of Prometheus asks for: its series, their labels, and over which time."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,12 +23,12 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: its selectors, the labels that it names beside them, and its windows."""
+    """A query: its selectors, the labels that it names beside them or makes, and its windows."""
 
     selectors: tuple[tuple[str, tuple[Matcher, ...]], ...]
     grouped: frozenset[str]
+    made: frozenset[str]
     windows: tuple[timedelta, ...]
-    numbers: tuple[float, ...]
 
 
 def parse(text: str) -> Query:
@@ -35,20 +36,18 @@ def parse(text: str) -> Query:
     selectors: list[tuple[str, tuple[Matcher, ...]]] = []
     grouped: set[str] = set()
     windows: list[timedelta] = []
-    numbers: list[float] = []
     for node in _nodes(promql.parse(text.replace(RATE_INTERVAL, "1m"))):
         if isinstance(node, promql.VectorSelector):
             selectors.append((str(node.name), tuple(_matchers(node))))
         elif isinstance(node, promql.MatrixSelector):
             windows.append(node.range)
-        elif isinstance(node, promql.NumberLiteral):
-            numbers.append(node.val)
         elif isinstance(node, promql.AggregateExpr) and node.modifier is not None:
             grouped.update(node.modifier.labels)
         elif isinstance(node, promql.BinaryExpr) and node.modifier is not None:
             matching = node.modifier.matching
             grouped.update(() if matching is None else matching.labels)
-    return Query(tuple(selectors), frozenset(grouped), tuple(windows), tuple(numbers))
+    made = re.findall(r'label_replace\([^"]+(?:"[^"]*"[^",]+)*?, "(\w+)"', text)
+    return Query(tuple(selectors), frozenset(grouped), frozenset(made), tuple(windows))
 
 
 def _matchers(node: promql.VectorSelector) -> Iterator[Matcher]:
