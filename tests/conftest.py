@@ -31,7 +31,7 @@ LEADS_DIVISION = Division([Layout(LEADS, 1, 3)], is_open=True)
 
 # The tests of such a folder share one running system; some of its files bring their own.
 SHARE_A_SYSTEM = ("tests/contract/", "tests/e2e/")
-BRING_THEIR_OWN = ("test_bench.py", "test_second_system.py")
+BRING_THEIR_OWN = ("test_alerts.py", "test_bench.py", "test_second_system.py")
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types

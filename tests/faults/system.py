@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -64,11 +65,14 @@ class Component(Protocol):
 class System:
     """Servers and stand-ins, each with a proxy in front, and services that know the proxies.
 
-    Use through `open_system`. What was stopped or killed stays so until `repair`.
+    Use through `open_system`. What was stopped or killed stays so until `repair`. `output` is what
+    each service has written.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
         self._directory = directory
+        self._settings = dict(settings)
+        self.output: dict[str, list[str]] = defaultdict(list)
         self._ports = free_ports()
         # Nothing that was acknowledged may be lost by a kill, so nothing is written lazily.
         self.valkey = EmbeddedValkey(directory / VALKEY, appendfsync="always")
@@ -100,7 +104,9 @@ class System:
     def service(self, name: str, **changes: str) -> Service:
         """Return a service that is not started: one more process, `api.3` for instance."""
         port = next(self._ports)
-        own = {"PORT": str(port)} if name.startswith("api") else {"HEALTH_PORT": str(port)}
+        own = {"HEALTH_PORT": str(port)}
+        if name.startswith("api"):
+            own = {"PORT": str(port), "HEALTH_PORT": str(next(self._ports))}
         return Service(
             ServiceSpec(
                 name=name,
@@ -109,8 +115,12 @@ class System:
                 port=port,
                 ready_path="/health/ready",
             ),
-            on_line=lambda line: say(name, line),
+            on_line=lambda line: self._note(name, line),
         )
+
+    def _note(self, name: str, line: str) -> None:
+        self.output[name].append(line)
+        say(name, line)
 
     def address(self, name: str) -> str:
         """Return where an API listens."""
@@ -179,6 +189,7 @@ class System:
         return (
             inherited()
             | SETTINGS
+            | self._settings
             | {
                 "SUPABASE_CONNECTION_STRING": str(dsn),
                 "REDIS_URL": str(redis),
@@ -191,9 +202,9 @@ class System:
 
 
 @asynccontextmanager
-async def open_system(directory: Path) -> AsyncGenerator[System]:
+async def open_system(directory: Path, **settings: str) -> AsyncGenerator[System]:
     """Start a system in an empty directory, and end it with the block."""
-    system = System(directory)
+    system = System(directory, settings)
     async with AsyncExitStack() as stack:
         await system.open(stack)
         yield system
