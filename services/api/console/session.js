@@ -12,7 +12,7 @@ import { signal } from "./vendor/signals-core.js";
  * @property {string} email
  *
  * @typedef {{kind: "ask"} | {kind: "have", session: Session} |
- *   {kind: "left", email: string}} Message
+ *   {kind: "left", email: string} | {kind: "renews", email: string, lot: number}} Message
  */
 
 const KEY = "leads.session";
@@ -20,6 +20,7 @@ const KEY = "leads.session";
 const EARLY = 60_000;
 const ANSWER = 250;
 const AGAIN = 15_000;
+const RENEWAL = 5000;
 // What a timer can count.
 const LONGEST = 2 ** 31 - 1;
 
@@ -33,6 +34,8 @@ export const ended = signal(false);
 export const operatorKey = signal("");
 
 const channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(KEY);
+/** The renewal that another tab has announced: until when, and by which lot. */
+let other = { until: 0, lot: 0 };
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 /** @type {Promise<boolean> | null} */
@@ -78,7 +81,13 @@ function tell(message) {
 channel?.addEventListener("message", (/** @type {MessageEvent<Message>} */ { data }) => {
   const mine = session.value;
   if (data.kind === "ask" && mine) tell({ kind: "have", session: mine });
-  if (data.kind === "have" && isNewer(data.session, mine)) keep(data.session);
+  if (data.kind === "have" && isNewer(data.session, mine)) {
+    keep(data.session);
+    other = { until: 0, lot: 0 };
+  }
+  if (data.kind === "renews" && mine?.email === data.email) {
+    other = { until: Date.now() + RENEWAL, lot: data.lot };
+  }
   if (data.kind === "left" && mine?.email === data.email) leave();
 });
 
@@ -126,9 +135,22 @@ function renew(used) {
   return renewing;
 }
 
-/** Lets one tab at a time renew, where the browser can: a refresh token serves once. */
-async function withLock(/** @type {() => Promise<boolean>} */ work) {
-  return navigator.locks ? navigator.locks.request(KEY, work) : work();
+/**
+ * Lets one tab at a time renew: a refresh token serves once, and ends the session when it is used
+ * again. Plain HTTP has no locks: there tabs announce it, and of two the smaller lot goes first.
+ * @param {() => Promise<boolean>} work
+ */
+async function withLock(work) {
+  if (navigator.locks) return navigator.locks.request(KEY, work);
+  const made = session.value?.made ?? 0;
+  const isAnnounced = other.until > Date.now();
+  const lot = isAnnounced ? 1 : Math.random();
+  if (!isAnnounced) {
+    tell({ kind: "renews", email: session.value?.email ?? "", lot });
+    await pause(100);
+  }
+  const isLater = other.until > Date.now() && other.lot < lot;
+  return (isLater && (await arrival(RENEWAL, made))) || work();
 }
 
 /** @param {string | null} used */
