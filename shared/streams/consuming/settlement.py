@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from uuid import UUID
 
 import orjson
 import structlog
@@ -184,9 +185,16 @@ class Settlement:
         type_ = entry.fields.get(b"type", b"").decode(errors="replace")
         EVENTS.labels(self._stream, self._group, _known(type_), "retried").inc()
 
-    async def park(self, entry: Entry, error: BaseException, *, reason: str) -> None:
-        """Keep an entry as a dead letter, however long that takes, and acknowledge it."""
-        letter = self._letter(entry, error, reason=reason)
+    async def park(
+        self, entry: Entry, error: BaseException, *, reason: str, partition: str | None = None
+    ) -> None:
+        """Keep an entry as a dead letter, however long that takes, and acknowledge it.
+
+        `partition` is the stream that it is in, where that is a part of this one.
+        """
+        letter = self._letter(
+            entry, error, reason=reason, place=f"{partition or self._stream} {entry.id}"
+        )
         await self._outages.call(lambda: self._dead_letters.add_letter(letter))
         log.error(
             "event.parked",
@@ -233,7 +241,7 @@ class Settlement:
         then(pipeline)
         pipeline.xack(self._stream, self._group, *entry_ids)
 
-    def _letter(self, entry: Entry, error: BaseException, *, reason: str) -> DeadLetter:
+    def _letter(self, entry: Entry, error: BaseException, *, reason: str, place: str) -> DeadLetter:
         # Whatever the bytes are, an operator must be able to see them, and the store to keep them.
         fields = {
             name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
@@ -241,7 +249,7 @@ class Settlement:
         }
         return DeadLetter(
             group=self._group,
-            event_id=short_key(fields.get("id", entry.id)),
+            event_id=_id_or_none(fields.get("id")) or place,
             stream=self._stream,
             entry_id=entry.id,
             type=short_key(fields.get("type", "")),
@@ -333,6 +341,14 @@ def _end_of(delivery: Delivery, outcome: Outcome) -> dict[str, object]:
     if outcome.repeated:
         line["repeated"] = True
     return line
+
+
+def _id_or_none(text: str | None) -> str | None:
+    """Return an event's id. Other text is nobody's own: a second letter would replace the first."""
+    try:
+        return None if text is None else str(UUID(text))
+    except ValueError:
+        return None
 
 
 def _event_or_none(entry: Entry) -> Event | None:

@@ -188,7 +188,9 @@ class PartitionProcessor:
 
     async def _park(self, work: Work, error: Exception, *, reason: str) -> None:
         with self._fenced([work]):
-            await self._settlement.park(work.entry, error, reason=reason)
+            await self._settlement.park(
+                work.entry, error, reason=reason, partition=work.partition.name
+            )
         await self._end(work)
 
     async def _end(self, work: Work) -> None:

@@ -68,6 +68,28 @@ async def test_whatever_an_entry_holds_it_is_parked_and_the_next_one_handled(
         await eventually(are_parked)
 
 
+@pytest.mark.parametrize("fields", [{"": ""}, {"id": "1"}, {"id": "", "type": "lead-created"}])
+async def test_each_entry_that_is_no_event_has_a_letter_of_its_own(
+    fields: dict[FieldT, EncodableT],
+    redis: Redis,
+    postgres_settings: PostgresSettings,
+    streams_settings: StreamsSettings,
+    cache_settings: CacheSettings,
+    database: Database,
+) -> None:
+    streams = [*LEADS_DIVISION.last.names, catalog.IMPORTS]
+    for stream in streams:  # in all of them under the same ids
+        await redis.xadd(stream, fields, id="1-1")
+        await redis.xadd(stream, fields, id="1-2")
+    letters = DeadLetterRepository(database)
+
+    async def are_kept() -> bool:
+        return len(await letters.page(LetterSelection(), limit=100)) == 2 * len(streams)
+
+    async with running_syncer(postgres_settings, streams_settings, cache_settings):
+        await eventually(are_kept)
+
+
 def letter(fields: Mapping[str, str], **changes: object) -> DeadLetter:
     given = {
         "group": "syncer",
