@@ -3,18 +3,18 @@
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, cast
 
 import click
 import httpx
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.openmetrics import exposition
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -250,8 +250,8 @@ def to_openmetrics(families: Sequence[Family]) -> str:
     """Return them as the text that Prometheus and others read."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Merged(families))
-    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]  # its own
-    return text.decode()
+    generate = cast("Callable[[CollectorRegistry], bytes]", exposition.generate_latest)
+    return generate(registry).decode()
 
 
 class _Merged(Collector):

@@ -108,7 +108,8 @@ def exported(collector: Collector) -> Generator[None]:
 
 
 def _note(name: str, kind: Kind, description: str, labels: Sequence[str]) -> Declaration:
-    module = str(sys._getframe(2).f_globals["__name__"])  # noqa: SLF001 (as logging finds its caller)
+    # As logging finds its caller.
+    module = str(sys._getframe(2).f_globals["__name__"])  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     declaration = Declaration(name, kind, description, tuple(labels), module)
     if DECLARED.setdefault(name, declaration) != declaration:
         raise ValueError(f"{name} is declared twice")

@@ -36,7 +36,9 @@ async def test_missing_settings_are_named(api_settings: ApiSettings) -> None:
     )
     _, errors = await process.communicate()
     assert process.returncode == 2
-    assert errors.decode().splitlines() == ["Wrong settings:", "SUPABASE_KEY: Field required"]
+    first, second = errors.decode().splitlines()
+    assert first == "Wrong settings:"
+    assert "SUPABASE_KEY is missing" in second
 
 
 class TestSigterm:

@@ -73,7 +73,10 @@ async def read(servers: Servers, *, max_bytes: int = 1 << 30, concurrency: int =
 
 def values(samples: Samples, name: str) -> Values:
     """Return a metric's values by their labels."""
-    return next((dict(found) for one, found in samples.items() if one.name == name), {})
+    for one, found in samples.items():
+        if one.name == name:
+            return dict(found)
+    return {}
 
 
 class TestBacklog:

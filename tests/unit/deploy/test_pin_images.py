@@ -34,7 +34,7 @@ class Registry(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Registry
+    server: Registry  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_HEAD(self) -> None:
         name, _, tag = self.path.removeprefix("/v2/").partition("/manifests/")

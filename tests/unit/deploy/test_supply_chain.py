@@ -44,6 +44,9 @@ def answers(*given: Sequence[dict[str, Any]] | str) -> Run:
     return run
 
 
+NOTHING: list[dict[str, Any]] = []
+
+
 @pytest.mark.parametrize(
     ("given", "status", "says"),
     [
@@ -55,7 +58,7 @@ def answers(*given: Sequence[dict[str, Any]] | str) -> Run:
         # These pip-audit itself ends with 0.
         (([CLEAN, SKIPPED], "no route"), NOT_AUDITED, "*** NOT AUDITED: 1 of 2 packages (any-io)"),
         (([CLEAN], [CLEAN]), NOT_AUDITED, "*** NOT AUDITED: 1 of 2"),
-        (([], []), NOT_AUDITED, "*** NOT AUDITED: 2 of 2"),
+        ((NOTHING, NOTHING), NOT_AUDITED, "*** NOT AUDITED: 2 of 2"),
         (("no route", "nor here"), NOT_AUDITED, "*** osv: nor here"),
         # What is known is not hidden by what is not.
         (([{**CLEAN, "vulns": BAD["vulns"]}, SKIPPED], "no route"), 1, "NOT AUDITED: 1 of 2"),

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
 from prometheus_client import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.openmetrics import parser
 
 from ops.exporter.metrics import Row, command, merge, rows, to_openmetrics
 
@@ -82,7 +83,7 @@ def test_what_comes_out_is_openmetrics() -> None:
         counter("a_total", x=1) + gauge("b", 2) + histogram("c_seconds", total=1, **{"b+Inf": 3}),
         counter("a_total", x=1),
     ]
-    read: Callable[[str], Iterator[Metric]] = text_string_to_metric_families  # it has no types
+    read = cast("Callable[[str], Iterator[Metric]]", parser.text_string_to_metric_families)
     parsed = {one.name: one for one in read(to_openmetrics(merge(texts)))}
     assert {name: one.type for name, one in parsed.items()} == {
         "a": "counter",

@@ -43,13 +43,12 @@ async def test_each_end_of_an_event_is_counted(ordered_workers: OrderedWorkers) 
 async def test_partitions_of_a_dead_process_are_counted(ordered_workers: OrderedWorkers) -> None:
     handler = Fails(events_of("none", 1)[0])
     async with ordered_workers.running(handler, name="one") as one:
-        await eventually(_owns_some)
-        owned = metric("leads_partitions_owned", stream=LEADS)
+        await eventually(_owns_all)
         await one.kill()
-    with grows("leads_takeovers_total", by=owned, stream=LEADS):
+    with grows("leads_takeovers_total", by=3, stream=LEADS):
         async with ordered_workers.running(handler, name="two"):
-            await eventually(_owns_some)
+            await eventually(_owns_all)
 
 
-async def _owns_some() -> bool:
-    return metric("leads_partitions_owned", stream=LEADS) > 1
+async def _owns_all() -> bool:
+    return metric("leads_partitions_owned", stream=LEADS) == 3
