@@ -7,6 +7,8 @@ BIN := .venv/bin
 DATA_DIR ?= .data
 CODE := services shared ops devstack bench deploy tests
 SIGTERM := 15
+# Each of the many processes would compile the code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +25,7 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 # load it, as they mostly wait.
 test: install-dev ## Run the tests, against servers and services started for them
 	$(BIN)/python -m pytest -q -n 4 --no-loadscope-reorder -m "not long" --ignore tests/faults
-	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder tests/faults
+	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder -m "not long" tests/faults
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)
 	$(BIN)/python -m pytest -q tests/faults

@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -121,6 +122,7 @@ def make_packages(directory: Path) -> None:
     (directory / "services/summarizer/providers/groq.py").write_text("import groq\n")
 
 
+@pytest.mark.long
 def test_importing_opens_and_starts_nothing(modules: list[ProductModule]) -> None:
     names = [one.name for one in modules if not one.name.endswith("__main__")]
     result = subprocess.run(

@@ -46,6 +46,7 @@ SELECTIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("selection", SELECTIONS)
 async def test_made_up_requests_are_answered_as_described(
     selection: str, stack: Stack, token: str, tmp_path: Path

@@ -82,6 +82,7 @@ async def test_the_life_of_a_lead(browser: Browser, client: ApiClient, stack: St
     assert found.json == []
 
 
+@pytest.mark.long
 async def test_two_at_one_lead(tab: Tab, client: ApiClient) -> None:
     name = f"Both{time.monotonic_ns()}"
     lead = await client.create(lastName=name, city="Bonn", phone="1111111")
@@ -113,6 +114,7 @@ async def test_two_at_one_lead(tab: Tab, client: ApiClient) -> None:
     assert (now["city"], now["phone"], now["status"]) == ("Paris", "3333333", "qualified")
 
 
+@pytest.mark.long
 async def test_an_address_that_is_taken(tab: Tab, client: ApiClient) -> None:
     lead = await client.create()
     page = tab.page
@@ -131,6 +133,7 @@ async def test_an_address_that_is_taken(tab: Tab, client: ApiClient) -> None:
     await expect(page.locator(".values")).to_contain_text(lead["email"])
 
 
+@pytest.mark.long
 async def test_text_is_shown_as_it_is(tab: Tab, client: ApiClient) -> None:
     name = f"Text{time.monotonic_ns()}"
     page = tab.page
@@ -148,6 +151,7 @@ async def test_text_is_shown_as_it_is(tab: Tab, client: ApiClient) -> None:
     assert await page.locator("#app :is(script, img, svg, b)").count() == 0
 
 
+@pytest.mark.long
 async def test_a_list_is_what_its_address_says(tab: Tab, client: ApiClient) -> None:
     name = f"Page{time.monotonic_ns()}"
     rows = [lead_body(lastName=f"{name} {number:03}") for number in range(120)]

@@ -118,6 +118,7 @@ async def test_a_full_stream_refuses_and_loses_nothing(
     )
 
 
+@pytest.mark.long
 async def test_control_without_a_bound_the_stream_grows(redis: Redis, figure: Figure) -> None:
     async with open_publisher(redis, Divisions(redis)) as publisher:
 

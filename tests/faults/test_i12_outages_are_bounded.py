@@ -177,6 +177,7 @@ def _sync_probe(system: System) -> Probe:
     return probe("sync", ask, well=200, seconds=5)
 
 
+@pytest.mark.long
 async def test_control_without_deadlines_requests_hang(
     system: System, chance: random.Random, figure: Figure
 ) -> None:

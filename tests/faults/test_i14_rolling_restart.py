@@ -99,6 +99,7 @@ async def test_a_rolling_restart_fails_no_request(
     )
 
 
+@pytest.mark.long
 async def test_control_sigkill_fails_requests(
     system: System, chance: random.Random, figure: Figure
 ) -> None:

@@ -131,6 +131,7 @@ async def test_each_request_ends_and_the_budget_holds(
     )
 
 
+@pytest.mark.long
 async def test_control_budgets_that_are_not_shared_are_passed(
     summarizers: Summarizers, chance: random.Random, figure: Figure
 ) -> None:

@@ -90,6 +90,7 @@ async def test_500_calls_at_once_in_the_memory_of_the_first(
     )
 
 
+@pytest.mark.long
 async def test_control_a_summarizer_without_limit_that_hoards(
     summarizers: Summarizers, figure: Figure
 ) -> None:

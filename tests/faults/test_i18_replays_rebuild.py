@@ -211,6 +211,7 @@ async def test_replays_rebuild_every_lead(history: History, figure: Figure) -> N
     )
 
 
+@pytest.mark.long
 async def test_control_an_archive_in_the_order_of_a_clock_rebuilds_others(
     history: History, figure: Figure
 ) -> None:

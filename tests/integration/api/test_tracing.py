@@ -86,6 +86,7 @@ async def system(api_settings: ApiSettings, auth: AuthServer) -> AsyncGenerator[
         yield System(dict(zip(SERVICES, opened, strict=True)), client, received)
 
 
+@pytest.mark.long
 async def test_a_trace_goes_through_three_processes(system: System, database: Database) -> None:
     created = await create(system, trace_id(1))
     await summarise(system, created.headers["Location"], trace_id(2))
