@@ -13,7 +13,7 @@ from shared.events.envelope import Event
 from shared.storage.pool import Database
 from shared.streams.codec import decode
 from tests.integration.api.conftest import create
-from tests.support.api import RunSyncer
+from tests.support.api import OpenApi, RunSyncer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 from tests.support.partitions import lead_entries
@@ -220,13 +220,14 @@ class TestKeys:
         self,
         is_cached: bool,  # noqa: FBT001 (a parameter of the test)
         api: httpx.AsyncClient,
+        open_api: OpenApi,
         run_syncer: RunSyncer,
         redis: Redis,
     ) -> None:
         first, second = str(uuid4()), str(uuid4())
-        async with run_syncer():
-            lead = await create(api, externalId=first)
-            await api.patch(f"/leads/{first}", json={"externalId": second})
+        async with run_syncer(), open_api() as patient:
+            lead = await create(patient, externalId=first)
+            await patient.patch(f"/leads/{first}", json={"externalId": second})
         body = lead_body(externalId=second)
         for method, path, content in (
             ("PATCH", f"/leads/{second}", ROME),
@@ -243,10 +244,10 @@ class TestKeys:
             assert (await published(redis))[-1].key == first
 
     async def test_a_lead_without_one_has_its_id(
-        self, api: httpx.AsyncClient, redis: Redis, run_syncer: RunSyncer
+        self, api: httpx.AsyncClient, open_api: OpenApi, redis: Redis, run_syncer: RunSyncer
     ) -> None:
-        async with run_syncer():
-            lead = await create(api, externalId=None)
+        async with run_syncer(), open_api() as patient:
+            lead = await create(patient, externalId=None)
         await api.patch(f"/leads/{lead['id']}", json=ROME, headers=ASYNC)
         await api.post("/leads", json=lead_body(externalId=None), headers=ASYNC)
         for event in await published(redis):
