@@ -114,7 +114,7 @@ async def ends_of(tables: Tables) -> Counter[str]:
     return ends
 
 
-@pytest.mark.parametrize("scarce", list(RUSHES))
+@pytest.mark.parametrize("scarce", ["calls", pytest.param("tokens", marks=pytest.mark.long)])
 async def test_each_request_ends_and_the_budget_holds(
     scarce: str, summarizers: Summarizers, chance: random.Random, figure: Figure
 ) -> None:

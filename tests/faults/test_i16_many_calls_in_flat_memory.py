@@ -74,6 +74,7 @@ def resident_mb(pid: int) -> float:
     return int(kilobytes) / 1_024
 
 
+@pytest.mark.long
 async def test_500_calls_at_once_in_the_memory_of_the_first(
     summarizers: Summarizers, figure: Figure
 ) -> None:

@@ -165,6 +165,7 @@ async def test_readers_miss_nothing(setting: Setting, figure: Figure) -> None:
     )
 
 
+@pytest.mark.long
 async def test_control_lists_without_an_end_miss_what_commits_late(
     setting: Setting, figure: Figure
 ) -> None:

@@ -164,6 +164,7 @@ async def lose_a_master_that_is_cut_off(stage: Stage, publish: Publish) -> str:
     return f"{len(kept)} of {3 * FEW} events accepted, 0 lost"
 
 
+@pytest.mark.long
 async def test_what_was_accepted_outlives_a_master_that_is_cut_off(
     stage: Stage, figure: Figure
 ) -> None:
