@@ -35,7 +35,7 @@ EACH = "each"
 REPEATED_EVERY = timedelta(minutes=1)
 MOST_KINDS = 200
 # What makes warnings of one name different kinds.
-_KIND = ("error", "reason", "what", "stream", "setting", "source", "problem")
+_KIND = ("error", "reason", "stream", "setting", "source", "problem")
 # These say what became of one event, or of one outage from its beginning to its end.
 _NEVER_REPEATED = ("event.", "summary.", "outage.")
 

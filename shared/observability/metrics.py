@@ -59,8 +59,7 @@ def counter(
     series that comes into being with it.
     """
     metric = Counter(name, description, labels, registry=REGISTRY)
-    for values in start:
-        metric.labels(*values)
+    _begin(metric, start)
     _note(name, "counter", description, labels)
     return metric
 
@@ -70,8 +69,7 @@ def gauge(
 ) -> Gauge:
     """Declare a value that rises and falls."""
     metric = Gauge(name, description, labels, registry=REGISTRY)
-    for values in start:
-        metric.labels(*values)
+    _begin(metric, start)
     _note(name, "gauge", description, labels)
     return metric
 
@@ -86,8 +84,7 @@ def histogram(
 ) -> Histogram:
     """Declare a distribution of values, by upper bounds of its buckets."""
     metric = Histogram(name, description, labels, buckets=buckets, registry=REGISTRY)
-    for values in start:
-        metric.labels(*values)
+    _begin(metric, start)
     _note(name, "histogram", description, labels)
     return metric
 
@@ -105,6 +102,11 @@ def exported(collector: Collector) -> Generator[None]:
         yield
     finally:
         REGISTRY.unregister(collector)
+
+
+def _begin(metric: Counter | Gauge | Histogram, start: Iterable[Sequence[str]]) -> None:
+    for values in start:
+        metric.labels(*values)
 
 
 def _note(name: str, kind: Kind, description: str, labels: Sequence[str]) -> Declaration:
