@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
+
+import asyncpg
 
 from shared.storage.pool import Database
 
@@ -26,10 +28,18 @@ _FINISH = """
         seconds = extract(epoch FROM clock_timestamp() - started_at)
     WHERE id = $1
 """
-_REPORT = """
-    SELECT state, fetched, created, duplicate, invalid, unknown, error
-    FROM leads.sync_report WHERE id = $1
+# By ids, so that the results of no other runs are counted than those that are asked for.
+_REPORTS = """
+    SELECT id, requested_by, started_at, finished_at,
+           state, fetched, created, duplicate, invalid, unknown, error
+    FROM leads.sync_report WHERE id = ANY ($1) ORDER BY started_at DESC, id DESC
 """
+_PAGE = """
+    SELECT id FROM leads.sync_run WHERE (started_at, id) < ($2, $3)
+    ORDER BY started_at DESC, id DESC LIMIT $1
+"""
+# A first page begins where nothing is newer: so one statement, and one plan, serves every page.
+_NEWEST = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 _STATE = "SELECT state FROM leads.sync_run WHERE id = $1"
 
 
@@ -57,13 +67,19 @@ class SyncState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRun:
-    """A run as it is kept."""
+    """A run as it is kept; who asked for it and its times are None while it is pending.
+
+    It has finished when its leads are published, and goes on running until they have outcomes.
+    """
 
     id: UUID
-    state: SyncState
-    report: SyncReport
+    state: SyncState = SyncState.PENDING
+    requested_by: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    report: SyncReport = SyncReport()
 
 
 POLL = timedelta(milliseconds=100)
@@ -111,12 +127,17 @@ class SyncRunRepository:
     async def find_run(self, run_id: UUID) -> SyncRun | None:
         """Return a run that has begun, with its outcomes counted now."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_REPORT, run_id)
-        if row is None:
-            return None
-        figures = dict(row)
-        state = SyncState(figures.pop("state"))
-        return SyncRun(run_id, state, SyncReport(**figures))
+            rows = await connection.fetch(_REPORTS, [run_id])
+        return next(map(_run, rows), None)
+
+    async def latest(
+        self, *, limit: int, before: tuple[datetime, UUID] | None = None
+    ) -> list[SyncRun]:
+        """Return runs that have begun, newest first; `before` is a run's beginning and its id."""
+        async with self._database.connection() as connection:
+            page = await connection.fetch(_PAGE, limit, *(before or _NEWEST))
+            rows = await connection.fetch(_REPORTS, [row["id"] for row in page])
+        return [_run(row) for row in rows]
 
     async def await_end(self, run_id: UUID, *, within: timedelta) -> SyncRun | None:
         """Return a run once it is over, or as it is after `within`; None when it has not begun."""
@@ -127,3 +148,11 @@ class SyncRunRepository:
             if is_over or time.monotonic() > give_up:
                 return run
             await asyncio.sleep(POLL.total_seconds())
+
+
+def _run(record: asyncpg.Record) -> SyncRun:
+    row = dict(record)
+    report = SyncReport(**{field.name: row.pop(field.name) for field in fields(SyncReport)})
+    # The driver has a type of UUID of its own, which orjson does not know.
+    run_id, state = UUID(int=row.pop("id").int), SyncState(row.pop("state"))
+    return SyncRun(id=run_id, state=state, report=report, **row)

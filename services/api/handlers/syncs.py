@@ -1,10 +1,10 @@
-"""`/admin/sync`, for operators: have leads fetched from the external source now."""
+"""`/admin/sync`, for operators: have leads fetched from the external source, and see what came."""
 
 import asyncio
 import time
 from dataclasses import asdict
-from datetime import timedelta
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, Self, cast
 from uuid import UUID
 
 from aiohttp import web
@@ -19,19 +19,24 @@ from services.api.handlers.operations import (
     problem_of,
 )
 from services.api.server.routing import Call
+from services.api.storage.pages import PageRow, Position
 from services.api.storage.requests import RequestNotes
 from services.api.web.endpoint import Access, Answer, Endpoint, Header, Link, Parameter, Tag
 from services.api.web.headers import PREFER, prefers_async
+from services.api.web.paging import NEXT_PAGE, PageQuery, list_response
 from services.api.web.problems import Problem
 from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, json_response, with_example
 from shared.events.data import SyncRequested
 from shared.events.envelope import now
 from shared.events.outcome import OutcomeStatus
-from shared.storage.sync_runs import SyncReport, SyncRun, SyncRunRepository, SyncState
+from shared.storage.sync_runs import SyncRun, SyncRunRepository, SyncState
 
 # A request that no syncer has taken by then is not carried out any more.
 SYNC_EXPIRES = timedelta(seconds=90)
+
+# What a cursor of the list belongs to.
+SCOPE = "syncs"
 
 SYNC_ID = Parameter(
     name="id", place="path", description="The sync's id", type=UUID, example=EXAMPLE_OPERATION_ID
@@ -49,6 +54,9 @@ class Sync(Representation):
     model_config = with_example(
         id=EXAMPLE_OPERATION_ID,
         state="succeeded",
+        requestedBy="schedule",
+        startedAt="2026-11-24T09:30:00.012Z",
+        finishedAt="2026-11-24T09:30:00.840Z",
         fetched=10,
         created=9,
         duplicate=1,
@@ -59,12 +67,25 @@ class Sync(Representation):
 
     id: UUID
     state: SyncState
+    requested_by: Annotated[
+        str | None, Field(description="`schedule` or `operator`; null while it is pending")
+    ]
+    started_at: Annotated[datetime | None, Field(description="Null while it is pending")]
+    finished_at: Annotated[
+        datetime | None,
+        Field(description="When the leads were fetched and handed on; their results come after"),
+    ]
     fetched: int
     created: int
     duplicate: int
     invalid: int
     unknown: Annotated[int, Field(description="Those whose outcome did not come in time")]
     error: Annotated[str | None, Field(description="When it failed")]
+
+    @classmethod
+    def of_run(cls, run: SyncRun) -> Self:
+        """Return a run with its report."""
+        return cls(**{**asdict(run), **asdict(run.report)})
 
 
 class SyncHandlers:
@@ -84,6 +105,30 @@ class SyncHandlers:
         self._notes = notes
         self._sync_timeout = sync_timeout
         self._seconds = timeout.total_seconds()
+
+    @Endpoint(
+        "GET",
+        "/admin/sync",
+        id="listSyncs",
+        tag=Tag.ADMINISTRATION,
+        summary="List the syncs, newest first",
+        explanation="Those that have begun. Results are counted when they are read, so that a "
+        "sync's may still grow.",
+        access=Access.OPERATOR,
+        query=PageQuery,
+        answers=(Answer.json(200, list[Sync], "A page", headers=(NEXT_PAGE,)),),
+        problems=("unavailable",),
+    )
+    async def list_runs(self, call: Call) -> web.StreamResponse:
+        """Answer with a page of runs."""
+        query = call.parse_query(PageQuery)
+        after = query.position(scope=SCOPE)
+        before = None if after is None else (cast("datetime", after.key), after.id)
+        async with asyncio.timeout(self._seconds):
+            runs = await self._runs.latest(limit=query.limit + 1, before=before)
+        return list_response(
+            call.request, [_row(run) for run in runs], limit=query.limit, scope=SCOPE
+        )
 
     @Endpoint(
         "POST",
@@ -152,12 +197,16 @@ class SyncHandlers:
         async with asyncio.timeout(self._seconds):
             run = await self._runs.find_run(run_id)
             if run is None and await self._notes.was_accepted(run_id):
-                run = SyncRun(run_id, SyncState.PENDING, SyncReport())
+                run = SyncRun(id=run_id)
         if run is None:
             raise Problem("sync-not-found", "There is no sync with this id")
         return _answer(run)
 
 
 def _answer(run: SyncRun) -> web.StreamResponse:
-    sync = Sync(id=run.id, state=run.state, **asdict(run.report))
-    return json_response(sync.to_body())
+    return json_response(Sync.of_run(run).to_body())
+
+
+def _row(run: SyncRun) -> PageRow:
+    assert run.started_at is not None  # noqa: S101 (else it has no row)
+    return PageRow(Position(run.started_at, run.id), Sync.of_run(run).to_body())

@@ -12,7 +12,7 @@ from services.api.settings import ApiSettings
 from services.syncer.sources import Fetched
 from shared.events import catalog
 from shared.events.data import SyncRequested
-from shared.events.envelope import Event
+from shared.events.envelope import Event, new_id
 from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.pool import Database
@@ -95,6 +95,39 @@ class TestSync:
         responder.outcome = Outcome(OutcomeStatus.DEAD, b'{"reason": "error"}')
         answer = await operator.post("/admin/sync")
         assert (answer.status_code, answer.json()["code"]) == (500, "operation-failed")
+
+    async def test_the_latest_are_listed_with_who_asked_and_what_came_of_it(
+        self, operator: httpx.AsyncClient, database: Database
+    ) -> None:
+        """Page by page, while another one begins."""
+        runs = SyncRunRepository(database)
+        succeeded, failed, running, later = [new_id() for _ in range(4)]
+        await runs.begin(succeeded, requested_by="schedule")
+        await runs.finish(succeeded, [uuid4()], invalid=2, counted_within=timedelta())
+        await runs.begin(failed, requested_by="operator")
+        await runs.finish(failed, error="Random User: HTTP 500", counted_within=timedelta())
+        await runs.begin(running, requested_by="schedule")
+        first = await operator.get("/admin/sync?limit=2")
+        await runs.begin(later, requested_by="operator")
+        next_page = await operator.get(first.links["next"]["url"])
+        assert "Link" not in next_page.headers
+        shown = [*first.json(), *next_page.json()]
+        assert [(one["id"], one["state"], one["requestedBy"], one["error"]) for one in shown] == [
+            (str(running), "running", "schedule", None),
+            (str(failed), "failed", "operator", "Random User: HTTP 500"),
+            (str(succeeded), "succeeded", "schedule", None),
+        ]
+        assert [one["finishedAt"] is None for one in shown] == [True, False, False]
+        assert (shown[2]["fetched"], shown[2]["invalid"], shown[2]["unknown"]) == (3, 2, 1)
+        assert shown[2] == (await operator.get(f"/admin/sync/{succeeded}")).json()
+        assert (await operator.get("/admin/sync")).json()[0]["id"] == str(later)
+
+    @pytest.mark.parametrize("query", ["limit=0", "limit=501", "after=x", "state=failed"])
+    async def test_a_page_that_is_none_is_refused(
+        self, query: str, operator: httpx.AsyncClient
+    ) -> None:
+        answer = await operator.get(f"/admin/sync?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "validation-failed")
 
     async def test_an_unknown_sync_is_not_found(self, operator: httpx.AsyncClient) -> None:
         answer = await operator.get(f"/admin/sync/{uuid4()}")
