@@ -6,7 +6,7 @@ import { address, listen as listenToAddresses, navigate, place, stays } from "./
 import { Help } from "./screens/help.js";
 import { Leads } from "./screens/leads.js";
 import { SignIn, SignInAgain } from "./screens/sign-in.js";
-import { begin as beginSession, ended, session, signOut } from "./session.js";
+import { begin as beginSession, ended, operatorKey, session, signOut } from "./session.js";
 import { clear, onOperationEnd, resume } from "./store.js";
 import { reportEnd } from "./screens/lead-actions.js";
 import { html, useTitle, useValue } from "./ui/html.js";
@@ -29,6 +29,10 @@ const SCREENS = [
     at: /^\/import(?:\/([\w-]+))?$/,
     load: async () => (await import("./screens/import.js")).Import,
   },
+  {
+    at: /^\/dead-letters(?:\/([\w-]+))?$/,
+    load: async () => (await import("./screens/dead-letters.js")).DeadLetters,
+  },
 ];
 
 /** What the head of the page leads to. */
@@ -36,6 +40,8 @@ const NAVIGATION = [
   { path: "/leads", label: "Leads" },
   { path: "/import", label: "Import" },
 ];
+/** The operators' part of it, which needs their key. */
+const OPERATIONS = [{ path: "/dead-letters", label: "Dead letters" }];
 
 /** @type {Map<Entry, Screen>} */
 const loaded = new Map();
@@ -66,15 +72,17 @@ function Frame({ path }) {
   return html`<a class="skip" href="#main" onClick=${skip}>Skip to content</a>
     <header class="head">
       <nav aria-label="Screens">
-        ${NAVIGATION.map(
-          ({ path: to, label }) =>
-            html`<a
-              key=${to}
-              href=${address(to)}
-              aria-current=${path.startsWith(to) ? "page" : undefined}
-              >${label}</a
-            >`,
-        )}
+        ${NAVIGATION.map((one) => html`<${Way} key=${one.path} ...${one} shown=${path} />`)}
+        <details class="menu">
+          <summary class=${OPERATIONS.some((one) => path.startsWith(one.path)) ? "current" : ""}>
+            Streams <span aria-hidden="true">▾</span>
+          </summary>
+          <div class="menu-body">
+            ${OPERATIONS.map(
+              (one) => html`<${Way} key=${one.path} ...${one} shown=${path} kind="item" />`,
+            )}
+          </div>
+        </details>
       </nav>
       <span class="grow" />
       <${Outdated} />
@@ -87,6 +95,14 @@ function Frame({ path }) {
     </header>
     <main id="main" tabindex="-1"><${Shown} path=${path} /></main>
     ${helps && html`<${Help} close=${() => setHelps(false)} />`}`;
+}
+
+/** @param {{path: string, label: string, shown: string, kind?: string}} props */
+function Way({ path, label, shown, kind }) {
+  const isShown = shown.startsWith(path);
+  return html`<a class=${kind} href=${address(path)} aria-current=${isShown ? "page" : undefined}>
+    ${label}
+  </a>`;
 }
 
 /** @param {Event} event */
@@ -178,6 +194,7 @@ function Theme() {
 
 function Account() {
   const user = useValue(session);
+  const hasKey = useValue(operatorKey, Boolean);
   if (!user) return null;
   const leave = async () => {
     if (stays()) return;
@@ -189,6 +206,10 @@ function Account() {
     <summary title=${user.email}><bdi class="who">${user.email}</bdi> ▾</summary>
     <div class="menu-body right">
       <p class="note"><bdi>${user.email}</bdi></p>
+      ${hasKey &&
+      html`<button type="button" class="item" onClick=${() => (operatorKey.value = "")}>
+        Forget the operators' key
+      </button>`}
       <button type="button" class="item" onClick=${leave}>Sign out</button>
       <a class="item" href="/docs" target="_blank" rel="noopener">API documentation</a>
     </div>

@@ -7,10 +7,10 @@ import { html, useValue } from "../ui/html.js";
 const KEYS = [
   ["/", "Search"],
   ["n", "New lead"],
-  ["j  k", "Next, previous lead"],
-  ["Enter", "Open the lead"],
+  ["j  k", "Next, previous row"],
+  ["Enter", "Open it"],
   ["e", "Edit it"],
-  ["s", "Summarise it, or all that are selected"],
+  ["s", "Summarise the lead, or all that are selected"],
   ["x", "Select it"],
   ["Shift+x", "Select all from the last one to it"],
   ["Esc", "Close, then clear the selection"],

@@ -7,8 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
+from pydantic import SecretStr
 
+from tests.integration.api.handlers.admin.conftest import KEY
+from tests.support.api import OpenApi
 from tests.support.auth_server import AuthServer
 from tests.support.browser import Tab, open_browser, open_tab
 
@@ -49,3 +52,17 @@ def open_signed_in(browser: Browser, session: dict[str, Any]) -> OpenTab:
 async def tab(open_signed_in: OpenTab, client: httpx.AsyncClient) -> AsyncGenerator[Tab]:
     async with open_signed_in(client) as opened:
         yield opened
+
+
+@pytest.fixture
+async def operated(open_api: OpenApi, syncer: None) -> AsyncGenerator[httpx.AsyncClient]:  # noqa: ARG001
+    """Yield a client, with the operators' key, of an API that has one."""
+    async with open_api(api_key=SecretStr(KEY)) as opened:
+        opened.headers["X-API-Key"] = KEY
+        yield opened
+
+
+async def enter_key(page: Page, key: str = KEY) -> None:
+    """Answer the dialog that asks for the operators' key."""
+    await page.get_by_label("Key", exact=True).fill(key)
+    await page.keyboard.press("Enter")
