@@ -32,6 +32,7 @@ class ReplayReport:
 
     id: str
     finished: bool
+    cancelled: bool
     replayed: int
     applied_now: int
     already_applied: int
@@ -46,6 +47,7 @@ class ReplayReport:
         return cls(
             id=order.id,
             finished=progress.state is ReplayState.FINISHED,
+            cancelled=progress.state is ReplayState.CANCELLED,
             replayed=progress.added,
             applied_now=progress.results.get(ReplayResult.APPLIED, 0),
             already_applied=progress.results.get(ReplayResult.ALREADY_APPLIED, 0),
@@ -113,7 +115,7 @@ def command(*, job: str | None, dry_run: bool, yes: bool, as_json: bool, **optio
 
     Each keeps its id, so what is applied already stays as it is, and what is missing comes
     back. No reply is sent, and the group's position in the live stream is not touched.
-    Interrupted with Ctrl-C, a replay goes on later with --job.
+    Interrupted with Ctrl-C or cancelled, a replay goes on later with --job.
     """
     order = None if job else _order(**options)
     if dry_run:
@@ -126,9 +128,9 @@ def command(*, job: str | None, dry_run: bool, yes: bool, as_json: bool, **optio
         confirm("Call the language model for every summary that is replayed?", yes=yes)
     report = run(_replay(order, job=job, quiet=as_json))
     print_json(report) if as_json else _print_report(report)
-    if not report.finished:
+    if not (report.finished or report.cancelled):
         raise SystemExit(INTERRUPTED)
-    if report.dead or report.refused:
+    if report.dead or report.refused or report.cancelled:
         raise SystemExit(1)
 
 
@@ -192,6 +194,7 @@ async def _replay(order: ReplayOrder | None, *, job: str | None, quiet: bool) ->
             order = await replays.jobs.find_order(str(job))
             if order is None:
                 raise click.ClickException(f"There is no replay {job}, or it is too long ago")
+            await replays.jobs.revive(order.id)
         log = AdminLog(servers.database)
         detail = {"id": order.id, "group": order.group, "stream": order.stream}
         async with log.recording("replay", actor=operator(), detail=detail) as recording:
@@ -245,4 +248,5 @@ def _print_report(report: ReplayReport) -> None:
         click.echo(f"unreported       {report.unreported:>12,}")
     click.echo(f"in {report.seconds:.1f} s, {per_second:,.0f} events/s")
     if not report.finished:
-        click.echo(f"Stopped. Go on with: python -m ops replay --job {report.id}", err=True)
+        ended = "Cancelled" if report.cancelled else "Stopped"
+        click.echo(f"{ended}. Go on with: python -m ops replay --job {report.id}", err=True)

@@ -6,6 +6,7 @@ import click
 
 from ops.output import as_json, print_json, print_table
 from ops.running import run, settings
+from ops.selecting import Text
 from shared.events.replay import ReplayOrder
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
@@ -21,9 +22,15 @@ class Replay:
 
 
 @click.command("replays")
+@click.option("--cancel", type=Text(), metavar="ID", help="Have this replay put nothing more back.")
 @as_json
-def command(*, as_json: bool) -> None:
-    """Show the latest replays and how far they have come."""
+def command(*, cancel: str | None, as_json: bool) -> None:
+    """Show the latest replays and how far they have come.
+
+    One that is cancelled stops wherever it runs, and goes on with `ops replay --job`.
+    """
+    if cancel is not None:
+        run(_cancel(cancel))
     replays = run(_recent())
     if as_json:
         print_json(replays)
@@ -50,3 +57,9 @@ async def _recent() -> list[Replay]:
     async with open_redis(settings(StreamsSettings)) as redis:
         jobs = ReplayJobs(redis)
         return [Replay(order, await jobs.progress(order.id)) for order in await jobs.recent()]
+
+
+async def _cancel(replay_id: str) -> None:
+    async with open_redis(settings(StreamsSettings)) as redis:
+        if not await ReplayJobs(redis).cancel(replay_id):
+            raise click.ClickException(f"There is no replay {replay_id} that is not over")

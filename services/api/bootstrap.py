@@ -16,7 +16,7 @@ from services.api.documents import asyncapi_json, openapi_json
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.changes import ChangeHandlers
-from services.api.handlers.dead_letters import DeadLetterHandlers
+from services.api.handlers.dead_letters import ACTOR, DeadLetterHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
 from services.api.handlers.lead_batches import LeadBatchHandlers
@@ -26,7 +26,7 @@ from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
 from services.api.handlers.lead_writes import LeadWriteHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
-from services.api.handlers.replays import ReplayHandlers, ReplayRunner
+from services.api.handlers.replays import ReplayHandlers
 from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
 from services.api.handlers.syncs import SyncHandlers
@@ -42,7 +42,7 @@ from services.api.storage.requests import RequestNotes
 from services.api.storage.sign_outs import SignOuts
 from services.api.web.headers import IdempotencyKeys
 from shared.administration.dead_letters import DeadLetters
-from shared.administration.replays import Replays
+from shared.administration.replays import ReplayRunner, Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events.catalog import LEADS
@@ -141,7 +141,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             ),
             feed=ChangeFeed(redis, reader, block=REPLY_BLOCK, outages=outages),
             auth=auth,
-            runner=ReplayRunner(Replays(redis, operators), AdminLog(operators)),
+            runner=ReplayRunner(Replays(redis, operators), AdminLog(operators), actor=ACTOR),
             outages=outages,
         )
         tokens = TokenCache()

@@ -1,24 +1,34 @@
 """Ordering replays: what they would do, and running them."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import structlog
 from redis.asyncio import Redis
 
-from shared.domain.errors import PermanentError
+from shared.background import end
+from shared.domain.errors import PermanentError, TransientError, UnavailableError
 from shared.events.catalog import FLOWS, ORDERED, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin, ReplaySource, Selection
+from shared.observability.logging import frames
+from shared.storage.admin_log import AdminLog, Recording
 from shared.storage.event_archive import ArchiveSource, EventArchive
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.codec import EntryId, entry_id
 from shared.streams.consuming.group import groups_info, last_entry
 from shared.streams.ordering.layout import Divisions
-from shared.streams.replays.jobs import ReplayJobs
-from shared.streams.replays.replayer import Replayer, Watcher
+from shared.streams.replays.jobs import ReplayJobs, ReplayState
+from shared.streams.replays.replayer import Replayer, Watcher, ignore_progress
 from shared.streams.replays.stream_source import StreamSource, oldest_time
+
+log = structlog.get_logger(__name__)
+
+# A replay stops between two pages.
+STOPPING = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +88,9 @@ class Replays:
             return ArchiveSource(self._database, order)
         return StreamSource(self._redis, order, self._divisions)
 
-    def replayer(self, order: ReplayOrder, *, stop: asyncio.Event, watch: Watcher) -> Replayer:
+    def replayer(
+        self, order: ReplayOrder, *, stop: asyncio.Event, watch: Watcher = ignore_progress
+    ) -> Replayer:
         """Return what runs a saved order from where it stands."""
         return Replayer(
             self._redis,
@@ -101,6 +113,81 @@ class Replays:
                 f"{', '.join(groups) or 'none'}. A group is made when its consumer first starts.",
                 code="unknown-group",
             )
+
+
+class ReplayRunner:
+    """Runs replays beside other work, until they are over or cancelled, or the process ends.
+
+    One that is cut short keeps its position, and any process can resume it. `actor` is who runs
+    them, by the log of operators' actions.
+    """
+
+    def __init__(self, replays: Replays, actions: AdminLog, *, actor: str) -> None:
+        self._replays = replays
+        self._actions = actions
+        self._actor = actor
+        self._stop = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._starting = asyncio.Lock()
+
+    async def start(self, order: ReplayOrder) -> None:
+        """Record the action and begin, unless this process runs the replay already."""
+        detail = {"id": order.id, "group": order.group, "stream": order.stream}
+        async with self._starting, contextlib.AsyncExitStack() as stack:
+            if order.id in self._tasks:
+                return
+            recording = await stack.enter_async_context(
+                self._actions.recording("replay", actor=self._actor, detail=detail)
+            )
+            run = self._run(order, recording, stack.pop_all())
+            self._tasks[order.id] = task = asyncio.create_task(run, name=f"replay {order.id}")
+            task.add_done_callback(lambda ended: self._remove_task(order.id, ended))
+
+    async def resume(self, order: ReplayOrder) -> None:
+        """Go on with a replay unless it is over, also with one that was cancelled.
+
+        Raises `UnavailableError` while this process is not done with what was cancelled.
+        """
+        jobs = self._replays.jobs
+        state = (await jobs.progress(order.id)).state
+        if state is ReplayState.FINISHED:
+            return
+        if state is ReplayState.CANCELLED:
+            # It ends as long as it sees that state, and only then another one may begin.
+            ending = [self._tasks[order.id]] if order.id in self._tasks else []
+            if ending and (await asyncio.wait(ending, timeout=STOPPING.total_seconds()))[1]:
+                raise UnavailableError("The replay has not stopped yet")
+            await jobs.revive(order.id)
+        await self.start(order)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Run what is started, and stop at the end of the block."""
+        try:
+            yield
+        finally:
+            self._stop.set()
+            tasks = list(self._tasks.values())
+            if tasks:
+                await asyncio.wait(tasks, timeout=STOPPING.total_seconds())
+            for task in tasks:
+                await end(task)
+
+    async def _run(
+        self, order: ReplayOrder, recording: Recording, recorded: contextlib.AsyncExitStack
+    ) -> None:
+        try:
+            async with recorded:
+                replayer = self._replays.replayer(order, stop=self._stop)
+                recording.affected = (await replayer.run()).added
+        except (TransientError, PermanentError) as error:
+            log.warning("replay.broken_off", replay_id=order.id, error=str(error))
+
+    def _remove_task(self, replay_id: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[replay_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("replay.defect", replay_id=replay_id, traceback=frames(error))
 
 
 def _on_stream(order: ReplayOrder) -> Selection:

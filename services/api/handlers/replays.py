@@ -1,14 +1,10 @@
 """`/admin/replays`, for operators: past events put back for one consumer group."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Self
 from uuid import UUID
 
-import structlog
 from aiohttp import web
 from pydantic import (
     AfterValidator,
@@ -31,22 +27,15 @@ from services.api.web.endpoint import Access, Answer, Body, Endpoint, Header, Pa
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Instant, canonical_id
 from services.api.web.responses import Representation, json_response, list_body, with_example
-from shared.administration.replays import Replays
-from shared.background import end
-from shared.domain.errors import PermanentError, TransientError
+from shared.administration.replays import ReplayRunner, Replays
+from shared.domain.errors import PermanentError
 from shared.events.catalog import STREAMS, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin, Selection
-from shared.observability.logging import frames
-from shared.storage.admin_log import AdminLog, Recording
 from shared.streams.replays.jobs import ReplayProgress, ReplayState
 from shared.streams.replays.tally import ReplayResult
 
-log = structlog.get_logger(__name__)
-
 MOST_LEADS = 1_000
 MOST_TYPES = 50
-# A replay stops between two pages.
-STOPPING = timedelta(seconds=3)
 # The part of an order that each code of a refusal is about.
 WRONG_PARTS = {"unknown-group": "group", "unknown-type": "types"}
 
@@ -171,6 +160,7 @@ class Replay(Representation):
         requestedBy="api",
         orderedAt="2026-11-24T09:30:00Z",
         state="finished",
+        planned=1,
         examined=1200,
         added=1,
         applied=0,
@@ -196,6 +186,10 @@ class Replay(Representation):
     since: datetime | None
     until: datetime | None
     state: ReplayState
+    planned: Annotated[
+        int | None,
+        Field(description="Events to put back, as a dry run counts them; null until that is done"),
+    ]
     examined: int
     added: Annotated[int, Field(description="Events put back")]
     applied: Annotated[int, Field(description="Of them, those that changed something")]
@@ -211,6 +205,7 @@ class Replay(Representation):
             **asdict(order),
             **asdict(order.selection),
             state=progress.state,
+            planned=progress.planned,
             examined=progress.examined,
             added=progress.added,
             applied=progress.results.get(ReplayResult.APPLIED, 0),
@@ -219,66 +214,6 @@ class Replay(Representation):
             dead=progress.results.get(ReplayResult.DEAD, 0),
             outstanding=progress.outstanding,
         )
-
-
-class ReplayRunner:
-    """Runs replays beside the requests, until they are over or the process ends.
-
-    One that is cut short keeps its position, and any process can resume it.
-    """
-
-    def __init__(self, replays: Replays, actions: AdminLog) -> None:
-        self._replays = replays
-        self._actions = actions
-        self._stop = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-
-    async def start(self, order: ReplayOrder) -> None:
-        """Record the action and begin, unless this process runs the replay already."""
-        if order.id in self._tasks:
-            return
-        detail = {"id": order.id, "group": order.group, "stream": order.stream}
-        async with contextlib.AsyncExitStack() as stack:
-            recording = await stack.enter_async_context(
-                self._actions.recording("replay", actor=ACTOR, detail=detail)
-            )
-            recorded = stack.pop_all()
-        task = asyncio.create_task(self._run(order, recording, recorded), name=f"replay {order.id}")
-        self._tasks[order.id] = task
-        task.add_done_callback(lambda ended: self._remove_task(order.id, ended))
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """Run what is started, and stop at the end of the block."""
-        try:
-            yield
-        finally:
-            self._stop.set()
-            tasks = list(self._tasks.values())
-            if tasks:
-                await asyncio.wait(tasks, timeout=STOPPING.total_seconds())
-            for task in tasks:
-                await end(task)
-
-    async def _run(
-        self, order: ReplayOrder, recording: Recording, recorded: contextlib.AsyncExitStack
-    ) -> None:
-        try:
-            async with recorded:
-                replayer = self._replays.replayer(order, stop=self._stop, watch=_ignore_progress)
-                recording.affected = (await replayer.run()).added
-        except (TransientError, PermanentError) as error:
-            log.warning("replay.broken_off", replay_id=order.id, error=str(error))
-
-    def _remove_task(self, replay_id: str, task: asyncio.Task[None]) -> None:
-        del self._tasks[replay_id]
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("replay.defect", replay_id=replay_id, traceback=frames(error))
-
-
-def _ignore_progress(_progress: ReplayProgress) -> None:
-    """Show nothing: clients ask for the progress of a replay."""
 
 
 class ReplayHandlers:
@@ -332,7 +267,8 @@ class ReplayHandlers:
         if given.dry_run:
             return json_response(ReplayPlan.of(await self._replays.plan(order)).to_body())
         await self._jobs.save(order)
-        return await self._begin(order)
+        await self._runner.start(order)
+        return await self._begun(order)
 
     @Endpoint(
         "GET",
@@ -353,25 +289,45 @@ class ReplayHandlers:
 
     @Endpoint(
         "POST",
+        "/admin/replays/{id}/cancel",
+        id="cancelReplay",
+        tag=Tag.ADMINISTRATION,
+        summary="Have a replay put nothing more back",
+        explanation="Whichever process runs it, or none. What it has put back takes effect all the "
+        "same, and is still counted. It can be resumed.",
+        access=Access.OPERATOR,
+        parameters=(REPLAY_ID,),
+        answers=(Answer.json(200, Replay, "It is cancelled, also when it was before"),),
+        problems=("replay-not-found", "replay-finished", "unavailable"),
+    )
+    async def cancel(self, call: Call) -> web.StreamResponse:
+        """Cancel a replay that is not over."""
+        order = await self._find_order(call)
+        if not await self._jobs.cancel(order.id):
+            raise Problem("replay-finished", "All of it was put back, and has come to its end")
+        replay = Replay.of_order(order, await self._jobs.progress(order.id))
+        return json_response(replay.to_body())
+
+    @Endpoint(
+        "POST",
         "/admin/replays/{id}/resume",
         id="resumeReplay",
         tag=Tag.ADMINISTRATION,
-        summary="Go on with a replay that was cut short",
+        summary="Go on with a replay that was cut short or cancelled",
         access=Access.OPERATOR,
         parameters=(REPLAY_ID,),
         answers=(Answer.json(202, Replay, "It goes on", headers=(REPLAY_LOCATION,)),),
         problems=("replay-not-found", "unavailable"),
     )
     async def resume(self, call: Call) -> web.StreamResponse:
-        """Go on with a replay that was cut short."""
-        return await self._begin(await self._find_order(call))
+        """Go on with a replay that was cut short or cancelled."""
+        order = await self._find_order(call)
+        await self._runner.resume(order)
+        return await self._begun(order)
 
-    async def _begin(self, order: ReplayOrder) -> web.StreamResponse:
-        progress = await self._jobs.progress(order.id)
-        if progress.state is not ReplayState.FINISHED:
-            await self._runner.start(order)
+    async def _begun(self, order: ReplayOrder) -> web.StreamResponse:
+        replay = Replay.of_order(order, await self._jobs.progress(order.id))
         headers = {"Location": f"/admin/replays/{order.id}"}
-        replay = Replay.of_order(order, progress)
         return json_response(replay.to_body(), status=202, headers=headers)
 
     async def _bounded(self, order: ReplayOrder) -> ReplayOrder:

@@ -35,6 +35,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "body-timeout": (408, "The body took too long to arrive"),
     "duplicate-lead": (409, "The lead exists already"),
     "email-taken": (409, "The e-mail address is taken"),
+    "replay-finished": (409, "The replay is over"),
     "version-mismatch": (412, "The lead is in another version"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body is of a type that is not read here"),

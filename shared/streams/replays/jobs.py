@@ -33,19 +33,28 @@ _ORDER: TypeAdapter[ReplayOrder] = TypeAdapter(ReplayOrder)
 
 
 class ReplayState(StrEnum):
-    """How far a replay has come: adding entries, all of them added, or over."""
+    """How far a replay has come: adding entries, all of them added, over, or not to go on."""
 
     ADDING = "adding"
     ADDED = "added"
     FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+ALL_ADDED = (ReplayState.ADDED, ReplayState.FINISHED)
+CANCELLABLE = (ReplayState.ADDING, ReplayState.ADDED, ReplayState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayProgress:
-    """What a replay has read and added, and what consumers report of it."""
+    """What a replay has read and added, and what consumers report of it.
+
+    `planned` is how many events there are to add in all, None until that is counted.
+    """
 
     state: ReplayState
     position: str | None
+    planned: int | None
     examined: int
     added: int
     results: Mapping[ReplayResult, int]
@@ -99,18 +108,51 @@ class ReplayJobs:
         with translated_errors():
             fields = cast("Mapping[bytes, bytes]", await self._redis.hgetall(_key(replay_id)))
         position = fields.get(b"position")
+        state = ReplayState(fields.get(b"state", b"adding").decode())
+        added = int(fields.get(b"added", 0))
+        # Of one that has added them all it is known, also when it was faster than the counting.
+        planned = added if state in ALL_ADDED else fields.get(b"planned")
         return ReplayProgress(
-            state=ReplayState(fields.get(b"state", b"adding").decode()),
+            state=state,
             position=None if position is None else position.decode(),
+            planned=None if planned is None else int(planned),
             examined=int(fields.get(b"examined", 0)),
-            added=int(fields.get(b"added", 0)),
+            added=added,
             results=await read_tally(self._redis, replay_id),
         )
 
-    async def set_state(self, replay_id: str, state: ReplayState) -> None:
-        """Note how far a replay has come."""
+    async def note_planned(self, replay_id: str, planned: int) -> None:
+        """Note how many events a replay will add."""
         with translated_errors():
-            await self._redis.hset(_key(replay_id), "state", state)
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.hset(_key(replay_id), "planned", str(planned))
+                pipeline.expire(_key(replay_id), REMEMBERED)
+                await pipeline.execute()
+
+    async def note_added(self, replay_id: str) -> None:
+        """Note that all is added, unless the replay was cancelled."""
+        await self._move(replay_id, ReplayState.ADDED, out_of=[ReplayState.ADDING])
+
+    async def note_finished(self, replay_id: str) -> None:
+        """Note that a replay is over, unless it was cancelled."""
+        await self._move(replay_id, ReplayState.FINISHED, out_of=[ReplayState.ADDED])
+
+    async def cancel(self, replay_id: str) -> bool:
+        """Have a replay add nothing more, whichever process runs it; False when it is over.
+
+        A page that is being added is added to its end.
+        """
+        return await self._move(replay_id, ReplayState.CANCELLED, out_of=CANCELLABLE)
+
+    async def revive(self, replay_id: str) -> None:
+        """Let a replay that was cancelled be run again."""
+        await self._move(replay_id, ReplayState.ADDING, out_of=[ReplayState.CANCELLED])
+
+    async def _move(
+        self, replay_id: str, state: ReplayState, *, out_of: Sequence[ReplayState]
+    ) -> bool:
+        with translated_errors():
+            return await move_state(self._redis, replay=_key(replay_id), state=state, out_of=out_of)
 
     async def add_page(
         self, order: ReplayOrder, page: ReplayPage, *, after: str | None
@@ -155,6 +197,21 @@ def move_position(
     *, replay: Key, after: str, position: str, added: int, examined: int, remembered: timedelta
 ) -> bool:
     """Move a replay's position and add to its counts; false when it is not at `after`."""
+    raise NotImplementedError
+
+
+@lua_script("""
+local now = redis.call('HGET', replay, 'state')
+for _, one in ipairs(out_of) do
+  if one == now then
+    redis.call('HSET', replay, 'state', state)
+    return 1
+  end
+end
+return 0
+""")
+def move_state(*, replay: Key, state: str, out_of: Sequence[str]) -> bool:
+    """Note a replay's state if it is in one of those; returns whether it was."""
     raise NotImplementedError
 
 

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import structlog
 from redis.asyncio import Redis
 
-from shared.background import Backoff, wait_for_event
-from shared.domain.errors import UnavailableError
+from shared.background import Backoff, background, wait_for_event
+from shared.domain.errors import TransientError, UnavailableError
 from shared.events.replay import ReplayOrder, ReplayPage, ReplaySource
 from shared.streams.codec import EntryId
 from shared.streams.consuming.group import finished_before, last_entry
@@ -37,10 +37,15 @@ SILENCE = timedelta(seconds=2)
 Watcher: TypeAlias = Callable[[ReplayProgress], None]
 
 
+def ignore_progress(_progress: ReplayProgress) -> None:
+    """Show nothing: it can be asked for."""
+
+
 class Replayer:
     """Puts a source's events back into the stream and sees them handled.
 
-    Ends early, with the position kept, once `stop` is set. Outages are waited out.
+    Ends early, with the position kept, once `stop` is set or the replay is cancelled. Outages are
+    waited out.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class Replayer:
         source: ReplaySource,
         *,
         stop: asyncio.Event,
-        watch: Watcher = lambda _progress: None,
+        watch: Watcher = ignore_progress,
         in_flight: int = IN_FLIGHT,
         divisions: Divisions | None = None,
     ) -> None:
@@ -65,17 +70,28 @@ class Replayer:
         self._pace = Pace(order.rate)
 
     async def run(self) -> ReplayProgress:
-        """Replay until all is handled, or stopped; returns how far that came.
+        """Replay until all is handled, stopped or cancelled; returns how far that came.
 
         Raises `PermanentError` when the order is being run by another process too.
         """
-        async for _ in Backoff(stop=self._stop):
-            try:
-                await self._run()
-                break
-            except UnavailableError as error:
-                log.warning("replay.waits", replay_id=self._order.id, error=str(error))
+        async with background(self._count(), name=f"count of replay {self._order.id}"):
+            async for _ in Backoff(stop=self._stop):
+                try:
+                    await self._run()
+                    break
+                except UnavailableError as error:
+                    log.warning("replay.waits", replay_id=self._order.id, error=str(error))
         return await self._jobs.progress(self._order.id)
+
+    async def _count(self) -> None:
+        """Count what there is to add, beside the adding: it may take long."""
+        replay_id = self._order.id
+        try:
+            if (await self._jobs.progress(replay_id)).planned is None:
+                counts = await self._source.counts()
+                await self._jobs.note_planned(replay_id, sum(counts.values()))
+        except (TransientError, TimeoutError) as error:
+            log.warning("replay.not_counted", replay_id=replay_id, error=str(error))
 
     async def _run(self) -> None:
         progress = await self._jobs.progress(self._order.id)
@@ -83,7 +99,7 @@ class Replayer:
             await self._add_all(progress.position)
         if await self._settled(at_most=0):
             await self._remove_rest()
-            await self._jobs.set_state(self._order.id, ReplayState.FINISHED)
+            await self._jobs.note_finished(self._order.id)
 
     async def _remove_rest(self) -> None:
         """Remove what is left in the streams: groups may show a little later how far they are."""
@@ -103,12 +119,15 @@ class Replayer:
             if page.events and not await self._settled(at_most=max(0, room)):
                 return
             await self._pace.wait(len(page.events), stop=self._stop)
-            if self._stop.is_set():
+            if self._stop.is_set() or await self._is_cancelled():
                 return
             await self._add(page, after=position)
             position = page.position
             await self._remove_finished()
-        await self._jobs.set_state(self._order.id, ReplayState.ADDED)
+        await self._jobs.note_added(self._order.id)
+
+    async def _is_cancelled(self) -> bool:
+        return (await self._jobs.progress(self._order.id)).state is ReplayState.CANCELLED
 
     async def _add(self, page: ReplayPage, *, after: str | None) -> None:
         try:
@@ -122,12 +141,14 @@ class Replayer:
                 raise
 
     async def _settled(self, *, at_most: int) -> bool:
-        """Wait until no more than so many events are outstanding; False when stopped."""
+        """Wait until no more than so many are outstanding; False when stopped or cancelled."""
         heard_at, settled = time.monotonic(), -1
         silent_at: Mapping[str, EntryId] | None = None
         while not self._stop.is_set():
             progress = await self._jobs.progress(self._order.id)
             self._watch(progress)
+            if progress.state is ReplayState.CANCELLED:
+                return False
             if progress.outstanding <= at_most:
                 return True
             if progress.settled != settled:

@@ -33,7 +33,9 @@ class StreamSource:
         """Return how many events there are to replay, by type. Reads all of them."""
         counts: Counter[str] = Counter()
         async for page in self.pages(after=None):
-            counts.update(fields[b"type"].decode() for fields in page.events)
+            counts.update(
+                fields.get(b"type", b"").decode(errors="replace") for fields in page.events
+            )
         return counts
 
     async def size(self) -> int:

@@ -15,7 +15,15 @@ from shared.storage.pool import Database
 from shared.streams.codec import entry_id
 from shared.streams.inspection import Inspector
 from shared.streams.replays.jobs import ReplayJobs
-from tests.integration.ops.conftest import Apply, Ops, StartSyncer, Table, delete_leads, rows
+from tests.integration.ops.conftest import (
+    Apply,
+    Ended,
+    Ops,
+    StartSyncer,
+    Table,
+    delete_leads,
+    rows,
+)
 from tests.support.eventually import eventually
 from tests.support.partitions import all_leads_done, lead_entries, lead_streams
 
@@ -182,6 +190,33 @@ async def test_an_interrupted_replay_goes_on_where_it_stopped(
         assert report["finished"]
         assert (report["replayed"], report["applied_now"]) == (60, 60)
         assert await leads() == before
+
+
+async def test_a_cancelled_replay_stops_wherever_it_runs_and_goes_on_later(
+    ops: Ops, syncer: StartSyncer, create: Apply, redis: Redis
+) -> None:
+    async with syncer():
+        await create(5)
+    replay = await ops.start("replay", "--from", "archive", "--json")
+
+    async def added() -> str | None:
+        jobs = ReplayJobs(redis)
+        orders = await jobs.recent()
+        is_added = orders and (await jobs.progress(orders[0].id)).added == 5
+        return orders[0].id if is_added else None
+
+    job = await eventually(added)
+    assert job is not None
+    shown = await ops("replays", "--cancel", job, "--json")
+    assert [one["progress"]["state"] for one in shown.json] == ["cancelled"]
+    ended = Ended(*await replay.end())
+    assert (ended.code, ended.json["cancelled"], ended.json["unreported"]) == (1, True, 5)
+    async with syncer():
+        report = (await ops("replay", "--job", job, "--json")).json
+        assert (report["finished"], report["already_applied"]) == (True, 5)
+    for over in (job, "nothing"):
+        refused = await ops("replays", "--cancel", over)
+        assert (refused.code, "that is not over" in refused.stderr) == (1, True)
 
 
 async def test_replayed_entries_leave_the_stream_when_every_group_is_done(

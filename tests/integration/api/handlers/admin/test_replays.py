@@ -1,7 +1,7 @@
 """`/admin/replays`: counted first, begun when it is meant, taken up again."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -13,12 +13,15 @@ from shared.events.envelope import Event
 from shared.storage.admin_log import AdminAction
 from shared.storage.inbox import EventStore
 from shared.storage.pool import Database
+from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
+from shared.streams.replays.replayer import IN_FLIGHT
+from tests.conftest import LEADS_DIVISION
 from tests.integration.api.handlers.admin.conftest import KEY, actions
-from tests.support.api import running_api
+from tests.support.api import RunSyncer, running_api
 from tests.support.builders import lead_created
 from tests.support.eventually import eventually
-from tests.support.partitions import lead_entries
+from tests.support.partitions import all_leads_done, lead_entries
 
 
 class TestReplays:
@@ -71,6 +74,7 @@ class TestReplays:
         replay = await self.finished(operator, answer.headers["Location"])
         assert (replay["added"], replay["applied"], replay["alreadyApplied"]) == (3, 1, 2)
         assert (replay["dead"], replay["outstanding"], replay["requestedBy"]) == (0, 0, "api")
+        assert replay["planned"] == 3
         assert [one["id"] for one in (await operator.get("/admin/replays")).json()] == [
             replay["id"]
         ]
@@ -100,6 +104,17 @@ class TestReplays:
         replay = await self.finished(operator, address)
         assert replay["added"] == len(applied)
         assert (await operator.post(f"{address}/resume")).json()["state"] == "finished"
+
+    async def test_one_that_is_over_is_not_cancelled(
+        self, operator: httpx.AsyncClient, applied: Sequence[Event]
+    ) -> None:
+        order = {"origin": "archive", "dryRun": False, "leadIds": [applied[0].subject]}
+        address = (await operator.post("/admin/replays", json=order)).headers["Location"]
+        await self.finished(operator, address)
+        answer = await operator.post(f"{address}/cancel")
+        assert (answer.status_code, answer.json()["code"]) == (409, "replay-finished")
+        replay = (await operator.get(address)).json()
+        assert (replay["state"], replay["planned"]) == ("finished", 1)
 
     @pytest.mark.parametrize(
         ("order", "field"),
@@ -134,6 +149,90 @@ class TestReplays:
     async def test_an_unknown_replay_is_not_found(
         self, replay: str, operator: httpx.AsyncClient
     ) -> None:
-        for method, address in (("GET", ""), ("POST", "/resume")):
+        for method, address in (("GET", ""), ("POST", "/resume"), ("POST", "/cancel")):
             answer = await operator.request(method, f"/admin/replays/{replay}{address}")
             assert (answer.status_code, answer.json()["code"]) == (404, "replay-not-found")
+
+
+class TestCancelling:
+    """Of a replay that waits for a syncer: no more than so much may be under way."""
+
+    NUMBER = IN_FLIGHT + 100
+    ORDER: ClassVar = {"origin": "stream", "dryRun": False}
+
+    @pytest.fixture(autouse=True)
+    async def many(self, redis: Redis) -> None:
+        await add_events(redis, [lead_created() for _ in range(self.NUMBER)])
+
+    async def begun(self, operator: httpx.AsyncClient) -> str:
+        """Return the address of a replay that can go no further, once it is counted."""
+        answer = await operator.post("/admin/replays", json=self.ORDER)
+        address: str = answer.headers["Location"]
+
+        async def waits() -> bool:
+            replay = (await operator.get(address)).json()
+            assert replay["planned"] in {None, self.NUMBER}
+            return replay["planned"] is not None and replay["added"] > IN_FLIGHT / 2
+
+        await eventually(waits)
+        return address
+
+    @staticmethod
+    async def runs_ended(database: Database, number: int) -> bool:
+        return [one.affected is not None for one in await actions(database)].count(True) == number
+
+    async def test_it_puts_nothing_more_back_until_it_is_resumed(
+        self,
+        operator: httpx.AsyncClient,
+        database: Database,
+        redis: Redis,
+        run_syncer: RunSyncer,
+    ) -> None:
+        address = await self.begun(operator)
+        answer = await operator.post(f"{address}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+        await eventually(lambda: self.runs_ended(database, 1))
+        # There would be room again, and nobody makes use of it.
+        async with run_syncer():
+            await eventually(lambda: all_leads_done(redis))
+            replay = (await operator.post(f"{address}/cancel")).json()
+            assert (replay["state"], replay["planned"]) == ("cancelled", self.NUMBER)
+            assert 0 < replay["added"] <= IN_FLIGHT
+            resumed = await operator.post(f"{address}/resume")
+            assert (resumed.status_code, resumed.json()["planned"]) == (202, self.NUMBER)
+            replay = await TestReplays.finished(operator, address)
+        assert (replay["added"], replay["outstanding"]) == (self.NUMBER, 0)
+        assert replay["applied"] + replay["alreadyApplied"] == self.NUMBER
+
+    async def test_whoever_runs_it_is_told(
+        self, settings: ApiSettings, operator: httpx.AsyncClient, database: Database
+    ) -> None:
+        """Another process runs it, and takes it up again at once; then it is gone."""
+        async with running_api(settings) as other:
+            other.headers["X-API-Key"] = KEY
+            address = await self.begun(other)
+            assert (await operator.post(f"{address}/cancel")).json()["state"] == "cancelled"
+            resumed = await other.post(f"{address}/resume")
+            assert (resumed.status_code, resumed.json()["state"]) == (202, "adding")
+            await eventually(lambda: self.runs_ended(database, 1))
+            assert len(await actions(database)) == 2
+        assert (await operator.get(address)).json()["state"] == "adding"
+        assert (await operator.post(f"{address}/cancel")).json()["state"] == "cancelled"
+
+    async def test_one_that_waits_for_results_alone_is_cancelled_too(
+        self, operator: httpx.AsyncClient, run_syncer: RunSyncer, redis: Redis
+    ) -> None:
+        lead_id = entries_of(await redis.xrange(LEADS_DIVISION.last.names[0], count=1))[0].fields
+        order = {**self.ORDER, "leadIds": [lead_id[b"subject"].decode()]}
+        address = (await operator.post("/admin/replays", json=order)).headers["Location"]
+
+        async def is_added() -> bool:
+            return bool((await operator.get(address)).json()["state"] == "added")
+
+        await eventually(is_added)
+        replay = (await operator.post(f"{address}/cancel")).json()
+        figures = [replay[name] for name in ("state", "added", "outstanding")]
+        assert figures == ["cancelled", 1, 1]
+        async with run_syncer():
+            await operator.post(f"{address}/resume")
+            assert (await TestReplays.finished(operator, address))["planned"] == 1
