@@ -10,7 +10,13 @@ from pydantic import SecretStr
 from redis.asyncio import Connection, SSLConnection
 
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import client_of, is_outage, open_redis, translated_errors
+from shared.redis_connections import (
+    PackedInC,
+    client_of,
+    is_outage,
+    open_redis,
+    translated_errors,
+)
 from shared.settings import StreamsSettings
 
 
@@ -158,3 +164,51 @@ async def test_each_sentinel_is_asked_where_it_is(
     assert [(one["host"], one["port"]) for one in found] == places
     assert pool.service_name == "group"
     assert (pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == ("p@ss", 2)
+
+
+COMMANDS: list[tuple[Any, ...]] = [
+    ("XADD", "stream:leads:{1.0}", "*", "id", b"\x00\xff\r\n", "attempt", 1),
+    ("CONFIG GET", "appendonly"),
+    (b"XGROUP SETID", "café", "", 0.5),
+    ("SET", "k", "x" * 20_000, "PX", 1_000_000),
+]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_commands_are_packed_as_the_client_itself_would(
+    command: tuple[Any, ...], number: int
+) -> None:
+    async with open_redis(StreamsSettings(redis_url=SecretStr("redis://localhost"))) as client:
+        pool: Any = client.connection_pool  # without types
+        connection = pool.make_connection()
+    commands = [command] * number
+    assert b"".join(connection.pack_commands(commands)) == b"".join(
+        Connection().pack_commands(commands)
+    )
+
+
+@pytest.mark.parametrize("value", [None, object(), timedelta(seconds=1)])
+async def test_what_no_server_takes_is_a_defect(value: object) -> None:
+    async with open_redis(StreamsSettings(redis_url=SecretStr("redis://localhost"))) as client:
+        pool: Any = client.connection_pool  # without types
+        connection = pool.make_connection()
+    with pytest.raises(redis.DataError):
+        connection.pack_command("SET", "k", value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis://localhost", Connection),
+        ("rediss://localhost", SSLConnection),
+        ("redis+sentinel://localhost/group", Connection),
+    ],
+)
+async def test_connections_of_every_kind_pack_in_c(url: str, kind: type[Connection]) -> None:
+    async with open_redis(StreamsSettings(redis_url=SecretStr(url))) as client:
+        pool: Any = client.connection_pool  # without types
+        connection = pool.make_connection()
+    assert isinstance(connection, kind)
+    assert connection.pack_command("PING") == [b"*1\r\n$4\r\nPING\r\n"]
+    assert isinstance(connection, PackedInC)
