@@ -44,7 +44,7 @@ clients: install-dev ## Make clients of openapi.json by generators, and try them
 screenshots: install-dev ## Take the pictures of the console in docs/img anew (needs Chromium)
 	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/integration/api/console/test_screenshots.py
 
-bench: install-dev ## Measure the speed: make bench ARGS="reads --rounds 3" (needs wrk)
+bench: install-dev ## Measure the speed: make bench ARGS="creates --peers" (needs wrk)
 	$(BIN)/python -m bench $(ARGS)
 
 MIGRATIONS = $(filter-out %.rollback.sql,$(wildcard migrations/*.sql))
@@ -71,13 +71,15 @@ docs: install-dev ## Write what is made of the code in docs/ anew, and the dashb
 # The lock for tests comes first and binds the others: all may share one .venv.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
 	--no-emit-index-url --no-header --quiet
+COMPILE_GROUP = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
+	--quiet --upgrade --group
 lock: ## Write the lock files anew, with the newest versions pyproject.toml allows
 	@test -x $(BIN)/uv || sh devstack/install.sh dev
 	$(COMPILE) --upgrade --extra dev -o requirements-dev.lock
 	$(COMPILE) --upgrade --extra devstack --constraint requirements-dev.lock -o requirements-run.lock
 	$(COMPILE) --upgrade --extra tracing --constraint requirements-dev.lock -o requirements.lock
-	$(BIN)/uv pip compile --group audit --universal --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade -o requirements-audit.lock
+	$(COMPILE_GROUP) audit -o requirements-audit.lock
+	$(COMPILE_GROUP) peers -o bench/peers/requirements.lock
 
 pin-images: install-run ## Name all images by their digests, which their registries are asked for
 	$(BIN)/python -m deploy.pin_images
@@ -97,7 +99,7 @@ audit: .venv-audit/installed ## Look the services' packages up in lists of advis
 	@touch $@
 
 clean: ## Remove the virtual environment and caches, and keep the data in DATA_DIR
-	rm -rf .venv .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit .bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install-run:

@@ -4,18 +4,20 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from bench.load import NoLoadError
 from bench.measurement import Bench, Measurement
-from bench.works import WORKS
+from bench.peer_processes import ENVIRONMENT, NoPeersError, install_peers
+from bench.results import keep
+from bench.works import OF_THE_API, WORKS
 
-WIDTH = 140
+WIDTH = 160
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -25,22 +27,72 @@ RESULTS = Path(__file__).with_name("results.json")
 @click.option("--seconds", default=5, show_default=True, help="The length of a round.")
 @click.option("--backlog", default=50_000, show_default=True, help="Events that wait.")
 @click.option("--rows", default=1_000_000, show_default=True, help="Leads in a large table.")
-def main(*, works: Sequence[str], rounds: int, seconds: int, rows: int, backlog: int) -> None:
+@click.option("--peers", is_flag=True, help="Measure what others build of known parts as well.")
+@click.option(
+    "--api-workers",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=[1],
+    show_default=True,
+    help="How many processes the API has; may be given several times.",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=RESULTS,
+    help="Where results are kept, those of other works too.",
+)
+def main(
+    *,
+    works: Sequence[str],
+    rounds: int,
+    seconds: int,
+    rows: int,
+    backlog: int,
+    peers: bool,
+    api_workers: Sequence[int],
+    results: Path,
+) -> None:
     """Measure WORKS, or all of them. Fails on a wrong answer, never on a slow one."""
+    console = Console(width=WIDTH)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(
-            rounds=rounds, seconds=seconds, rows=rows, backlog=backlog, scratch=Path(scratch)
+            rounds=rounds,
+            seconds=seconds,
+            rows=rows,
+            backlog=backlog,
+            scratch=Path(scratch),
+            peers_python=peers_python(console) if peers else None,
         )
         try:
-            measurements = asyncio.run(_measure(bench, works or tuple(WORKS)))
+            measured = asyncio.run(_measure(bench, works or tuple(WORKS), api_workers))
         except NoLoadError as error:
             sys.exit(str(error))
-    RESULTS.write_bytes(orjson.dumps([_describe(one) for one in measurements]) + b"\n")
-    Console(width=WIDTH).print(_table(measurements))
+    keep(results, "works", {name: list(map(_describe, one)) for name, one in measured.items()})
+    console.print(_table(one for work in measured.values() for one in work))
 
 
-async def _measure(bench: Bench, works: Sequence[str]) -> list[Measurement]:
-    return [one for name in works async for one in WORKS[name](bench)]
+def peers_python(console: Console, *, environment: Path = ENVIRONMENT) -> Path | None:
+    """Return the peers' interpreter, or None where their packages cannot be had."""
+    try:
+        return asyncio.run(install_peers(environment))
+    except NoPeersError as error:
+        console.print(f"Going on without the peers, as they cannot be installed: {error}")
+        return None
+
+
+async def _measure(
+    bench: Bench, works: Sequence[str], api_workers: Sequence[int]
+) -> dict[str, list[Measurement]]:
+    return {
+        name: [
+            one
+            for number in api_workers
+            if number == api_workers[0] or name in OF_THE_API
+            async for one in WORKS[name](replace(bench, api_workers=number))
+        ]
+        for name in works
+    }
 
 
 def _describe(one: Measurement) -> dict[str, object]:
@@ -65,12 +117,12 @@ def _table(measurements: Iterable[Measurement]) -> Table:
         "p50 ms",
         "p95 ms",
         "p99 ms",
-        "limit per second",
+        "beside it",
         "ratio",
         "budget",
     ):
         table.add_column(column, justify="right")
-    table.add_column("limit")
+    table.add_column("limit or peer")
     for one in measurements:
         table.add_row(
             one.work.replace("[", "\\["),

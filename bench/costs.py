@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from bench.load import Load, run_load
 from bench.system import System, running_limit, running_system, stored_leads
-from bench.works import CALLERS, MANY_CALLERS, NEW_LEAD
+from bench.works import CALLERS, MANY_CALLERS, new_leads
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 
@@ -85,16 +85,7 @@ async def sizes(system: System) -> Amounts:
 
 async def creates(system: System, *, seconds: int, scratch: Path) -> Mapping[str, object]:
     """Create leads for a while; returns the cost of one."""
-    headers = {**system.headers, "Content-Type": "application/json"}
-    load = Load(
-        method="POST",
-        paths=["/leads"],
-        headers=headers,
-        body=NEW_LEAD,
-        status=201,
-        holds="Lovelace",
-        connections=MANY_CALLERS,
-    )
+    load = new_leads(system, MANY_CALLERS)
     await run_load(system.url, load, seconds=2, scratch=scratch)
     bytes_before, cpu_before = await sizes(system), cpu_seconds()
     done = await run_load(system.url, load, seconds=seconds, scratch=scratch)

@@ -1,24 +1,63 @@
 """The speed of a work beside that of its limit: medians of rounds that alternate."""
 
-from collections.abc import Sequence
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from bench.load import Load, Round, run_load
+from bench.load import Load, NoLoadError, Round, run_load
+
+# What was accepted and not answered when a round ended is stored within this time.
+SETTLE = timedelta(seconds=30)
+POLL = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and what to ask it for."""
+    """A server and what to ask it for; `rows` counts what it has stored, where it stores."""
 
     url: str
     load: Load
+    rows: Callable[[], Awaitable[int]] | None = None
+    name: str = "the server"
+
+
+@dataclass(slots=True)
+class Books:
+    """Holds what a target stores against what it has answered."""
+
+    target: Target
+    rows: Callable[[], Awaitable[int]]
+    before: int
+    rounds: int = 0
+    answers: int = 0
+    patience: timedelta = SETTLE
+
+    async def reconcile(self) -> None:
+        """Raise `NoLoadError` unless there is one row for each answer.
+
+        wrk goes away when its time is over, so each connection may have left one without an answer.
+        """
+        least = self.before + self.answers
+        most = least + self.rounds * self.target.load.connections
+        end = time.monotonic() + self.patience.total_seconds()
+        while not least <= (rows := await self.rows()) <= most:
+            if rows > most or time.monotonic() > end:
+                raise NoLoadError(
+                    f"{self.target.name} has answered {self.answers} times at "
+                    f"{self.target.load.connections} connections in {self.rounds} rounds, and "
+                    f"stored {rows - self.before} rows"
+                )
+            await asyncio.sleep(POLL.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A work's rounds and its limit's, and how much of the limit is the budget."""
+    """A work's rounds and its limit's or a peer's, and how much of these is the budget."""
 
     work: str
     limit: str
@@ -39,7 +78,9 @@ class Measurement:
     @property
     def ratio(self) -> float:
         """How much of the limit the work reaches; 1 is all of it."""
-        return self.per_second / self.limit_per_second
+        limit = self.limit_per_second
+        # A round may be too short for a single answer.
+        return self.per_second / limit if limit else math.inf
 
     @property
     def p50(self) -> float:
@@ -59,8 +100,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Measures `rounds` rounds of `seconds` each; large tables have `rows` rows, and
-    `backlog` events wait where some do.
+    """Measures `rounds` rounds of `seconds` each, on so many processes of the API.
+
+    Large tables have `rows` rows, and `backlog` events wait where some do. Peers are measured where
+    there is a `peers_python`, the interpreter that has their packages.
     """
 
     rounds: int
@@ -68,19 +111,34 @@ class Bench:
     rows: int
     backlog: int
     scratch: Path
+    api_workers: int = 1
+    peers_python: Path | None = None
+
+    def named(self, work: str) -> str:
+        """Return a work's name in a table."""
+        return work if self.api_workers == 1 else f"{work}, {self.api_workers} APIs"
 
     async def measure(self, *targets: Target) -> list[list[Round]]:
         """Return each target's rounds: one of each in turn, after one that does not count.
 
-        Raises `NoLoadError` when a single answer is a wrong one.
+        Raises `NoLoadError` when a single answer is a wrong one, or a row is missing.
         """
         results: list[list[Round]] = [[] for _ in targets]
-        for target in targets:
-            await self._round(target)
-        for _ in range(self.rounds):
-            for target, rounds in zip(targets, results, strict=True):
-                rounds.append(await self._round(target))
+        books = [
+            Books(target, target.rows, await target.rows()) if target.rows else None
+            for target in targets
+        ]
+        for number in range(self.rounds + 1):
+            for target, rounds, book in zip(targets, results, books, strict=True):
+                done = await run_load(
+                    target.url, target.load, seconds=self.seconds, scratch=self.scratch
+                )
+                if number > 0:
+                    rounds.append(done)
+                if book is not None:
+                    book.rounds += 1
+                    book.answers += done.answers
+        for book in books:
+            if book is not None:
+                await book.reconcile()
         return results
-
-    async def _round(self, target: Target) -> Round:
-        return await run_load(target.url, target.load, seconds=self.seconds, scratch=self.scratch)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -54,6 +54,7 @@ class System:
     dsn: str
     redis_url: str
     headers: Mapping[str, str]
+    jwks_url: str
 
 
 @contextlib.asynccontextmanager
@@ -72,6 +73,7 @@ async def running_system(**environment: str) -> AsyncGenerator[System]:
                 settings["SUPABASE_CONNECTION_STRING"],
                 settings["REDIS_URL"],
                 {"Authorization": f"Bearer {await _log_in(url)}"},
+                f"{settings['SUPABASE_URI']}/auth/v1/.well-known/jwks.json",
             )
 
 
@@ -98,6 +100,19 @@ async def stored_leads(system: System, count: int) -> list[str]:
     finally:
         await connection.close()
     return [str(row["id"]) for row in rows]
+
+
+def stored_in(dsn: str, table: str) -> Callable[[], Awaitable[int]]:
+    """Return a function that counts a table's rows."""
+
+    async def rows() -> int:
+        connection = await asyncpg.connect(dsn)
+        try:
+            return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608 (ours)
+        finally:
+            await connection.close()
+
+    return rows
 
 
 async def _until_ready(url: str) -> None:

@@ -1,6 +1,8 @@
 """The measured works, each beside the simplest server that does the same."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import httpx
 import orjson
@@ -8,7 +10,8 @@ import orjson
 from bench.backlog import worked_off
 from bench.load import Load, Round
 from bench.measurement import Bench, Measurement, Target
-from bench.system import System, running_limit, running_system, stored_leads
+from bench.peer_processes import FASTAPI, PEERS, RunningPeer, running_peer
+from bench.system import System, running_limit, running_system, stored_in, stored_leads
 
 MODEL_SECONDS = 0.05
 ONE_CALLER = 1
@@ -17,6 +20,8 @@ MANY_CALLERS = 256
 
 BARE = "bare aiohttp"
 FIRST_PAGE = "the first page"
+# The schedule brings leads too.
+CREATED = "leads.lead WHERE source = 'manual'"
 # `{n}` is another number in every request.
 NEW_LEAD = orjson.dumps(
     {
@@ -32,7 +37,7 @@ NEW_LEAD = orjson.dumps(
 
 async def cached_reads(bench: Bench) -> AsyncIterator[Measurement]:
     """GET of one lead, from the cache and with the lead's version known."""
-    async with running_system() as system, running_limit("bare") as bare:
+    async with _system(bench) as system, running_limit("bare") as bare:
         paths = [f"/leads/{lead_id}" for lead_id in await stored_leads(system, 100)]
         whole = Load(paths=paths, headers=system.headers, holds="Lovelace")
         known = Load(paths=paths, headers={**system.headers, "If-None-Match": '"1"'}, status=304)
@@ -43,38 +48,64 @@ async def cached_reads(bench: Bench) -> AsyncIterator[Measurement]:
         )
         names = ("GET /leads/{id}, cached", "GET /leads/{id}, not modified")
         for name, rounds in zip(names, works, strict=True):
-            yield Measurement(name, BARE, rounds, limit, budget=0.75)
+            yield Measurement(bench.named(name), BARE, rounds, limit, budget=0.75)
 
 
 async def creates(bench: Bench) -> AsyncIterator[Measurement]:
     """POST of a lead, answered when it is committed."""
-    async with (
-        running_system() as system,
-        running_limit("bare") as bare,
-        running_limit("insert", system.dsn) as insert,
-    ):
-        headers = {**system.headers, "Content-Type": "application/json"}
-        new = Load(
-            method="POST",
-            paths=["/leads"],
-            headers=headers,
-            body=NEW_LEAD,
-            status=201,
-            holds="Lovelace",
-            connections=MANY_CALLERS,
-        )
-        least, plain, rounds = await bench.measure(
-            Target(bare, Load(paths=["/"], headers={}, holds="xxx", connections=MANY_CALLERS)),
-            Target(insert, new),
-            Target(system.url, new),
-        )
-        yield Measurement("POST /leads", BARE, rounds, least, budget=0.25)
-        yield Measurement("POST /leads", "one INSERT a request", rounds, plain, budget=1.5)
+    async with contextlib.AsyncExitStack() as stack:
+        system = await stack.enter_async_context(_system(bench))
+        bare = await stack.enter_async_context(running_limit("bare"))
+        insert = await stack.enter_async_context(running_limit("insert", system.dsn))
+        peers = [await stack.enter_async_context(peer) for peer in _peers(bench, system)]
+        for callers in (64, MANY_CALLERS):
+            new = new_leads(system, callers)
+            least, plain, rounds, *others = await bench.measure(
+                Target(bare, Load(paths=["/"], headers={}, holds="xxx", connections=callers)),
+                Target(insert, new, stored_in(system.dsn, "bench_lead")),
+                Target(system.url, new, stored_in(system.dsn, CREATED), "the API"),
+                *(
+                    Target(peer.url, new, stored_in(peer.dsn, "peer_lead"), peer.name)
+                    for peer in peers
+                ),
+            )
+            name = bench.named(f"POST /leads, {callers} callers")
+            yield Measurement(name, BARE, rounds, least)
+            yield Measurement(name, "one unchecked INSERT a request", rounds, plain, budget=0.8)
+            for peer, limit in zip(peers, others, strict=True):
+                yield Measurement(name, peer.name, rounds, limit, budget=peer.budget)
+
+
+def new_leads(system: System, callers: int) -> Load:
+    """Return what so many callers post, each one another lead."""
+    return Load(
+        method="POST",
+        paths=["/leads"],
+        headers={**system.headers, "Content-Type": "application/json"},
+        body=NEW_LEAD,
+        status=201,
+        holds="Lovelace",
+        connections=callers,
+    )
+
+
+def _peers(
+    bench: Bench, system: System
+) -> Iterator[contextlib.AbstractAsyncContextManager[RunningPeer]]:
+    """Yield the peers to be run, each with as many processes of its API as ours has."""
+    python, processes = bench.peers_python, bench.api_workers
+    if python is None:
+        return
+    for peer in PEERS:
+        yield running_peer(peer, system, python=python, processes=processes)
+    # Without a worker it leaves a core to the others, where ours and theirs have one more process.
+    more = replace(FASTAPI, name=f"{FASTAPI.name}, {processes + 1} processes", budget=None)
+    yield running_peer(more, system, python=python, processes=processes + 1)
 
 
 async def pages(bench: Bench) -> AsyncIterator[Measurement]:
     """A page of a hundred leads out of many: the first beside one far down, and searches."""
-    async with running_system() as system:
+    async with _system(bench) as system:
         await stored_leads(system, bench.rows)
         far = await _far_page(system, rows=bench.rows)
         first, last, search, alone = (
@@ -101,7 +132,7 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
     """POST of a summary, with a model that takes its time."""
     async with (
         running_limit("model", str(MODEL_SECONDS)) as model,
-        running_system(GROQ_API_KEY="bench", GROQ_BASE_URL=f"{model}/v1") as system,
+        _system(bench, GROQ_API_KEY="bench", GROQ_BASE_URL=f"{model}/v1") as system,
     ):
         ids = await stored_leads(system, 2_000)
         for callers, budget in ((CALLERS, 0.85), (2 * CALLERS, None), (MANY_CALLERS, None)):
@@ -114,7 +145,7 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
             )
             alone = Load(paths=["/"], headers={}, holds="choices", connections=callers)
             limits, rounds = await bench.measure(Target(model, alone), Target(system.url, work))
-            name = f"POST /leads/{{id}}/summary, {callers} callers"
+            name = bench.named(f"POST /leads/{{id}}/summary, {callers} callers")
             yield Measurement(name, "the model alone", rounds, limits, budget=budget)
 
 
@@ -127,6 +158,10 @@ async def backlog(bench: Bench) -> AsyncIterator[Measurement]:
         alone = alone or rounds
         name = f"{bench.backlog:,} new leads that wait, {syncers} syncers"
         yield Measurement(name, "one syncer", rounds, alone)
+
+
+def _system(bench: Bench, **environment: str) -> contextlib.AbstractAsyncContextManager[System]:
+    return running_system(API_WORKERS=str(bench.api_workers), **environment)
 
 
 async def _far_page(system: System, *, rows: int) -> str:
@@ -156,3 +191,5 @@ WORKS: dict[str, Callable[[Bench], AsyncIterator[Measurement]]] = {
     "summaries": summaries,
     "backlog": backlog,
 }
+# Those in which it matters how many processes the API has.
+OF_THE_API = frozenset(WORKS) - {"backlog"}

@@ -5,9 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from bench.load import Load, NoLoadError, run_load
+from bench.peer_processes import PEERS
 from bench.system import running_limit
 from tests.support.repository import ROOT
 
@@ -17,16 +19,26 @@ pytestmark = [
 ]
 
 
-async def test_works_are_measured() -> None:
+async def test_works_are_measured(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", "creates", "--rounds", "1", "--seconds", "1"),
+        *(sys.executable, "-m", "bench", "creates", "--peers", "--rounds", "1", "--seconds", "1"),
+        *("--api-workers", "2", "--results", str(results)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert output.decode().count("/leads") == 2
+    rows = orjson.loads(results.read_bytes())["works"]["creates"]
+    assert output.decode().count("POST /leads") == len(rows)
+    assert {row["work"].partition(", ")[2] for row in rows} == {
+        f"{callers} callers, 2 APIs" for callers in (64, 256)
+    }
+    beside = {row["limit"] for row in rows}
+    # Without a network the bench goes on without the peers.
+    assert beside >= {"bare aiohttp", "one unchecked INSERT a request"}
+    assert "Going on without" in output.decode() or beside >= {peer.name for peer in PEERS}
 
 
 @pytest.mark.parametrize(
