@@ -13,7 +13,6 @@ from services.api.settings import ApiSettings
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import serve_health
 from shared.observability.logging import configure_logging
-from shared.observability.metrics import exported
 from shared.observability.tracing import traced
 
 log = structlog.get_logger(__name__)
@@ -33,10 +32,9 @@ async def main() -> None:
                 announce_end=api.health.announce_end,
                 stop_waiting=api.exchange.stop_waiting,
             )
-            with exported(gateway.router):
-                async with serve_health(settings.observability, {}), serving_api as port:
-                    log.info("api.started", port=port)
-                    await stop.wait()
+            async with serve_health(settings.observability, {}), serving_api as port:
+                log.info("api.started", port=port)
+                await stop.wait()
     log.info("api.stopped")
 
 

@@ -348,8 +348,8 @@ class KeyReader:
             async with asyncio.timeout(self._seconds):
                 found = await self._mget(keys)
         _READ_SECONDS.observe(time.perf_counter() - started)
-        misses = found.count(None)
-        _MISSES.inc(misses)
+        if misses := found.count(None):
+            _MISSES.inc(misses)
         _HITS.inc(len(found) - misses)
         values = iter(found)
         return [tuple(islice(values, len(request))) for request in requests]

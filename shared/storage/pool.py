@@ -134,7 +134,7 @@ _CONNECTIONS = gauge(
 )
 _WAIT = histogram(
     "leads_pool_wait_seconds", "Waits for a connection to PostgreSQL, and a new one's making."
-)
+).labels()
 
 
 class Database:

@@ -28,7 +28,7 @@ CHORES = ("chore ", "sweeper", "stream capacity", "health watch")
 # that is too much, chance is given a few times more.
 TIMES, MOST_TIMES = 4, 12
 
-BOUNDS = {"create": 47, "cached read": 13, "summary": 49, "tick": 40, "replay": 55, "import": 56}
+BOUNDS = {"create": 48, "cached read": 13, "summary": 50, "tick": 41, "replay": 56, "import": 57}
 
 
 class Trace:

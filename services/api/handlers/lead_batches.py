@@ -163,7 +163,7 @@ class LeadBatchHandlers:
         rows = await self._rows(call, batch, batch_id)
         events = await self._addressed([row for row in rows if isinstance(row, Event)])
         if len(events) > 1:
-            call.ids.clear()  # of the last one
+            call.ids = None  # of the last one
         outcomes = iter(await self._outcomes(call, events))
         results = [
             _result(row, next(outcomes)) if isinstance(row, Event) else _refused(row)

@@ -280,7 +280,8 @@ def _stored_response(call: Call, outcome: Outcome) -> web.StreamResponse:
     if outcome.status not in {OutcomeStatus.CREATED, OutcomeStatus.UPDATED}:
         raise refusal(outcome)
     lead = orjson.loads(outcome.body)
-    call.ids["lead_id"] = lead["id"]  # an upsert may have met one that was there
+    # An upsert may have met one that was there.
+    call.ids = {**(call.ids or {}), "lead_id": lead["id"]}
     if outcome.status is OutcomeStatus.UPDATED:
         return lead_response(outcome.body, version=lead["version"])
     response = lead_response(outcome.body, version=lead["version"], status=201)

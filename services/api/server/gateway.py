@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from services.api.auth.verifier import TokenVerifier
 from services.api.server.limits import CallLimits
-from services.api.server.routing import Call, Route, Router
+from services.api.server.routing import OTHER_TIMES, Call, Route, Router
 from services.api.web.body import Unknown
 from services.api.web.endpoint import Access
 from services.api.web.headers import accepts_gzip
@@ -105,7 +105,7 @@ class Gateway:
         on_drain: Callable[[], None],
         unknown: Unknown = "refuse",
     ) -> None:
-        self.router = router
+        self._router = router
         self._verifier = verifier
         self._cors = cors
         self._limits = limits
@@ -133,7 +133,7 @@ class Gateway:
             if request.method == hdrs.METH_OPTIONS:
                 response: web.StreamResponse = self._options(request)
             else:
-                route, param = self.router.find(request.method, request.rel_url.path_safe)
+                route, param = self._router.find(request.method, request.rel_url.path_safe)
                 call = Call(request, request_id, param)
                 response = await self._handle(route, call)
                 if isinstance(response, WholeResponse) and response.is_long:
@@ -153,7 +153,7 @@ class Gateway:
         self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
         seconds = self._count(route, response.status, started)
         if self._is_logged(request.method, route, response.status):
-            ids = {} if call is None else call.ids
+            ids = dict[str, str]() if call is None else dict(call.ids or {})
             if tracing.tracer is not None:
                 ids |= tracing.tracer.ids
             _log_end(request.method, route, response.status, seconds, reason=reason, ids=ids)
@@ -188,7 +188,7 @@ class Gateway:
     def _count(self, route: Route | None, status: int, started: float) -> float:
         """Count an answer; returns the seconds it took."""
         seconds = time.perf_counter() - started
-        (self.router.others if route is None else route.times).observe(status, seconds)
+        (OTHER_TIMES if route is None else route.times)[status].observe(seconds)
         if tracing.tracer is not None:
             method, path = ("_OTHER", None) if route is None else (route.method, route.path)
             tracing.tracer.answered(method, path, status)
@@ -226,7 +226,7 @@ class Gateway:
         return not is_probe and (status >= ERRORS or method not in SAFE_METHODS)
 
     def _options(self, request: web.BaseRequest) -> web.StreamResponse:
-        resource, _ = self.router.resource(request.rel_url.path_safe)
+        resource, _ = self._router.resource(request.rel_url.path_safe)
         return options_response(request, allowed=resource.allowed)
 
     def _check_operator(self, request: web.BaseRequest) -> None:

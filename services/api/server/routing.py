@@ -1,17 +1,12 @@
 """Finds the handler of a method and path, as the handlers' endpoints declare them."""
 
-import itertools
 import re
-from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from aiohttp import web
-from prometheus_client import Metric
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from services.api.auth.tokens import User
@@ -21,7 +16,7 @@ from services.api.web.problems import Problem
 from services.api.web.query import NO_PARAMETERS, KnownParameters, Query, parse_query
 from shared.events.envelope import Event, EventData
 from shared.observability import tracing
-from shared.observability.metrics import SECONDS, family
+from shared.observability.metrics import Series, histogram
 
 Model = TypeVar("Model", bound=BaseModel)
 GivenQuery = TypeVar("GivenQuery", bound=Query)
@@ -44,7 +39,7 @@ class Call:
     caller: User | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
     unknown: Unknown = "refuse"
-    ids: dict[str, str] = field(default_factory=dict[str, str])
+    ids: Mapping[str, str] | None = None
 
     def event(self, data: Data, *, subject: UUID | str, **options: Any) -> Event[Data]:
         """Return the event that this request leads to; the options are fields of `Event`."""
@@ -56,9 +51,8 @@ class Call:
             data=data,
             **options,
         )
-        self.ids = {"event_id": str(event.id)}
-        if isinstance(subject, UUID):
-            self.ids |= {"lead_id": event.subject}
+        of_lead = {"lead_id": event.subject} if isinstance(subject, UUID) else {}
+        self.ids = {"event_id": str(event.id), **of_lead}
         return event
 
     def _traceparent(self) -> str | None:
@@ -90,44 +84,28 @@ Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
 _UNAVAILABLE = 503
 
 
-class ResponseTimes:
-    """How long requests of one route took, by the answer's status.
-
-    In plain lists: the library's histogram takes several times as long, for every request.
-    """
-
-    __slots__ = ("_cells",)
-
-    def __init__(self, *begin: int) -> None:
-        # A count for each bucket, and the sum.
-        self._cells: dict[int, list[float]] = {}
-        for status in begin:  # a rate cannot see the first answer of a series that begins with it
-            self._begin(status)
-
-    def observe(self, status: int, seconds: float) -> None:
-        """Count an answer."""
-        cells = self._cells.get(status) or self._begin(status)
-        cells[bisect_left(SECONDS, seconds)] += 1
-        cells[-1] += seconds
-
-    def histograms(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
-        """Yield each status, its cumulative buckets, and its sum."""
-        for status, (*buckets, total) in list(self._cells.items()):
-            yield str(status), list(zip(_BOUNDS, itertools.accumulate(buckets), strict=True)), total
-
-    def _begin(self, status: int) -> list[float]:
-        cells = self._cells[status] = [0.0] * (len(SECONDS) + 2)
-        return cells
-
-
-_BOUNDS = [str(float(bound)) for bound in SECONDS] + ["+Inf"]
-_DURATION = family(
+_DURATION = histogram(
     "http_server_request_duration_seconds",
-    "histogram",
     "Requests, from their headers to their answer's; a stream goes on after that. `_OTHER` is what "
     "no route answers.",
     ["http_request_method", "http_route", "http_response_status_code"],
 )
+
+
+class ResponseTimes(dict[int, Series]):
+    """How long requests of one route took, by the answer's status."""
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__()
+        self._route = method, path
+
+    def __missing__(self, status: int) -> Series:
+        return self.begin(status)
+
+    def begin(self, status: int) -> Series:
+        """Begin a series at 0."""
+        series = self[status] = _DURATION.labels(*self._route, str(status))
+        return series
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +123,15 @@ class Route:
     is_bounded: bool = False
     is_limited: bool = True
     parameters: KnownParameters | None = NO_PARAMETERS
-    times: ResponseTimes = field(default_factory=ResponseTimes, compare=False)
+    # What it nearly always answers: a rate cannot see the first of a series that begins with it.
+    statuses: Sequence[int] = ()
+    times: ResponseTimes = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        times = ResponseTimes(self.method, self.path)
+        for status in self.statuses:
+            times.begin(status)
+        object.__setattr__(self, "times", times)
 
 
 def routes_of(*handlers: object) -> list[Route]:
@@ -159,7 +145,7 @@ def routes_of(*handlers: object) -> list[Route]:
             endpoint.is_bounded,
             endpoint.is_limited,
             endpoint.known_parameters,
-            ResponseTimes(endpoint.answers[0].status, _UNAVAILABLE),
+            (endpoint.answers[0].status, _UNAVAILABLE),
         )
         for one in handlers
         for method, endpoint in declared_endpoints(type(one))
@@ -179,15 +165,14 @@ class Resource:
         return ", ".join(sorted({*self.routes, "OPTIONS"}))
 
 
-class Router(Collector):
-    """Finds routes by path and method. HEAD is answered wherever GET is.
+# Of requests that no route answers.
+OTHER_TIMES = ResponseTimes("_OTHER", "_OTHER")
 
-    As a collector it exports what the routes count; `others` is for what no route answers.
-    """
+
+class Router:
+    """Finds routes by path and method. HEAD is answered wherever GET is."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = routes
-        self.others = ResponseTimes()
         self._literal: dict[str, Resource] = {}
         self._variable: list[tuple[re.Pattern[str], Resource]] = []
         for route in routes:
@@ -195,17 +180,6 @@ class Router(Collector):
             resource.routes[route.method] = route
             if route.method == "GET":
                 resource.routes["HEAD"] = route
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield how long requests took."""
-        durations = HistogramMetricFamily(
-            _DURATION.name, _DURATION.description, labels=_DURATION.labels
-        )
-        named = [((route.method, route.path), route.times) for route in self._routes]
-        for names, times in [*named, (("_OTHER", "_OTHER"), self.others)]:
-            for status, buckets, total in times.histograms():
-                durations.add_metric([*names, status], buckets, total)
-        yield durations
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """Return the route and the variable part of the path; raises `Problem` 404 or 405."""

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from prometheus_client import Histogram
 
 from shared.domain.errors import (
     PermanentError,
@@ -20,7 +19,7 @@ from shared.events.catalog import FLOWS
 from shared.events.outcome import Outcome
 from shared.observability import tracing
 from shared.observability.logging import describe_error, error_fields
-from shared.observability.metrics import histogram
+from shared.observability.metrics import Series, histogram
 from shared.streams.codec import Entry, decode, event_ids
 from shared.streams.consuming.health import ConsumerCircuit, LeftPendingError, OutageWait
 from shared.streams.consuming.retry import RetryQueue, delay_before
@@ -184,7 +183,7 @@ def failure(entry: Entry, error: Exception, *, attempt: int, wait: timedelta) ->
 
 
 @functools.cache
-def _series(stream: str, group: str) -> tuple[Histogram, Histogram]:
+def _series(stream: str, group: str) -> tuple[Series, Series]:
     return _BATCH_EVENTS.labels(stream, group), _BATCH_SECONDS.labels(stream, group)
 
 
