@@ -79,7 +79,6 @@ class PostgresSource:
         self._database = servers.database
         self._store = PartitionRepository(servers.database)
         self._beats: dict[str, dict[UUID, int]] = {}
-        self._takes_long_writes = True
         self._long_write_due = 0.0
 
     async def read(self, samples: Samples) -> None:
@@ -99,11 +98,12 @@ class PostgresSource:
         _add_state(samples, await shared_state(self._database))
 
     async def _is_writable(self) -> bool:
-        if time.monotonic() >= self._long_write_due:
-            self._takes_long_writes = await self._takes(LONG)
+        if time.monotonic() < self._long_write_due:
+            return await self._takes(SHORT)
+        is_taken = await self._takes(LONG)
+        if is_taken:  # else the next round tries again: one that failed once says little
             self._long_write_due = time.monotonic() + LONG_WRITE_EVERY.total_seconds()
-            return self._takes_long_writes
-        return await self._takes(SHORT) and self._takes_long_writes
+        return is_taken
 
     async def _takes(self, length: int) -> bool:
         try:

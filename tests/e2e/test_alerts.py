@@ -275,21 +275,21 @@ async def test_nearly_every_event_and_the_source_fail(watched: Watched) -> None:
 
 async def test_connections_schema_and_processes(watched: Watched) -> None:
     system, prometheus = watched.system, watched.prometheus.begin()
+    # By itself: whoever wants a connection meanwhile may find none left.
+    async with _few_connections(system):
+        await prometheus.fires("ConnectionsScarce where=server", within=FIRES)
+    await prometheus.ends("ConnectionsScarce", "ServerUnwritable", within=ENDS)
+
+    prometheus.begin()
     await system.stop(SUMMARIZER)
-    async with _few_connections(system), older_schema(watched.servers):
+    async with older_schema(watched.servers):
         async with background(_keep_killing(system, prometheus, APIS[1]), name="killer"):
             await prometheus.fires("ProcessRestarts job=api", within=FIRES)
-        await prometheus.fires(
-            *("SchemaBehind", "ConsumersMissing group=summarizer"),
-            "ConnectionsScarce where=server",
-            within=FIRES,
-        )
+        await prometheus.fires("SchemaBehind", "ConsumersMissing group=summarizer", within=FIRES)
     # Of a schema that is behind nobody knows.
     assert not [one for one in prometheus.ever if one.name == "ServerUnwritable"]
     await system.repair()
-    await prometheus.ends(
-        *("ProcessRestarts", "SchemaBehind", "ConsumersMissing", "ConnectionsScarce"), within=ENDS
-    )
+    await prometheus.ends("ProcessRestarts", "SchemaBehind", "ConsumersMissing", within=ENDS)
 
 
 @asynccontextmanager
