@@ -33,6 +33,11 @@ const SCREENS = [
     at: /^\/dead-letters(?:\/([\w-]+))?$/,
     load: async () => (await import("./screens/dead-letters.js")).DeadLetters,
   },
+  {
+    at: /^\/replays(?:\/([\w-]+))?$/,
+    load: async () => (await import("./screens/replays.js")).Replays,
+  },
+  { at: /^\/syncs$/, load: async () => (await import("./screens/syncs.js")).Syncs },
 ];
 
 /** What the head of the page leads to. */
@@ -41,7 +46,11 @@ const NAVIGATION = [
   { path: "/import", label: "Import" },
 ];
 /** The operators' part of it, which needs their key. */
-const OPERATIONS = [{ path: "/dead-letters", label: "Dead letters" }];
+const OPERATIONS = [
+  { path: "/dead-letters", label: "Dead letters" },
+  { path: "/replays", label: "Replays" },
+  { path: "/syncs", label: "Syncs" },
+];
 
 /** @type {Map<Entry, Screen>} */
 const loaded = new Map();

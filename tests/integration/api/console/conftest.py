@@ -15,6 +15,11 @@ from tests.support.api import OpenApi
 from tests.support.auth_server import AuthServer
 from tests.support.browser import Tab, open_browser, open_tab
 
+SIZES = [(1280, 800), (360, 740)]
+
+looks = pytest.mark.parametrize("scheme", ["light", "dark"])
+sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))
+
 OpenTab = Callable[..., AbstractAsyncContextManager[Tab]]
 
 
@@ -66,3 +71,9 @@ async def enter_key(page: Page, key: str = KEY) -> None:
     """Answer the dialog that asks for the operators' key."""
     await page.get_by_label("Key", exact=True).fill(key)
     await page.keyboard.press("Enter")
+
+
+async def check(tab: Tab, what: str) -> None:
+    """Check what is on screen now: everyone can use it, and nothing scrolls sideways."""
+    assert await tab.violations() == [], what
+    assert not await tab.scrolls_sideways(), what

@@ -8,29 +8,18 @@ import pytest
 from shared.events.dead_letter import DeadLetter
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.pool import Database
-from tests.integration.api.console.conftest import OpenTab, enter_key
+from tests.integration.api.console.conftest import OpenTab, check, enter_key, looks, sizes
 from tests.integration.api.console.test_work import PAYLOADS
 from tests.integration.api.handlers.admin.conftest import KEY, keep
-from tests.support.browser import PATIENCE_MS, Scheme, Tab, expect, needs_chromium
+from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
 from tests.support.builders import lead_created
 
 pytestmark = [needs_chromium, pytest.mark.long]
-
-SIZES = [(1280, 800), (360, 740)]
-
-looks = pytest.mark.parametrize("scheme", ["light", "dark"])
-sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))
 
 
 @pytest.fixture
 def letters(database: Database) -> DeadLetterRepository:
     return DeadLetterRepository(database)
-
-
-async def check(tab: Tab, what: str) -> None:
-    """Check what is on screen now."""
-    assert await tab.violations() == [], what
-    assert not await tab.scrolls_sideways(), what
 
 
 @looks

@@ -4,23 +4,13 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
-from tests.integration.api.console.conftest import OpenTab
-from tests.support.browser import Scheme, Tab, expect, needs_chromium, open_tab
+from tests.integration.api.console.conftest import OpenTab, check, looks, sizes
+from tests.support.browser import Scheme, expect, needs_chromium, open_tab
 from tests.support.builders import lead_body
 
 pytestmark = [needs_chromium, pytest.mark.long]
 
-SIZES = [(1280, 800), (360, 740)]
 CSV = "Given Name;E-Mail;Surname;Notes\nAda;ada.csv@example.com;King;call\nBob;no;Ross;\n"
-
-looks = pytest.mark.parametrize("scheme", ["light", "dark"])
-sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))
-
-
-async def check(tab: Tab, what: str) -> None:
-    """Check what is on screen now."""
-    assert await tab.violations() == [], what
-    assert not await tab.scrolls_sideways(), what
 
 
 @looks

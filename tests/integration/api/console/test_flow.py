@@ -1,0 +1,186 @@
+"""Operators in a browser look after the flow: replays and syncs, from the order to the report."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
+from shared.streams.publisher import add_events
+from shared.streams.replays.replayer import IN_FLIGHT
+from tests.integration.api.console.conftest import OpenTab, check, enter_key, looks, sizes
+from tests.integration.api.handlers.admin.conftest import KEY
+from tests.integration.api.handlers.admin.test_syncs import Offer
+from tests.support.api import OpenApi, RunSyncer
+from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
+from tests.support.builders import lead_body, lead_created, lead_fields
+from tests.support.syncer import running_syncer
+
+pytestmark = [needs_chromium, pytest.mark.long]
+
+
+@pytest.fixture
+async def operator(open_api: OpenApi) -> AsyncGenerator[httpx.AsyncClient]:
+    """Yield a client of an API that has the key; no syncer runs."""
+    async with open_api(api_key=SecretStr(KEY)) as opened:
+        opened.headers["X-API-Key"] = KEY
+        yield opened
+
+
+async def create_leads(client: httpx.AsyncClient, number: int) -> list[dict[str, Any]]:
+    return [(await client.post("/leads", json=lead_body())).json() for _ in range(number)]
+
+
+@looks
+@sizes
+async def test_replays_look(
+    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+) -> None:
+    viewport = {"width": size[0], "height": size[1]}
+    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+        page = tab.page
+        await tab.open("/replays")
+        await enter_key(page)
+        await expect(page.get_by_text("There has been no replay")).to_be_visible()
+        await check(tab, "no replays")
+        await create_leads(operated, 2)
+        await page.get_by_role("link", name="+ New replay").click()
+        await page.get_by_text("More conditions").click()
+        await page.get_by_label("Types of events").fill("lead-invented")
+        await page.get_by_label("Correlation id").fill("W" * 100)
+        await page.get_by_role("button", name="Count first").click()
+        await expect(page.get_by_label("Types of events")).to_be_focused()
+        await check(tab, "form with an error")
+        await page.get_by_label("Types of events").fill("")
+        await page.get_by_label("Correlation id").fill("")
+        await page.get_by_role("button", name="Count first").click()
+        await expect(page.get_by_role("heading", name="2 events would be put back")).to_be_focused()
+        await check(tab, "plan")
+        await page.get_by_label("Type replay 2 to begin").fill("replay 2")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("finished")).to_be_visible(timeout=PATIENCE_MS)
+        await check(tab, "report")
+        await page.get_by_role("link", name="All replays").click()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await check(tab, "replays")
+
+
+async def test_a_replay_from_form_to_report(
+    operated: httpx.AsyncClient, open_signed_in: OpenTab
+) -> None:
+    leads = await create_leads(operated, 3)
+    async with open_signed_in(operated) as tab:
+        page = tab.page
+        press, write = page.keyboard.press, page.keyboard.type
+        await tab.open("/replays/new")
+        await enter_key(page)
+        count = page.get_by_role("button", name="Count first")
+        for label, wrong in (
+            ("Events a second, at most", "many"),
+            ("Types of events", "lead-invented"),
+            ("Ids of leads", "x" * 300),
+        ):
+            field = page.get_by_label(label)
+            await field.fill(wrong)
+            await press("Control+Enter")
+            await expect(field).to_be_focused()
+            await expect(field).to_have_attribute("aria-invalid", "true")
+            await field.fill("")
+        # What lies outside of the range is not counted.
+        await page.get_by_label("Made since").fill("2099-01-01T00:00")
+        await count.click()
+        await expect(page.get_by_text("There is nothing to put back")).to_be_focused()
+        await page.get_by_label("Made since").fill("2020-01-01T00:00")
+        await expect(page.get_by_text("There is nothing to put back")).to_have_count(0)
+        await page.get_by_label("Ids of leads").fill(f"{leads[0]['id']}, {leads[1]['id']}")
+        await press("Control+Enter")
+        await expect(page.get_by_role("heading", name="2 events would be put back")).to_be_focused()
+        start = page.get_by_role("button", name="Start")
+        await press("Tab")
+        await write("replay 3")
+        await expect(start).to_be_disabled()
+        await press("Backspace")
+        await write("2")
+        await press("Enter")
+        await expect(page.get_by_role("heading", name="Replay to syncer")).to_be_focused()
+        progress = page.get_by_role("region", name="Progress")
+        await expect(progress).to_contain_text("finished", timeout=PATIENCE_MS)
+        await expect(progress).to_contain_text("2 of 2")
+        await expect(progress.locator(".counts")).to_contain_text("changed nothing2")
+        await page.reload()
+        await enter_key(page)
+        await expect(progress).to_contain_text("2 of 2")
+    [replay] = (await operated.get("/admin/replays")).json()
+    assert (replay["origin"], replay["state"]) == ("archive", "finished")
+    assert replay["alreadyApplied"] == len(replay["leadIds"]) == 2
+
+
+async def test_a_replay_is_cancelled_and_resumed(
+    operator: httpx.AsyncClient, redis: Redis, run_syncer: RunSyncer, open_signed_in: OpenTab
+) -> None:
+    number = IN_FLIGHT + 50
+    await add_events(redis, [lead_created() for _ in range(number)])
+    answer = await operator.post("/admin/replays", json={"origin": "stream", "dryRun": False})
+    async with open_signed_in(operator) as tab:
+        page = tab.page
+        await tab.open(f"/replays/{answer.json()['id']}")
+        await enter_key(page)
+        progress = page.get_by_role("region", name="Progress")
+        await expect(progress).to_contain_text(f"0 of {number}", timeout=PATIENCE_MS)
+        await progress.get_by_role("button", name="Cancel").click()
+        await expect(progress).to_contain_text("cancelled")
+        await progress.get_by_role("button", name="Resume").click()
+        await expect(progress).to_contain_text("putting back")
+        async with run_syncer():
+            await expect(progress).to_contain_text("finished", timeout=3 * PATIENCE_MS)
+        await expect(progress).to_contain_text(f"{number} of {number}")
+
+
+@looks
+@sizes
+async def test_syncs_look(
+    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+) -> None:
+    viewport = {"width": size[0], "height": size[1]}
+    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+        page = tab.page
+        await tab.open("/syncs")
+        await enter_key(page)
+        await expect(page.get_by_text("There has been no sync")).to_be_visible()
+        await check(tab, "no syncs")
+        # Its source cannot be reached.
+        await page.get_by_role("button", name="Run now").click()
+        await expect(page.locator("tbody tr")).to_contain_text("failed", timeout=PATIENCE_MS)
+        await expect(page.locator("tbody .reason")).to_contain_text("Random User did not answer")
+        await check(tab, "failed")
+
+
+async def test_a_sync_is_run_now(
+    operator: httpx.AsyncClient,
+    postgres_settings: PostgresSettings,
+    streams_settings: StreamsSettings,
+    cache_settings: CacheSettings,
+    open_signed_in: OpenTab,
+) -> None:
+    async with open_signed_in(operator) as tab:
+        page = tab.page
+        await tab.open("/syncs")
+        await enter_key(page)
+        await page.get_by_role("button", name="Run now").click()
+        await expect(page.get_by_text("asked for, and not begun yet")).to_be_visible()
+        source = Offer([lead_fields() for _ in range(3)])
+        async with running_syncer(
+            postgres_settings, streams_settings, cache_settings, source=source
+        ):
+            row = page.locator("tbody tr")
+            await expect(row).to_contain_text("done", timeout=PATIENCE_MS)
+            cells = row.locator("td.number")
+            await expect(cells).to_have_text(["3", "3", "0", "0", "0"])
+            await expect(page.get_by_text("asked for, and not begun yet")).to_have_count(0)
+            await page.get_by_role("button", name="Run now").click()
+            await expect(row).to_have_count(2, timeout=PATIENCE_MS)
+            cells = row.first.locator("td.number")
+            await expect(cells).to_have_text(["3", "0", "3", "0", "0"], timeout=PATIENCE_MS)
