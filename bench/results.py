@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -18,4 +18,6 @@ def read(path: Path) -> dict[str, Any]:
     """Return what is kept by kind and name; nothing where there is no such file."""
     if not path.exists():
         return {}
-    return dict(orjson.loads(path.read_bytes()))
+    found: object = orjson.loads(path.read_bytes())
+    # Earlier versions wrote one list.
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

@@ -1,7 +1,9 @@
 """Which leads, by filters, and all of those in one go, without holding them in memory."""
 
 import contextlib
+import math
 import re
+import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.storage.pool import Connection, Database, fetch_batches
+from shared.storage.search_sample import TextSample
 
 # Rows fetched from the server at a time, and how long that may take.
 PREFETCH = 1_000
@@ -35,6 +38,8 @@ _CONDITIONS = {
     "has_summary": "(summary IS NOT NULL) = {value}",
 }
 _HAS_PATTERN = "{text} LIKE leads.folded({value})"
+# The same, and estimated as that is, but by no index.
+_FITS_PATTERN = "({text} NOT LIKE leads.folded({value})) IS FALSE"
 _HAS_BEGINNINGS = """
     to_tsvector('simple'::regconfig, regexp_replace({text}, '[^[:alnum:]]+', ' ', 'g'))
     @@ to_tsquery('simple'::regconfig, leads.folded({value}))
@@ -57,6 +62,12 @@ _SEARCHING = """
     ) AS index
     WHERE attrelid = to_regclass('leads.lead') AND attname = 'search_text'
 """
+
+_SAMPLE = """
+    SELECT histogram_bounds::text::text[] FROM pg_stats
+    WHERE schemaname = 'leads' AND tablename = 'lead' AND attname = 'search_text'
+"""
+SAMPLE_AGE = timedelta(minutes=10)
 
 # Trigrams are of letters and digits; from fewer than three in a row there are none inside a word.
 _long_enough = re.compile(r"[^\W_]{3}").search
@@ -117,6 +128,8 @@ class FilteredLeads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._searching: Searching | None = None
+        self._sample = TextSample()
+        self._sampled = -math.inf
 
     @contextlib.asynccontextmanager
     async def filtering(
@@ -130,7 +143,9 @@ class FilteredLeads:
             searching = self._searching or await _searching(connection)
             if searching.is_final:
                 self._searching = searching
-            given = list(_given(filters, by_parts=searching.by_parts))
+            is_by_trigrams = searching.by_parts and filters.words
+            sample = await self._fresh_sample(connection) if is_by_trigrams else self._sample
+            given = list(_given(filters, by_parts=searching.by_parts, sample=sample))
             text = _TEXT if searching.is_filled else _TEXT_AS_YET
             conditions = [
                 condition.format(value=f"${number}", text=text)
@@ -139,6 +154,14 @@ class FilteredLeads:
             yield Selection(
                 connection, " AND ".join(conditions) or "true", tuple(value for _, value in given)
             )
+
+    async def _fresh_sample(self, connection: Connection) -> TextSample:
+        """Return texts of leads as PostgreSQL's statistics have them."""
+        now = time.monotonic()
+        if now - self._sampled > SAMPLE_AGE.total_seconds():
+            self._sample = TextSample(await connection.fetchval(_SAMPLE) or ())
+            self._sampled = now
+        return self._sample
 
 
 class LeadExport:
@@ -178,17 +201,29 @@ class LeadExport:
                     yield document
 
 
-def _given(filters: LeadFilters, *, by_parts: bool) -> Iterator[tuple[str, Any]]:
+def _given(
+    filters: LeadFilters, *, by_parts: bool, sample: TextSample
+) -> Iterator[tuple[str, Any]]:
     """Yield a condition for each filter that is given, and its value."""
     for name, condition in _CONDITIONS.items():
         value = getattr(filters, name)
         if value is not None:
             yield condition, value
     if by_parts:
-        for word in filters.words:
-            yield _HAS_PATTERN, _pattern(word)
+        yield from _has_words(filters.words, sample)
     elif filters.words:
         yield _HAS_BEGINNINGS, _beginnings(filters.words)
+
+
+def _has_words(words: tuple[str, ...], sample: TextSample) -> Iterator[tuple[str, str]]:
+    """Yield the conditions on words: by the index only what few leads have, if there is such."""
+    rare = {word: sample.rare_parts(word) for word in words}
+    is_any_rare = any(rare.values())
+    for word in words:
+        for part in rare[word]:
+            yield _HAS_PATTERN, f"%{part}%"
+        if rare[word] != (word,):
+            yield _FITS_PATTERN if is_any_rare else _HAS_PATTERN, _pattern(word)
 
 
 def _pattern(word: str) -> str:
