@@ -82,6 +82,7 @@ async def bootstrap(
         once = OncePublisher(redis, divisions)
         chosen = source or RandomUserSource(session, str(settings.sync.randomuser_url))
         after_commit = AfterCommit(cache, publisher, StreamErasure(database, redis, divisions))
+        handlers = _lead_handlers(database, after_commit)
         yield SyncerContext(
             database=database,
             redis=redis,
@@ -89,7 +90,7 @@ async def bootstrap(
                 Subscription(
                     stream=catalog.LEADS,
                     group=catalog.SYNCER,
-                    handlers=_lead_handlers(database, after_commit),
+                    handlers=handlers,
                     is_settled=events.is_applied,
                     batch=BATCH,
                     also_trims=(catalog.CHANGES,),
@@ -99,7 +100,7 @@ async def bootstrap(
                     database,
                     ImportFiles(redis),
                     ImportJobs(redis, divisions, max_bytes=settings.streams.stream_max_bytes),
-                    events,
+                    handlers,
                 ),
             ),
             dead_letters=DeadLetterRepository(database),
@@ -124,14 +125,16 @@ def _syncs(
 
 
 def _imports(
-    database: Database, files: ImportFiles, jobs: ImportJobs, events: EventStore
+    database: Database, files: ImportFiles, jobs: ImportJobs, handlers: Mapping[str, Handler]
 ) -> Subscription:
+    events = EventStore(database)
     on_import_requested = ImportRequestedHandler(
         files,
         jobs,
         ImportRepository(database),
         events,
         LeadRepository(database),
+        handlers=handlers,
     )
     return Subscription(
         stream=catalog.IMPORTS,

@@ -1,8 +1,10 @@
 """Importing leads window by window: the end of each row, and the sum of them."""
 
 import asyncio
+import contextlib
 import itertools
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -10,11 +12,13 @@ from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 import orjson
+import structlog
 
 from services.syncer.storage.imports import ImportRepository
-from shared.domain.errors import UnfinishedError
+from shared.domain.errors import UnavailableError, UnfinishedError
 from shared.domain.lead import LeadSource, in_turns
 from shared.domain.lead_file import ImportMode, ImportReport
+from shared.events.catalog import LEADS, SYNCER
 from shared.events.data import (
     LeadCreated,
     LeadUpdated,
@@ -25,15 +29,25 @@ from shared.events.data import (
 )
 from shared.events.envelope import Event, EventData
 from shared.events.lead_fields import GivenLead, LeadChanges, LeadFields
-from shared.events.outcome import OutcomeStatus
+from shared.events.outcome import Outcome, OutcomeStatus
 from shared.lead_files import Row
+from shared.observability import tracing
+from shared.observability.logging import describe_error
 from shared.observability.metrics import counter
 from shared.storage.inbox import EventStore
 from shared.storage.lead_document import LeadRepository
+from shared.storage.partitions import unfenced
+from shared.streams.codec import Entry
+from shared.streams.consuming.settlement import Delivery, note_applied
+from shared.streams.consuming.subscription import Handler
 from shared.streams.imports import ImportJobs
 
-# Rows under way at a time: a new lead waits for so many.
+log = structlog.get_logger(__name__)
+
+# Rows under way at a time.
 WINDOW = 500
+# The most in one transaction: between two of them others get their turn.
+BATCH = 200
 POLL = timedelta(milliseconds=20)
 
 
@@ -101,27 +115,49 @@ async def import_rows(
     Raises `UnfinishedError` when rows were not applied in time: the stream is not there to be
     filled.
     """
-    # In a thread: other work goes on while rows are read and checked.
-    while window := await asyncio.to_thread(_next_window, rows):
-        good = [row for row in window if row.lead is not None]
-        ends = iter(await write(good) if good else ())
-        problems: list[RowProblem] = []
-        for row in window:
-            end = None if row.lead is None else next(ends)
-            if row.lead is not None and end is None:
-                raise UnfinishedError("Rows wait in the stream to be written")
-            kind = "invalid" if end is None else _KINDS.get(end.status, "refused")
-            _ROWS.labels(kind).inc()
-            report = replace(report, rows=report.rows + 1, **{kind: getattr(report, kind) + 1})
-            problem = _problem(row, end)
-            if problem is not None:
-                problems.append(problem)
-        passed_over = frozenset[str]().union(*(row.passed_over for row in window))
-        yield Step(window[-1].number, report, problems, passed_over)
+    async with contextlib.aclosing(_windows(rows)) as windows:
+        async for window in windows:
+            step = await _written(window, write, report)
+            report = step.report
+            yield step
 
 
-def _next_window(rows: Iterator[Row]) -> list[Row]:
-    return list(itertools.islice(rows, WINDOW))
+async def _written(window: Sequence[Row], write: WriteRows, report: ImportReport) -> Step:
+    good = [row for row in window if row.lead is not None]
+    ends = iter(await write(good) if good else ())
+    problems: list[RowProblem] = []
+    counts: Counter[str] = Counter()
+    for row in window:
+        end = None if row.lead is None else next(ends)
+        if row.lead is not None and end is None:
+            raise UnfinishedError("Rows wait in the stream to be written")
+        counts["invalid" if end is None else _KINDS.get(end.status, "refused")] += 1
+        problem = _problem(row, end)
+        if problem is not None:
+            problems.append(problem)
+    for kind, count in counts.items():
+        _ROWS.labels(kind).inc(count)
+    so_far = {kind: getattr(report, kind) + count for kind, count in counts.items()}
+    report = replace(report, rows=report.rows + len(window), **so_far)
+    passed_over = frozenset[str]().union(*(row.passed_over for row in window))
+    return Step(window[-1].number, report, problems, passed_over)
+
+
+async def _windows(rows: Iterator[Row]) -> AsyncGenerator[Sequence[Row]]:
+    """Yield the rows in windows. The next one is read and checked while the last is written."""
+
+    def read() -> asyncio.Future[list[Row]]:
+        reading = asyncio.to_thread(lambda: list(itertools.islice(rows, WINDOW)))
+        return asyncio.ensure_future(reading)
+
+    reading = read()
+    try:
+        while window := await reading:
+            reading = read()
+            yield window
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def _problem(row: Row, end: RowEnd | None) -> RowProblem | None:
@@ -153,53 +189,115 @@ class Import:
 
 
 class RowEvents:
-    """Writes rows through the stream of leads.
+    """Writes rows as events about leads, in large batches.
 
     A row's event has the same id however often the row is read, so it has one effect and one
-    outcome.
+    outcome. It is applied at once by the handler of its type, one of `handlers`. Where an event
+    with its key waits in the stream it has to come after that one, and goes there; so does what
+    cannot be applied, to be tried again, held back or parked like any other event.
     """
 
     def __init__(
         self,
         jobs: ImportJobs,
+        imports: ImportRepository,
         events: EventStore,
         leads: LeadRepository,
         of: Import,
         *,
+        handlers: Mapping[str, Handler],
         timeout: timedelta,
     ) -> None:
         self._jobs = jobs
+        self._imports = imports
         self._events = events
         self._leads = leads
         self._of = of
+        self._handlers = handlers
         self._seconds = timeout.total_seconds()
 
     async def write(self, rows: Sequence[Row]) -> list[RowEnd | None]:
-        """Publish good rows, and return their ends; None for those not applied in time."""
+        """Write good rows, and return their ends; None for those not applied in time."""
         numbers = {row_event_id(self._of.id, row.number): row for row in rows}
-        # An import that goes on after a death has published some before.
+        # An import that goes on after a death has written some before.
         ends = await self._ends(list(numbers))
         # Of rows with one e-mail address the first wins, in whichever partitions they are.
         turns = in_turns((id_, cast("LeadFields", row.lead).email) for id_, row in numbers.items())
         for number, turn in enumerate(turns):
-            missing = [event_id for event_id in turn if event_id not in ends]
-            if missing:
-                events = await self._made({event_id: numbers[event_id] for event_id in missing})
-                window = f"{rows[-1].number}.{number}"
-                await self._jobs.offer(self._of.id, window=window, events=events)
-                ends |= await self._wait(missing)
+            events = await self._made({event_id: numbers[event_id] for event_id in turn})
+            window = f"{rows[-1].number}.{number}"
+            ends |= await self._write_turn(events, ends, window=window)
             if not ends.keys() >= set(turn):
                 break
         return [ends.get(event_id) for event_id in numbers]
 
+    async def _write_turn(
+        self, events: Sequence[Event], known: Mapping[UUID, RowEnd], *, window: str
+    ) -> dict[UUID, RowEnd]:
+        """Return the ends of events, none of which is to be before another one's."""
+        # One that is applied may not be followed up yet. One that is parked is an operator's.
+        parked = {id_ for id_, end in known.items() if end.status is OutcomeStatus.DEAD}
+        outcomes = await self._apply([event for event in events if event.id not in parked])
+        ends = {
+            event_id: _row_end(outcome)
+            for event_id, outcome in outcomes.items()
+            if outcome.answered and not outcome.repeated
+        }
+        left = [one for one in events if one.id not in outcomes and one.id not in known]
+        if left:
+            await self._jobs.offer(self._of.id, window=window, events=left)
+        waiting = [one.id for one in events if one.id not in ends and one.id not in known]
+        return ends | await self._wait(waiting)
+
+    async def _apply(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
+        """Apply what nothing in the stream is before; returns the outcomes by event id."""
+        if not self._handlers:
+            return {}
+        waiting = await self._jobs.waiting_keys()
+        if waiting is None:
+            return {}
+        behind = {*waiting, *await self._imports.held_keys(LEADS)}
+        outcomes: dict[UUID, Outcome] = {}
+        for batch in _batches(events):
+            free = [event for event in batch if event.key not in behind]
+            try:
+                outcomes |= await self._apply_batch(free)
+            except UnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 (the stream's runtime decides what follows)
+                log.warning("rows.published", rows=len(free), error=describe_error(error))
+                behind.update(event.key for event in free)
+        return outcomes
+
+    async def _apply_batch(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
+        if not events:
+            return {}
+        tracer, entry_id = tracing.tracer, f"{time.time_ns() // 1_000_000}-0"
+        with contextlib.ExitStack() as traces:
+            if tracer is not None:
+                events = traces.enter_context(tracer.sending_many(events))
+            place = f"import:{self._of.id}"
+            run = [Delivery(place, _entry(entry_id, event), event) for event in events]
+            log.info("event.accepted", each=[{**one.ids, "partition": one.stream} for one in run])
+            if tracer is not None:
+                traces.enter_context(tracer.processing(run, group=SYNCER))
+            with unfenced():
+                outcomes = await self._handlers[events[0].type](events)
+            note_applied(run, outcomes, stream=LEADS, group=SYNCER, since=time.time_ns())
+        return {event.id: outcome for event, outcome in zip(events, outcomes, strict=True)}
+
     async def _wait(self, event_ids: Sequence[UUID]) -> dict[UUID, RowEnd]:
+        if not event_ids:
+            return {}
+        ends = await self._ends(event_ids)
         give_up = time.monotonic() + self._seconds
-        ends: dict[UUID, RowEnd] = {}
-        missing = list(event_ids)
+        missing = [event_id for event_id in event_ids if event_id not in ends]
         while missing and time.monotonic() < give_up:
             await asyncio.sleep(POLL.total_seconds())
-            ends |= await self._ends(missing)
-            missing = [event_id for event_id in missing if event_id not in ends]
+            # The last one is nearly always the last: until then it alone is looked for.
+            if await self._ends(missing[-1:]):
+                ends |= await self._ends(missing)
+                missing = [event_id for event_id in missing if event_id not in ends]
         return ends
 
     async def _ends(self, event_ids: Sequence[UUID]) -> dict[UUID, RowEnd]:
@@ -240,6 +338,27 @@ class RowEvents:
             external_id=cast("UUID", lead.external_id),  # such rows have one
             lead=cast("GivenLead", lead),
         )
+
+
+def _entry(entry_id: str, event: Event) -> Entry:
+    return Entry(entry_id, {b"id": str(event.id).encode()})
+
+
+def _batches(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield what can be applied together: of each key one event at a time, and of one type."""
+    seen: Counter[str] = Counter()
+    rounds: defaultdict[tuple[int, str], list[Event]] = defaultdict(list)
+    for event in events:
+        rounds[seen[event.key], event.type].append(event)
+        seen[event.key] += 1
+    for place in sorted(rounds):
+        for start in range(0, len(rounds[place]), BATCH):
+            yield rounds[place][start : start + BATCH]
+
+
+def _row_end(outcome: Outcome) -> RowEnd:
+    is_refused = outcome.status in {OutcomeStatus.DUPLICATE, OutcomeStatus.ERASED}
+    return RowEnd(outcome.status, orjson.loads(outcome.body) if is_refused else {})
 
 
 class DryRun:

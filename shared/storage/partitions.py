@@ -16,6 +16,9 @@ from shared.storage.pool import Database, transaction_begin
 
 # A process that is stopped within a transaction must not keep its partitions for ever.
 STUCK = timedelta(seconds=5)
+_END_WHEN_STUCK = (
+    f"SET LOCAL idle_in_transaction_session_timeout = {int(STUCK.total_seconds() * 1000)}"
+)
 
 MOST_IN_COLUMN = 300
 
@@ -198,6 +201,19 @@ class PartitionRepository:
         return {(row["layout"], row["number"]): row["count"] for row in rows}
 
 
+@contextlib.contextmanager
+def unfenced() -> Generator[None]:
+    """Have transactions within end when their process is stopped, though they move no position.
+
+    For events that are in no partition: none with their keys may wait in one.
+    """
+    token = transaction_begin.set(f"BEGIN; {_END_WHEN_STUCK}")
+    try:
+        yield
+    finally:
+        transaction_begin.reset(token)
+
+
 def _key(claim: Claim) -> tuple[str, int, int]:
     return claim.stream, claim.layout, claim.number
 
@@ -207,9 +223,8 @@ def _begin(positions: Sequence[tuple[Claim, str]], *, and_then: str = "") -> str
     first = positions[0][0]
     numbers = ",".join(str(claim.number) for claim, _ in positions)
     ids = ",".join(position for _, position in positions)
-    stuck = int(STUCK.total_seconds() * 1000)
     return (
-        f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {stuck}; {and_then} "
+        f"BEGIN; {_END_WHEN_STUCK}; {and_then} "
         f"SELECT leads.fence('{first.stream}', {first.layout}, '{first.owner}', "
         f"'{{{numbers}}}', '{{{ids}}}')"
     )

@@ -18,14 +18,18 @@ import orjson
 from redis.asyncio import Redis
 
 from shared.domain.errors import PermanentError, UnavailableError
-from shared.events.catalog import LEADS
+from shared.events.catalog import LEADS, SYNCER
 from shared.events.envelope import Event, new_id
 from shared.lua import Key, lua_script
 from shared.redis_connections import hash_tag, keep_safe, milliseconds, translated_errors
+from shared.streams.ordering.bookkeeping import waiting_keys
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import StreamFullError, add_events, memory_of
 
 KEPT = timedelta(days=7)
+
+# Of how many events that wait in a partition it is worth to know their keys.
+MOST_WAITING = 1_000
 
 # How long published events may take before they count as lost and are published again.
 LOST = timedelta(minutes=2)
@@ -74,6 +78,17 @@ class ImportJobs:
             orjson.loads(fields[b"counts"]),
             tuple(orjson.loads(fields.get(b"passed_over", b"[]"))),
         )
+
+    async def waiting_keys(self) -> frozenset[str] | None:
+        """Return the keys of the events that wait in the stream of leads, and are not held back.
+
+        None when these are many, or not known.
+        """
+        division = await self._divisions.refresh(LEADS)
+        if not division.is_open:
+            return None
+        names = division.last.names
+        return await waiting_keys(self._redis, names, group=SYNCER, most=MOST_WAITING)
 
     async def offer(self, import_id: UUID, *, window: str, events: Sequence[Event]) -> None:
         """Publish the events of a window, unless they have just been.

@@ -5,9 +5,10 @@ import contextlib
 import hashlib
 import io
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from shared.lead_files import Layout, read_rows
 from shared.spreadsheets import lines_of, open_text
 from shared.storage.inbox import EventRecord, EventStore
 from shared.storage.lead_document import LeadRepository
+from shared.streams.consuming.subscription import Handler
 from shared.streams.imports import ImportFiles, ImportJobs, ImportProgress
 
 log = structlog.get_logger(__name__)
@@ -41,7 +43,10 @@ PART = timedelta(seconds=5)
 
 
 class ImportRequestedHandler:
-    """Does an import once, however often and wherever its event is delivered."""
+    """Does an import once, however often and wherever its event is delivered.
+
+    What rows ask for is applied by `handlers`, by event type; without these it is published.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class ImportRequestedHandler:
         events: EventStore,
         leads: LeadRepository,
         *,
+        handlers: Mapping[str, Handler] = MappingProxyType({}),
         part: timedelta = PART,
     ) -> None:
         self._files = files
@@ -58,6 +64,7 @@ class ImportRequestedHandler:
         self._imports = imports
         self._events = events
         self._leads = leads
+        self._handlers = handlers
         self._part = part
 
     async def __call__(self, events: Sequence[Event[ImportRequested]]) -> Sequence[Outcome]:
@@ -116,7 +123,15 @@ class ImportRequestedHandler:
             created_by=data.requested_by,
             correlation_id=event.correlation_id,
         )
-        return RowEvents(self._jobs, self._events, self._leads, of, timeout=self._part).write
+        return RowEvents(
+            self._jobs,
+            self._imports,
+            self._events,
+            self._leads,
+            of,
+            handlers=self._handlers,
+            timeout=self._part,
+        ).write
 
     async def _advance(
         self, event: Event[ImportRequested], step: Step, *, before: ImportProgress

@@ -13,6 +13,8 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import EventRecord, Inbox, WriteResult
 from shared.storage.pool import Database, retry_unique_violation
 
+_HELD = "SELECT DISTINCT key FROM leads.held_entry WHERE stream = $1"
+
 
 class ImportRepository:
     """Reads and writes the ends of imports."""
@@ -33,6 +35,11 @@ class ImportRepository:
         return await retry_unique_violation(
             lambda: self._write_end(event, status, orjson.dumps(detail))
         )
+
+    async def held_keys(self, stream: str) -> set[str]:
+        """Return the keys of what is held back in a stream's partitions."""
+        async with self._database.connection() as connection:
+            return {row["key"] for row in await connection.fetch(_HELD, stream)}
 
     async def find_conflicts(
         self, leads: Sequence[tuple[UUID, LeadFields, UUID | None]]

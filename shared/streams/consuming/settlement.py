@@ -146,7 +146,6 @@ class Settlement:
         self._group = group.name
         self._dead_letters = dead_letters
         self._outages = outages
-        self._wait = _WAIT.labels(group.stream, group.name)
         self.endings: Batcher[Ending, None] = Batcher(self._settle_all)
 
     async def _settle_all(self, endings: Sequence[Ending]) -> Sequence[None]:
@@ -163,22 +162,7 @@ class Settlement:
             _report(pipeline, ended)
             self._acknowledge(pipeline, *(one.entry.id for one in run))
             await self._execute(pipeline)
-        self._count(ended)
-        if tracing.tracer is not None:
-            tracing.tracer.applied(zip(run, outcomes, strict=True), _is_awaited, since=since)
-        log.info(
-            "event.applied",
-            each=[_end_of(one, outcome) for one, outcome in zip(run, outcomes, strict=True)],
-        )
-
-    def _count(self, ended: Sequence[tuple[Event, Outcome]]) -> None:
-        time = now()
-        counts = Counter((event.type, _result(outcome)) for event, outcome in ended)
-        for (type_, result), count in counts.items():
-            EVENTS.labels(self._stream, self._group, type_, result).inc(count)
-        for event, outcome in ended:
-            if event.replay_id is None and not outcome.repeated:
-                self._wait.observe((time - event.time).total_seconds())
+        note_applied(run, outcomes, stream=self._stream, group=self._group, since=since)
 
     def count_retried(self, entry: Entry) -> None:
         """Count an entry that is to be tried again."""
@@ -258,6 +242,28 @@ class Settlement:
             attempts=entry.attempt,
             fields=fields,
         )
+
+
+def note_applied(
+    run: Sequence[Delivery], outcomes: Sequence[Outcome], *, stream: str, group: str, since: int
+) -> None:
+    """Count and log events that took effect; `since` is when their replies went out, in ns."""
+    time = now()
+    counts = Counter(
+        (one.event.type, _result(outcome)) for one, outcome in zip(run, outcomes, strict=True)
+    )
+    for (type_, result), count in counts.items():
+        EVENTS.labels(stream, group, type_, result).inc(count)
+    wait = _WAIT.labels(stream, group)
+    for one, outcome in zip(run, outcomes, strict=True):
+        if one.event.replay_id is None and not outcome.repeated:
+            wait.observe((time - one.event.time).total_seconds())
+    if tracing.tracer is not None:
+        tracing.tracer.applied(zip(run, outcomes, strict=True), _is_awaited, since=since)
+    log.info(
+        "event.applied",
+        each=[_end_of(one, outcome) for one, outcome in zip(run, outcomes, strict=True)],
+    )
 
 
 def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:

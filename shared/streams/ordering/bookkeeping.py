@@ -7,14 +7,15 @@ is begun, so that of a process that dies it is known what it may have died of.
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from redis.asyncio import Redis
 
 from shared.lua import Key, lua_script
 from shared.redis_connections import translated_errors
-from shared.streams.codec import EntryId, entry_id
+from shared.streams.codec import EntryId, entries_of, entry_id
+from shared.streams.consuming.group import there_or
 
 REMEMBERED = timedelta(days=7)
 
@@ -112,6 +113,37 @@ async def count_held(client: Redis, streams: Sequence[str]) -> int:
             for stream in streams:
                 pipeline.get(held_key(stream))
             return sum(int(number or 0) for number in await pipeline.execute())
+
+
+async def waiting_keys(
+    client: Redis, streams: Sequence[str], *, group: str, most: int
+) -> frozenset[str] | None:
+    """Return the keys of what partitions hold after the positions that their owners show.
+
+    None when that is more than so many entries in one of them, or not known. What is held is not
+    among them.
+    """
+    with translated_errors():
+        async with client.pipeline(transaction=False) as pipeline:
+            for stream in streams:
+                pipeline.xinfo_groups(stream)
+            infos = await pipeline.execute(raise_on_error=False)
+        positions = [_shown_by(there_or(info, []), group) for info in infos]
+        if None in positions:
+            return None
+        async with client.pipeline(transaction=False) as pipeline:
+            for stream, position in zip(streams, positions, strict=True):
+                pipeline.xrange(stream, min=f"({position}", count=most + 1)
+            waiting = [entries_of(reply) for reply in await pipeline.execute()]
+    if any(len(entries) > most for entries in waiting):
+        return None
+    return frozenset(entry.key for entries in waiting for entry in entries)
+
+
+def _shown_by(groups: Sequence[Mapping[str, Any]], group: str) -> str | None:
+    shown = (one["last-delivered-id"] for one in groups if one["name"].decode() == group)
+    position: bytes | None = next(shown, None)
+    return None if position is None else position.decode()
 
 
 def _running(stream: str) -> str:

@@ -94,13 +94,13 @@ class Handlers:
     """A syncer's handlers, called by hand."""
 
     def __init__(self, by_type: Mapping[str, Handler], database: Database) -> None:
-        self._by_type = by_type
+        self.by_type = by_type
         self._database = database
 
     async def handle(self, *events: Event) -> list[Outcome]:
         """Handle events of one type as one batch, about leads that are there under their keys."""
         addressed = [await self._addressed(event) for event in events]
-        return list(await self._by_type[events[0].type](addressed))
+        return list(await self.by_type[events[0].type](addressed))
 
     async def _addressed(self, event: Event) -> Event:
         if event.partition_key is not None:

@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -12,20 +13,28 @@ import pytest
 from redis.asyncio import Redis
 
 from services.syncer.handlers.import_requested import ImportRequestedHandler
+from services.syncer.handlers.lead_created import LeadCreatedHandler
+from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.imports import ImportRepository
-from shared.domain.errors import UnfinishedError
+from shared.domain.errors import UnavailableError, UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.data import ImportRequested, row_event_id
+from shared.events.catalog import LEADS, SYNCER
+from shared.events.data import ImportRequested, LeadCreated, row_event_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
-from shared.storage.inbox import EventStore
+from shared.storage.inbox import EventStore, WriteResult
 from shared.storage.lead_document import LeadRepository
+from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.codec import decode
-from shared.streams.imports import LOST, ImportFiles, ImportJobs, file_key
+from shared.streams.consuming.group import last_entry
+from shared.streams.consuming.subscription import Handler
+from shared.streams.imports import LOST, MOST_WAITING, ImportFiles, ImportJobs, file_key
+from shared.streams.ordering.bookkeeping import show_position
+from shared.streams.ordering.layout import ClosedError, Divisions
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import Handlers, StartSyncer, created, rows
-from tests.support.builders import lead_updated
+from tests.support.builders import lead_updated, lead_upserted
 from tests.support.eventually import eventually
 from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
 from tests.support.lead_table import refuse_defects
@@ -72,12 +81,22 @@ def halves(content: bytes) -> tuple[bytes, bytes]:
 
 
 def handler_of(
-    redis: Redis, database: Database, *, part: timedelta = timedelta(0), lost: timedelta = LOST
+    redis: Redis,
+    database: Database,
+    *,
+    part: timedelta = timedelta(0),
+    lost: timedelta = LOST,
+    handlers: Mapping[str, Handler] = MappingProxyType({}),
 ) -> ImportRequestedHandler:
-    """Return a handler to be called by hand. Its deliveries see to one window, or wait for it."""
+    """Return a handler to be called by hand. Its deliveries see to one window, or wait for it.
+
+    What a row asks for is published unless it has a handler here.
+    """
     jobs, imports = ImportJobs(redis, lost=lost), ImportRepository(database)
     events, leads = EventStore(database), LeadRepository(database)
-    return ImportRequestedHandler(ImportFiles(redis), jobs, imports, events, leads, part=part)
+    return ImportRequestedHandler(
+        ImportFiles(redis), jobs, imports, events, leads, handlers=handlers, part=part
+    )
 
 
 async def deliver(handler: ImportRequestedHandler, event: Event[ImportRequested]) -> Outcome | None:
@@ -225,3 +244,143 @@ async def test_row_events_that_were_lost_with_redis_are_published_again(
         outcome = await eventually(lambda: deliver(handler, event))
     assert orjson.loads(outcome.body)["progress"] == mixed_report(40)
     assert len(await rows(database, LEADS_STORED)) == mixed_report(40)["created"]
+
+
+# Rows that are applied without the stream.
+
+KEYED = "First Name,Last Name,Email,External Id"
+NAMES = "SELECT last_name FROM leads.lead WHERE external_id = $1"
+
+
+async def show_all_done(redis: Redis) -> None:
+    """Have the partitions look as their owners leave them: all that was there is done."""
+    for stream in await lead_streams(redis):
+        newest = await last_entry(redis, stream) or (0, 0)
+        position = f"{newest[0]}-{newest[1]}"
+        await show_position(redis, stream=stream, group=SYNCER, position=position)
+
+
+async def wait_in_the_stream(redis: Redis, event: Event) -> None:
+    await show_all_done(redis)
+    await add_events(redis, [event])
+
+
+async def be_held(redis: Redis, event: Event) -> None:
+    """Have the event held, with its partition's position beyond it."""
+    await add_events(redis, [event])
+    await show_all_done(redis)
+
+
+async def be_held_in(database: Database, event: Event) -> None:
+    async with database.connection() as connection:
+        await connection.execute(HOLD, event.key)
+
+
+HOLD = """
+    INSERT INTO leads.held_entry (stream, layout, number, entry_id, key, attempt, due_at, fields)
+    VALUES ('stream:leads', 1, 0, '1-1', $1, 2, now(), '[]')
+"""
+
+
+@pytest.mark.parametrize("mode", list(ImportMode))
+@pytest.mark.parametrize("how", ["in the stream", "held"])
+async def test_a_row_comes_after_what_waits_under_its_key(
+    how: str, mode: ImportMode, handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    busy, free = uuid4(), uuid4()
+    waiting = lead_upserted(busy, email="first@example.com", last_name="First")
+    if how == "held":
+        await be_held(redis, waiting)
+        await be_held_in(database, waiting)
+    else:
+        await wait_in_the_stream(redis, waiting)
+    rows_ = [f"Ada,Second,second@example.com,{busy}", f"Ada,Alone,alone@example.com,{free}"]
+    content = csv_file(rows_, header=KEYED)
+    event = requested(content, mode=mode)
+    await keep(redis, event, content)
+    handler = handler_of(redis, database, handlers=handlers.by_type)
+    assert await deliver(handler, event) is None
+    assert await rows(database, NAMES, free) == [{"last_name": "Alone"}]
+    assert await rows(database, NAMES, busy) == []
+    first, second = [one for one in await lead_entries(redis) if one.key == str(busy)]
+    assert (first.event_id, second.event_id) == (str(waiting.id), str(row_event_id(event.id, 1)))
+
+
+@pytest.mark.parametrize("state", ["never read", "divided anew", "far behind"])
+async def test_rows_go_through_a_stream_of_which_it_is_not_known_what_waits(
+    state: str, handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    if state != "never read":
+        await show_all_done(redis)
+    if state == "divided anew":
+        store = PartitionRepository(database)
+        division = await store.divide(LEADS, partitions=3, number=2, is_open=False)
+        await Divisions(redis).publish(division)
+    if state == "far behind":
+        entries = [lead_upserted(UUID(int=1), email="a@example.com")] * (MOST_WAITING + 1)
+        await add_events(redis, entries)
+    content = csv_file(["Ada,King,ada@example.com,London"])
+    event = requested(content)
+    await keep(redis, event, content)
+    handler = handler_of(redis, database, handlers=handlers.by_type)
+    with contextlib.suppress(ClosedError):
+        assert await deliver(handler, event) is None
+    assert await rows(database, LEADS_STORED) == []
+
+
+@pytest.mark.parametrize("mode", list(ImportMode))
+async def test_rows_of_one_key_take_effect_in_their_order(
+    mode: ImportMode, handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    key, names = uuid4(), ["First", "Second", "Third"]
+    # The database would offer them in the order of their addresses.
+    lines = [f"Ada,{name},{'zyx'[n]}@example.com,{key}" for n, name in enumerate(names)]
+    content = csv_file(lines, header=KEYED)
+    event = requested(content, mode=mode)
+    await keep(redis, event, content)
+    handler = handler_of(redis, database, handlers=handlers.by_type, part=timedelta(seconds=5))
+    outcome = await deliver(handler, event)
+    assert outcome is not None
+    counts = orjson.loads(outcome.body)["progress"]
+    is_upsert = mode is ImportMode.UPSERT
+    assert (counts["created"], counts["updated" if is_upsert else "duplicate"]) == (1, 2)
+    [lead] = await rows(database, NAMES, key)
+    assert lead["last_name"] == ("Third" if is_upsert else "First")
+    assert await lead_entries(redis) == []
+
+
+class DiesOnce:
+    """What follows the commit, which a process does not live to see at first."""
+
+    def __init__(self) -> None:
+        self.followed: list[UUID] = []
+        self._has_died = False
+
+    async def __call__(self, events: Sequence[Event], results: Sequence[WriteResult]) -> None:
+        if not self._has_died:
+            self._has_died = True
+            raise UnavailableError("as if the process had died")
+        self.followed += [event.id for event in events]
+        assert {result.change for result in results} == {"created"}
+
+
+async def test_rows_that_were_committed_and_not_followed_up_are_followed_up(
+    redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    content = csv_file(f"Ada,King,{n}@example.com,London" for n in range(3))
+    event, follow_up = requested(content), DiesOnce()
+    await keep(redis, event, content)
+    on_created: Any = LeadCreatedHandler(LeadCreationRepository(database), cast("Any", follow_up))
+    handler = handler_of(
+        redis, database, part=timedelta(seconds=5), handlers={LeadCreated.type: on_created}
+    )
+    with pytest.raises(UnavailableError):
+        await deliver(handler, event)
+    assert len(await rows(database, LEADS_STORED)) == 3
+    outcome = await deliver(handler, event)
+    assert outcome is not None
+    assert orjson.loads(outcome.body)["progress"]["created"] == 3
+    assert follow_up.followed == [row_event_id(event.id, number) for number in (1, 2, 3)]
+    assert len(await rows(database, LEADS_STORED)) == 3
