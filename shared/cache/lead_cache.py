@@ -29,9 +29,9 @@ from shared.redis_connections import (
     client_of,
     connection_options,
     is_cluster,
-    is_outage,
     milliseconds,
 )
+from shared.redis_errors import is_outage
 from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)

@@ -1,5 +1,6 @@
-"""Whether connections to PostgreSQL keep prepared statements: a pooler may not let them."""
+"""Texts of statements, and whether connections keep them prepared: a pooler may not let them."""
 
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -18,6 +19,14 @@ POOLED_AFTER_ALL = (
     asyncpg.DuplicatePreparedStatementError,
     asyncpg.InvalidSQLStatementNameError,
 )
+
+
+def load_sql(module_file: str, name: str) -> str:
+    """Return the statement in the file `name` beside a module, which passes its `__file__`.
+
+    For statements too long for a literal: read once, at import.
+    """
+    return (Path(module_file).parent / name).read_text(encoding="utf-8")
 
 
 class Statements:

@@ -26,9 +26,9 @@ from shared.batcher import Batcher, open_batcher
 from shared.domain.errors import TransientError
 from shared.domain.summary import FailureReason
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.sql import load_sql
 from shared.storage.lead_document import document
 from shared.storage.pool import Connection, Database
+from shared.storage.prepared_statements import load_sql
 
 # Larger batches gain nothing, and delay the answer to their first request.
 MOST_AT_ONCE = 100

@@ -23,9 +23,9 @@ from services.summarizer.writer import Written
 from shared.batcher import Batcher, open_batcher
 from shared.domain.summary import SummaryFailure, SummaryText
 from shared.events.outcome import OutcomeStatus
-from shared.sql import load_sql
 from shared.storage.lead_document import LeadDocument, document
 from shared.storage.pool import Database
+from shared.storage.prepared_statements import load_sql
 
 # Larger batches gain nothing, and delay the answer to their first request.
 MOST_AT_ONCE = 100

@@ -15,10 +15,10 @@ from services.syncer.storage.tombstones import are_overtaken, unblock
 from shared.domain.errors import TransientError
 from shared.domain.lead import LeadSource
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.sql import load_sql
 from shared.storage.inbox import EventRecord, WriteResult, columns
 from shared.storage.lead_document import document
 from shared.storage.pool import Connection, Database, retry_unique_violation
+from shared.storage.prepared_statements import load_sql
 
 _CREATE = with_columns(load_sql(__file__, "creation.sql"))
 # What is not to come back is not kept with the event either.

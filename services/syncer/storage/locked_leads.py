@@ -12,10 +12,10 @@ from services.syncer.storage.archived.rebuilding import Rebuilt, rebuild
 from services.syncer.storage.lead_row import Change, with_columns
 from shared.domain.lead import email_key
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.sql import load_sql
 from shared.storage.inbox import WriteResult
 from shared.storage.lead_document import LeadDocument, document
 from shared.storage.pool import Connection
+from shared.storage.prepared_statements import load_sql
 
 # In the order of their ids: batches may wait for each other, but never in a circle. A look at one
 # index says whether a later version is archived.

@@ -21,7 +21,8 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability import tracing
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import counter, histogram
-from shared.redis_connections import is_outage, then, translated_errors
+from shared.redis_connections import then, translated_errors
+from shared.redis_errors import is_outage
 from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_ids, traced_in
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result

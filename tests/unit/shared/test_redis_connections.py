@@ -13,10 +13,10 @@ from shared.domain.errors import UnavailableError
 from shared.redis_connections import (
     PackedInC,
     client_of,
-    is_outage,
     open_redis,
     translated_errors,
 )
+from shared.redis_errors import is_outage
 from shared.settings import StreamsSettings
 
 
