@@ -11,8 +11,9 @@ from shared.events.catalog import STREAMS, groups_of
 from shared.events.envelope import now
 from shared.events.partitions import Division, Partition
 from shared.storage.dead_letters import LetterCount
-from shared.streams.inspection import COUNTABLE, GroupState, RedisFacts, StreamState
+from shared.streams.inspection import COUNTABLE, GroupState, StreamState
 from shared.streams.ordering.overview import in_use
+from shared.streams.redis_facts import RedisFacts
 
 SKEW = timedelta(seconds=1)
 MUCH_TO_DO = 10_000

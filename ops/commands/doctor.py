@@ -20,9 +20,10 @@ from shared.settings import ProjectSettings, SettingsError, StreamsSettings, loa
 from shared.storage.admin_log import AdminLog
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.partitions import PartitionRepository
-from shared.streams.inspection import Inspector, redis_facts
+from shared.streams.inspection import Inspector
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import WATCH, living_members
+from shared.streams.redis_facts import redis_facts
 
 # What takes longer hangs, and hangs for the services, too.
 DEADLINE = timedelta(seconds=3)

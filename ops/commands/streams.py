@@ -232,9 +232,9 @@ def _streams(states: Sequence[StreamState]) -> Table:
 
 
 def _groups(states: Sequence[StreamState]) -> Table:
-    columns = ("#undelivered", "#pending", "#oldest pending", "#retries", "#consumers")
+    backlog = ("#undelivered", "#pending", "#oldest pending", "#retries")
     return table(
-        ("stream", "group", *columns),
+        ("stream", "group", *backlog, "#handled/s", "#consumers"),
         (
             (
                 state.name,
@@ -243,6 +243,7 @@ def _groups(states: Sequence[StreamState]) -> Table:
                 group.pending,
                 group.oldest_pending,
                 group.retries,
+                _rate(group.handled_per_second),
                 len(group.consumers),
             )
             for state in states
@@ -265,7 +266,7 @@ def _consumers(states: Sequence[StreamState]) -> Table:
 
 def _partitions(states: Sequence[StreamState]) -> Table:
     return table(
-        ("partition", "owner", "#epoch", "position", "#lag", "#held"),
+        ("partition", "owner", "#epoch", "position", "#lag", "#held", "#handled/s"),
         (
             (
                 partition.name,
@@ -274,6 +275,7 @@ def _partitions(states: Sequence[StreamState]) -> Table:
                 partition.position,
                 _counted(partition.lag),
                 partition.held,
+                _rate(partition.handled_per_second),
             )
             for state in states
             for partition in state.partitions
@@ -283,6 +285,10 @@ def _partitions(states: Sequence[StreamState]) -> Table:
 
 def _counted(number: int | None) -> str:
     return f"over {COUNTABLE:,}, how many is unknown" if number is None else f"{number:,}"
+
+
+def _rate(per_second: float | None) -> str:
+    return "unknown" if per_second is None else f"{per_second:,.1f}"
 
 
 def _postgres(*, is_needed: bool) -> PostgresSettings | None:

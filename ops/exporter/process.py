@@ -25,7 +25,7 @@ from shared.observability.outages import Outages
 from shared.redis_connections import check_server, client_of, open_redis, ping
 from shared.settings import CacheSettings
 from shared.storage.pool import open_database
-from shared.streams.inspection import redis_facts
+from shared.streams.redis_facts import redis_facts
 
 log = structlog.get_logger(__name__)
 

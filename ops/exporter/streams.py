@@ -14,11 +14,12 @@ from shared.events.envelope import now
 from shared.events.partitions import Division
 from shared.observability.metrics import family
 from shared.streams.codec import entry_id
-from shared.streams.inspection import GroupState, Inspector, RedisFacts, StreamState, redis_facts
+from shared.streams.inspection import GroupState, Inspector, StreamState
 from shared.streams.model_pauses import ModelPauses
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import in_use
 from shared.streams.publisher import check_writable
+from shared.streams.redis_facts import RedisFacts, redis_facts
 
 # A consumer asks for more at least once a second, or says that it still works on what it has.
 LIVING = timedelta(seconds=30)

@@ -1,23 +1,21 @@
-"""What the streams, their groups, their consumers and their server are at."""
+"""What the streams, their groups and their consumers are at."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import redis
 from redis.asyncio import Redis
 
 from shared.domain.errors import TransientError
 from shared.events.catalog import ORDERED, groups_of
-from shared.events.envelope import now
 from shared.events.partitions import Division
-from shared.lua import Key, lua_script
-from shared.redis_connections import servers_of, translated_errors
+from shared.redis_connections import translated_errors
 from shared.streams.codec import entry_id
-from shared.streams.consuming.group import stream_info, there_or, time_at
+from shared.streams.consuming.group import there_or, time_at
 from shared.streams.consuming.retry import RetryQueue
+from shared.streams.entry_counter import EntryCounter, StreamMark
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import (
     Overview,
@@ -59,7 +57,8 @@ class GroupState:
 
     `oldest_pending` is how long ago the oldest unacknowledged entry was added, `oldest_undelivered`
     the first that was not delivered. Of an ordered stream `retries` are the entries that are held,
-    None while PostgreSQL is away.
+    None while PostgreSQL is away. `handled_per_second` is how many entries it has come to an end
+    with while it was watched, put off ones among them; None when it was not, or that is unknown.
     """
 
     name: str
@@ -70,6 +69,7 @@ class GroupState:
     oldest_pending: timedelta | None
     retries: int | None
     consumers: tuple[ConsumerState, ...]
+    handled_per_second: float | None = None
 
     @property
     def lag(self) -> int | None:
@@ -108,6 +108,7 @@ class Inspector:
         self._store = store
         self._divisions = Divisions(client)
         self._page = page
+        self._counter = EntryCounter(client, page=page)
 
     async def sampled(
         self, streams: tuple[str, ...], *, over: timedelta | None
@@ -115,13 +116,14 @@ class Inspector:
         """Return the streams' states, with their rates as seen over a span when one is given."""
         if over is None:
             return [await self.look(stream) for stream in streams]
-        before = [await self._added(stream) for stream in streams]
+        marks = [await self._marks(stream) for stream in streams]
         seen = [await self._overview(stream) for stream in streams]
         await asyncio.sleep(over.total_seconds())
         after = [
-            await self._look(stream, seen=members, over=over)
-            for stream, members in zip(streams, seen, strict=True)
+            await self._look(stream, seen=members, over=over, marks=marked)
+            for stream, members, marked in zip(streams, seen, marks, strict=True)
         ]
+        before = [sum(mark.added for mark in marked.values()) for marked in marks]
         return [
             replace(new, per_second=max(0, new.added - added) / over.total_seconds())
             for added, new in zip(before, after, strict=True)
@@ -129,14 +131,25 @@ class Inspector:
 
     async def look(self, stream: str) -> StreamState:
         """Return one stream's state."""
-        return await self._look(stream, seen=None, over=timedelta(0))
+        return await self._look(stream, seen=None, over=timedelta(0), marks={})
 
-    async def _look(self, stream: str, *, seen: Overview | None, over: timedelta) -> StreamState:
+    async def _look(
+        self,
+        stream: str,
+        *,
+        seen: Overview | None,
+        over: timedelta,
+        marks: Mapping[str, StreamMark],
+    ) -> StreamState:
         division = await self._division(stream)
-        if division is None:
-            return await self.look_at(stream)
+        names = [stream] if division is None else division.names
         known = await self._overview(stream)
-        parts = [await self.look_at(name) for name in division.names]
+        parts = [
+            await self._rated(await self.look_at(name), marks.get(name), over=over)
+            for name in names
+        ]
+        if division is None:
+            return parts[0]
         sharing = () if known is None else tuple(_consumers(known, seen or known, over=over))
         return StreamState(
             name=stream,
@@ -191,11 +204,43 @@ class Inspector:
         except (TransientError, TimeoutError):
             return None
 
-    async def _added(self, stream: str) -> int:
+    async def _marks(self, stream: str) -> dict[str, StreamMark]:
         division = await self._division(stream)
         names = [stream] if division is None else division.names
-        infos = [await stream_info(self._redis, name) for name in names]
-        return sum(int(info.get("entries-added", 0)) for info in infos)
+        return {name: await self._counter.mark(name) for name in names}
+
+    async def _rated(
+        self, part: StreamState, mark: StreamMark | None, *, over: timedelta
+    ) -> StreamState:
+        """Return a state with what its groups have handled since they were marked."""
+        if mark is None:
+            return part
+        return replace(
+            part,
+            groups=tuple(
+                [
+                    replace(group, handled_per_second=await self._rate(group, part, mark, over))
+                    for group in part.groups
+                ]
+            ),
+        )
+
+    async def _rate(
+        self, group: GroupState, part: StreamState, mark: StreamMark, over: timedelta
+    ) -> float | None:
+        was = mark.groups.get(group.name)
+        if was is None:
+            return None
+        given = await self._counter.given_since(
+            was,
+            part.name,
+            position=group.last_delivered,
+            added=part.added - mark.added,
+            undelivered=group.undelivered,
+        )
+        if given is None:
+            return None
+        return max(0, given - (group.pending - was.pending)) / over.total_seconds()
 
     async def _group(
         self, stream: str, group: dict[str, Any], *, info: dict[str, Any], now: float
@@ -243,10 +288,8 @@ class Inspector:
             return 0, None
         counted, after, first = 0, last_delivered, None
         while counted < self._page * PAGES:
-            number, start, end = await count_entries(
-                self._redis, stream=stream, start=f"({after}", most=self._page
-            )
-            counted, after, first = counted + number, end.decode(), first or start.decode() or None
+            number, start, after = await self._counter.count(stream, after=after)
+            counted, first = counted + number, first or start or None
             if number < self._page:
                 return counted, first
             if claimed is not None:
@@ -267,7 +310,7 @@ def _joined(
     for name in dict.fromkeys(group.name for part in parts for group in part.groups):
         lags = [_undelivered(part, name) for part in parts]
         groups = [group for part in parts for group in part.groups if group.name == name]
-        retries = None
+        retries, rates = None, [group.handled_per_second for group in groups]
         if known is not None:
             retries = sum(group.retries or 0 for group in groups) + sum(known.held.values())
         yield GroupState(
@@ -279,6 +322,7 @@ def _joined(
             oldest_pending=_longest(group.oldest_pending for group in groups),
             retries=retries,
             consumers=(*(one for group in groups for one in group.consumers), *sharing),
+            handled_per_second=None if None in rates else sum(rate or 0 for rate in rates),
         )
 
 
@@ -307,6 +351,7 @@ def _partitions(
                 number,
                 shown=None if group is None else group.last_delivered,
                 lag=_undelivered(part, name),
+                handled_per_second=None if group is None else group.handled_per_second,
             )
             if layout in current or state.lag != 0 or state.held:
                 yield state
@@ -324,75 +369,3 @@ def _age(oldest: bytes | str | None, now: float) -> timedelta | None:
 
 def _id_of(entry: Any) -> str | None:
     return None if entry is None else entry[0].decode()
-
-
-@lua_script("""
-local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', most)
-local first, last = entries[1], entries[#entries]
-return {#entries, first and first[1] or '', last and last[1] or ''}
-""")
-def count_entries(*, stream: Key, start: str, most: int) -> tuple[int, bytes, bytes]:
-    """Count entries from an id on, up to so many, without sending them; with both ends' ids."""
-    raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisFacts:
-    """What the server says of itself; what it keeps to itself is None.
-
-    `ahead` is by how much the server's clock is ahead of this host's, and `uncertainty` half
-    the time that asking took.
-    """
-
-    product: str
-    version: str
-    eviction: str
-    append_only: bool
-    fsync: str | None
-    last_write_failed: bool
-    memory: int
-    memory_limit: int
-    ahead: timedelta
-    uncertainty: timedelta
-
-
-async def redis_facts(client: Redis) -> dict[str, RedisFacts]:
-    """Ask each server about itself; by its address where there are several."""
-    with translated_errors():
-        servers = await servers_of(client)
-    return {address: await _facts(server) for address, server in servers.items()}
-
-
-async def _facts(client: Redis) -> RedisFacts:
-    with translated_errors():
-        asked = now()
-        seconds, microseconds = await client.time()
-        answered = now()
-        info: dict[str, Any] = await client.info()
-        fsync = await _configured(client, "appendfsync")
-    middle = asked + (answered - asked) / 2
-    server_time = datetime.fromtimestamp(seconds, middle.tzinfo) + timedelta(
-        microseconds=microseconds
-    )
-    return RedisFacts(
-        product="Valkey" if "valkey_version" in info else "Redis",
-        version=str(info.get("valkey_version", info["redis_version"])),
-        eviction=str(info["maxmemory_policy"]),
-        append_only=bool(info["aof_enabled"]),
-        fsync=fsync,
-        last_write_failed=info.get("aof_last_write_status", "ok") != "ok",
-        memory=int(info["used_memory"]),
-        memory_limit=int(info["maxmemory"]),
-        ahead=server_time - middle,
-        uncertainty=(answered - asked) / 2,
-    )
-
-
-async def _configured(client: Redis, name: str) -> str | None:
-    try:
-        values: dict[Any, Any] = await client.config_get(name)
-    except redis.ResponseError:  # hosted servers keep CONFIG to themselves
-        return None
-    # redis-py gives names and values as text or as bytes, as the protocol has it.
-    value = values.get(name, values.get(name.encode()))
-    return value.decode() if isinstance(value, bytes) else value

@@ -21,6 +21,14 @@ def _seconds(value: timedelta | None) -> float | None:
     return None if value is None else round(value.total_seconds(), 3)
 
 
+Handled = Annotated[
+    float | None,
+    Field(
+        description="Entries dealt with a second, just now: applied, parked, or put off to another "
+        "attempt. Null: unknown"
+    ),
+]
+
 EXAMPLE_CONSUMER = {"name": "syncer:host-1:7-4711", "idle": 0.0, "pending": 0}
 EXAMPLE_GROUP = {
     "name": "syncer",
@@ -29,17 +37,21 @@ EXAMPLE_GROUP = {
     "pending": 0,
     "oldestPending": None,
     "retries": 0,
+    "handledPerSecond": 2.0,
     "consumers": [EXAMPLE_CONSUMER],
 }
 
 
 EXAMPLE_PARTITION = {
     "name": "stream:leads:{1.0}",
+    "layout": 1,
+    "number": 0,
     "owner": "syncer:host-1:7-4711",
     "epoch": 3,
     "position": "1795512600000-0",
     "lag": 0,
     "held": 0,
+    "handledPerSecond": 2.0,
 }
 
 
@@ -82,6 +94,7 @@ class ConsumerGroup(Representation):
             "stream keeps them in PostgreSQL, which is away"
         ),
     ]
+    handled_per_second: Handled
     consumers: list[Consumer]
 
 
@@ -91,6 +104,10 @@ class StreamPartition(Representation):
     model_config = with_example(**EXAMPLE_PARTITION)
 
     name: Annotated[str, Field(description="Its stream in Redis")]
+    layout: Annotated[
+        int, Field(ge=1, description="Which division of the stream it is of: the last is in use")
+    ]
+    number: Annotated[int, Field(ge=0, description="Its number in that")]
     owner: Annotated[str | None, Field(description="The consumer that reads it; null: none")]
     epoch: Annotated[int | None, Field(description="How often it has changed its owner")]
     position: Annotated[str | None, Field(description="Everything up to this entry is done")]
@@ -98,6 +115,7 @@ class StreamPartition(Representation):
     held: Annotated[
         int | None, Field(description="Entries before it that wait for another attempt")
     ]
+    handled_per_second: Handled
 
 
 class Stream(Representation):

@@ -13,6 +13,7 @@ from shared.events.partitions import Division, Layout, Member, Partition, Survey
 # Members show a sign of life every half second at least.
 WATCH = timedelta(seconds=2)
 LOOK_EVERY = timedelta(milliseconds=100)
+NOBODY = UUID(int=0)
 
 
 class Surveyor(Protocol):
@@ -35,14 +36,18 @@ class PartitionState:
     """One partition; `name` is its stream, `lag` how many entries come after its position.
 
     `owner` is a member's name. It, `epoch` and `held` are None also while PostgreSQL is away.
+    `handled_per_second` is None unless the partition was watched.
     """
 
     name: str
+    layout: int
+    number: int
     owner: str | None
     epoch: int | None
     position: str | None
     lag: int | None
     held: int | None
+    handled_per_second: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +60,28 @@ class Overview:
 
 
 def partition_state(
-    known: Overview | None, layout: Layout, number: int, *, shown: str | None, lag: int | None
+    known: Overview | None,
+    layout: Layout,
+    number: int,
+    *,
+    shown: str | None,
+    lag: int | None,
+    handled_per_second: float | None,
 ) -> PartitionState:
     """Return the state of a partition; `shown` is the position that Redis shows."""
-    name = layout.name(number)
-    if known is None:
-        return PartitionState(name=name, owner=None, epoch=None, position=shown, lag=lag, held=None)
-    row = known.partitions.get((layout.number, number))
-    owner = None if row is None or row.owner is None else known.members.get(row.owner)
+    key = (layout.number, number)
+    row = None if known is None else known.partitions.get(key)
+    owner = None if known is None or row is None else known.members.get(row.owner or NOBODY)
     return PartitionState(
-        name=name,
+        name=layout.name(number),
+        layout=layout.number,
+        number=number,
         owner=None if owner is None else owner.name,
         epoch=None if row is None else row.epoch,
         position=shown if row is None else row.position,
         lag=lag,
-        held=known.held.get((layout.number, number), 0),
+        held=None if known is None else known.held.get(key, 0),
+        handled_per_second=handled_per_second,
     )
 
 

@@ -162,11 +162,14 @@ class TestOrderedStream:
         [one] = [one for one in stream["partitions"] if one["owner"]]
         assert one == {
             "name": LEADS_DIVISION.last.name(1),
+            "layout": 1,
+            "number": 1,
             "owner": "syncer:here:1",
             "epoch": 1,
             "position": "7-1",
             "lag": one["lag"],
             "held": 2,
+            "handled_per_second": None,
         }
         await show_position(redis, stream=one["name"], group=catalog.SYNCER, position="0-0")
         [stream] = (await ops("streams", catalog.LEADS, "--json")).json

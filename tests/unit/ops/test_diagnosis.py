@@ -14,7 +14,8 @@ from ops.storage.postgres_facts import PostgresFacts
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import now
 from shared.events.partitions import Division, Layout, Partition
-from shared.streams.inspection import ConsumerState, GroupState, RedisFacts, StreamState
+from shared.streams.inspection import ConsumerState, GroupState, StreamState
+from shared.streams.redis_facts import RedisFacts
 
 REDIS = RedisFacts(
     product="Redis",

@@ -1,5 +1,6 @@
 """Who may operate the system, the streams that they see, and the record of what they do."""
 
+import asyncio
 from dataclasses import replace
 
 import httpx
@@ -8,8 +9,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.api.settings import ApiSettings
+from shared.background import background
 from shared.events import catalog
 from shared.storage.dead_letters import DeadLetterRepository
+from shared.streams.consuming.group import last_entry
 from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.publisher import add_events
 from tests.conftest import LEADS_DIVISION
@@ -56,10 +59,40 @@ async def test_streams_are_shown_with_their_groups(
     assert (group["name"], group["undelivered"], group["pending"]) == ("syncer", 3, 0)
     assert group["retries"] == 0
     assert [one["name"] for one in leads["partitions"]] == names
+    assert [(one["layout"], one["number"]) for one in leads["partitions"]] == [
+        (1, number) for number in range(len(names))
+    ]
     assert sum(one["lag"] for one in leads["partitions"]) == 3
+    assert {one["handledPerSecond"] for one in (group, *leads["partitions"])} == {0.0}
     assert all(
         stream["partitions"] == [] for name, stream in shown.items() if name != "stream:leads"
     )
+
+
+async def test_how_fast_a_group_is_stands_beside_its_backlog(
+    operator: httpx.AsyncClient, redis: Redis
+) -> None:
+    busy, *idle = LEADS_DIVISION.last.names
+    await show_position(redis, stream=idle[0], group=catalog.SYNCER, position="0-0")
+
+    async def apply_one_after_the_other() -> None:
+        while True:
+            await redis.xadd(busy, {"a": "b"})
+            last = await last_entry(redis, busy)
+            assert last is not None
+            position = "{}-{}".format(*last)
+            await show_position(redis, stream=busy, group=catalog.SYNCER, position=position)
+            await asyncio.sleep(0.02)
+
+    await show_position(redis, stream=busy, group=catalog.SYNCER, position="0-0")
+    async with background(apply_one_after_the_other(), name="syncer"):
+        answer = await operator.get("/admin/streams")
+    [leads] = [stream for stream in answer.json() if stream["name"] == catalog.LEADS]
+    rates = [one["handledPerSecond"] for one in leads["partitions"]]
+    assert rates[0] > 0
+    # Nothing has come to the last one yet, not even its group.
+    assert rates[1:] == [0.0, None]
+    assert leads["groups"][0]["handledPerSecond"] == rates[0]
 
 
 async def test_nothing_is_done_that_cannot_be_recorded(
