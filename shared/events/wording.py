@@ -23,7 +23,7 @@ def message_of(detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
     if context.get("min_length") == 1:
         return "Must not be empty"
-    if context.get("field_type") == "List":
+    if context.get("field_type") in {"List", "Tuple"}:
         return f"Must have at most {context['max_length']} items"
     words = MESSAGES.get(detail["type"])
     return detail["msg"] if words is None else words.format_map(context)

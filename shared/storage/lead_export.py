@@ -26,6 +26,7 @@ _EXPORT = """
     SELECT leads.lead_json(lead) AS json FROM leads.lead WHERE {conditions} ORDER BY created_at, id
 """
 _CONDITIONS = {
+    "ids": "id = ANY ({value})",
     "email_key": "email_key = {value}",
     "external_id": "external_id = {value}",
     "status": "status = {value}",
@@ -76,13 +77,14 @@ _parts = re.compile(r"[^\W_]+").findall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadFilters:
-    """What all leads to be found have in common; None leaves it open.
+    """What all leads to be found have in common; None leaves it open. Each has one of the `ids`.
 
     `words` are NFKD and free of spaces. Each is to be found in a name, the e-mail address, the
     city or the country: as any part of it, or as the beginning of a word when it is short or the
     database has no trigrams.
     """
 
+    ids: tuple[UUID, ...] | None = None
     email_key: str | None = None
     external_id: UUID | None = None
     status: str | None = None

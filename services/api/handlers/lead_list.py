@@ -7,7 +7,7 @@ import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from aiohttp import web
@@ -36,6 +36,7 @@ from shared.storage.lead_export import LeadExport, LeadFilters
 
 LONGEST_TEXT = 100
 MOST_WORDS = 8
+MOST_IDS = 100
 
 # Before when nothing new can come to stand: `services.api.storage.settled`.
 SettledBefore = Callable[[], Awaitable[Settled]]
@@ -66,6 +67,12 @@ SearchText = Annotated[
 class LeadFilterQuery(Query):
     """Which leads: those to which everything applies that is given."""
 
+    repeatable: ClassVar[frozenset[str]] = frozenset({"id"})
+
+    id: Annotated[
+        tuple[UUID, ...] | None,
+        Field(max_length=MOST_IDS, description="The leads with these ids: given once for each"),
+    ] = None
     email: Annotated[
         Annotated[Email, BeforeValidator(_with_plus)] | None,
         Field(description="The e-mail address, whatever the case of its letters"),
@@ -123,6 +130,8 @@ class LeadFilterQuery(Query):
     def filters(self) -> LeadFilters:
         """Return the same in the storage's terms."""
         return LeadFilters(
+            # In whatever order they are given, and how often: it is the same list.
+            ids=None if self.id is None else tuple(sorted(set(self.id))),
             email_key=None if self.email is None else email_key(self.email),
             external_id=self.external_id,
             status=self.status,

@@ -116,8 +116,9 @@ def page_response(
     """
     headers: dict[str, str] = {}
     if len(rows) > limit and cursor is not None:
-        given = {**request.query, **next_parameters}
-        parameters = {**given, "after": cursor}
+        changed = {**next_parameters, "after": cursor}
+        kept = [(name, value) for name, value in request.query.items() if name not in changed]
+        parameters = [*kept, *changed.items()]
         headers["Link"] = f'<{request.rel_url.raw_path}?{urlencode(parameters)}>; rel="next"'
     if total is not None:
         headers["X-Total-Count"] = str(total)

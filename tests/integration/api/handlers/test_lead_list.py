@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -86,6 +88,61 @@ async def test_links_lead_through_the_list_with_all_parameters(
     query: str, expected: str, api: httpx.AsyncClient
 ) -> None:
     assert names(await walk(api, f"/leads?{query}")) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("sort=lastName", "Hopper,Noether|Zuse"),
+        ("sort=-createdAt&q=london", "Hopper,Noether|Zuse"),
+        ("status=new", ""),
+        ("sort=updatedAt&updatedBefore=2026-01-01T12:00Z", "Hopper,Noether"),
+        ("sort=createdAt&createdAfter=2026-01-01T12:01Z", "Noether,Hopper"),
+    ],
+)
+@pytest.mark.usefixtures("leads")
+async def test_leads_are_found_by_their_ids_with_other_filters(
+    query: str, expected: str, api: httpx.AsyncClient
+) -> None:
+    ids = {lead["lastName"]: lead["id"] for lead in (await api.get("/leads")).json()}
+    some = [ids["Zuse"], ids["Hopper"].upper(), ids["Noether"], ids["Zuse"]]
+    others = [str(uuid4()) for _ in range(96)]
+    wanted = "&".join(f"id={one}" for one in (*some, *others))
+    response = await api.get(f"/leads?{wanted}&limit=2&count=exact&{query}")
+    number = len([name for name in re.split("[,|]", expected) if name])
+    assert response.headers["X-Total-Count"] == str(number)
+    assert names(await walk(api, f"/leads?limit=2&{query}&{wanted}")) == expected
+    filters = re.sub("sort=[^&]*", "", query)
+    exported = (await api.get(f"/leads/export?{wanted}&{filters.strip('&')}")).text
+    assert exported.count("\n") == number
+
+
+@pytest.mark.usefixtures("leads")
+async def test_the_order_of_ids_makes_no_other_list(api: httpx.AsyncClient) -> None:
+    ids = [lead["id"] for lead in (await api.get("/leads")).json()]
+    first = await api.get("/leads", params={"id": ids[:4], "limit": 2})
+    cursor = httpx.URL(first.links["next"]["url"]).params["after"]
+    turned: dict[str, Any] = {"id": [*reversed(ids[:4]), ids[0]], "limit": 2, "after": cursor}
+    assert [lead["id"] for lead in (await api.get("/leads", params=turned)).json()] == ids[2:4]
+    refused = await api.get("/leads", params={**turned, "id": ids[:3]})
+    assert (refused.status_code, list(refused.json()["errors"])) == (400, ["after"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "errors"),
+    [
+        (["x"], {"id.0": "Must be a UUID"}),
+        ([""], {"id.0": "Must be a UUID"}),
+        ([str(UUID(int=1)), f"{UUID(int=2)},{UUID(int=3)}"], {"id.1": "Must be a UUID"}),
+        ([str(UUID(int=number)) for number in range(101)], {"id": "Must have at most 100 items"}),
+    ],
+)
+@pytest.mark.parametrize("address", ["/leads", "/leads/export"])
+async def test_what_are_no_ids_is_refused(
+    address: str, ids: list[str], errors: dict[str, str], aloof_api: httpx.AsyncClient
+) -> None:
+    answer = await aloof_api.get(address, params={"id": ids})
+    assert (answer.status_code, answer.json()["errors"]) == (400, errors)
 
 
 @pytest.mark.parametrize("sort", ["lastName", "-lastName"])
