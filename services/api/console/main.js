@@ -29,6 +29,7 @@ const SCREENS = [
     at: /^\/import(?:\/([\w-]+))?$/,
     load: async () => (await import("./screens/import.js")).Import,
   },
+  { at: /^\/streams$/, load: async () => (await import("./screens/streams.js")).Streams },
   {
     at: /^\/dead-letters(?:\/([\w-]+))?$/,
     load: async () => (await import("./screens/dead-letters.js")).DeadLetters,
@@ -47,6 +48,7 @@ const NAVIGATION = [
 ];
 /** The operators' part of it, which needs their key. */
 const OPERATIONS = [
+  { path: "/streams", label: "Streams" },
   { path: "/dead-letters", label: "Dead letters" },
   { path: "/replays", label: "Replays" },
   { path: "/syncs", label: "Syncs" },

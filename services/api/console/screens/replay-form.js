@@ -5,7 +5,7 @@ import { count, counted, moment } from "../format.js";
 import { address, navigate } from "../router.js";
 import { Field, Form } from "../ui/form.js";
 import { html, useTitle } from "../ui/html.js";
-import { asProblem, Failure, Skeleton } from "../ui/states.js";
+import { asProblem, Empty, Failure, Skeleton } from "../ui/states.js";
 import { useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
 import { operate, useReading } from "./operator.js";
 
@@ -87,7 +87,11 @@ export function Order() {
   return html`<div class="page">
     <p><a href=${address("/replays")}>‹ All replays</a></p>
     <h1>New replay</h1>
-    ${groups.data
+    ${groups.data && !groups.data.length
+      ? html`<${Empty} title="No group has read any stream yet">
+          <p>Once a service has run, what it has done can be replayed.</p>
+        <//>`
+      : groups.data
       ? html`<${Whole} groups=${groups.data} />`
       : groups.error
         ? html`<${Failure}

@@ -1,10 +1,12 @@
 """Operators in a browser look after the flow: replays and syncs, from the order to the report."""
 
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
+from playwright.async_api import Request
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
@@ -17,6 +19,7 @@ from tests.integration.api.handlers.admin.test_syncs import Offer
 from tests.support.api import OpenApi, RunSyncer
 from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
 from tests.support.builders import lead_body, lead_created, lead_fields
+from tests.support.eventually import eventually
 from tests.support.syncer import running_syncer
 
 pytestmark = [needs_chromium, pytest.mark.long]
@@ -184,3 +187,85 @@ async def test_a_sync_is_run_now(
             await expect(row).to_have_count(2, timeout=PATIENCE_MS)
             cells = row.first.locator("td.number")
             await expect(cells).to_have_text(["3", "0", "3", "0", "0"], timeout=PATIENCE_MS)
+
+
+@looks
+@sizes
+async def test_streams_look(
+    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+) -> None:
+    viewport = {"width": size[0], "height": size[1]}
+    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+        page = tab.page
+        await tab.open("/streams")
+        await enter_key(page)
+        flow = page.get_by_role("region", name="The flow")
+        await expect(flow).to_contain_text("1 running", timeout=PATIENCE_MS)
+        # Nobody has ever summarised here.
+        await expect(flow).to_contain_text("no group reads it yet")
+        await create_leads(operated, 3)
+        await check(tab, "streams")
+
+
+async def test_streams_are_watched(
+    operator: httpx.AsyncClient, redis: Redis, run_syncer: RunSyncer, open_signed_in: OpenTab
+) -> None:
+    await add_events(redis, [lead_created() for _ in range(7)])
+    asked: list[str] = []
+    under_way = 0
+    most = 0
+
+    def begin(request: Request) -> None:
+        nonlocal under_way, most
+        if request.url.endswith("/admin/streams"):
+            asked.append(request.url)
+            under_way += 1
+            most = max(most, under_way)
+
+    def end(request: Request) -> None:
+        nonlocal under_way
+        if request.url.endswith("/admin/streams"):
+            under_way -= 1
+
+    async with open_signed_in(operator) as tab:
+        page = tab.page
+        await page.clock.install()
+        page.on("request", begin)
+        page.on("requestfinished", end)
+        page.on("requestfailed", end)
+        await tab.open("/streams")
+        await enter_key(page)
+        lane = page.locator(".lane", has_text="leads").first
+        await expect(lane).to_contain_text("7 entries waiting", timeout=PATIENCE_MS)
+        await expect(lane).to_contain_text("no group reads it yet")
+        await expect(lane.locator(".partitions li")).to_have_count(3)
+        await expect(lane.locator(".partitions")).to_contain_text("unknown")
+        async with run_syncer():
+            await expect(lane).to_contain_text("0 entries waiting", timeout=PATIENCE_MS)
+            await expect(lane).to_contain_text("1 running", timeout=PATIENCE_MS)
+            await expect(lane.locator(".partitions")).not_to_contain_text("unknown")
+        await expect(lane.locator(".partitions")).to_contain_text("nobody", timeout=PATIENCE_MS)
+        row = page.get_by_role("row", name="syncer leads")
+        await expect(row.get_by_role("img")).to_have_accessible_name(
+            re.compile(r"^Handled a second: now ")
+        )
+        # Nobody looks: then nothing is asked for.
+        hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+        tell = "document.dispatchEvent(new Event('visibilitychange'));"
+        await page.evaluate(hide % "true" + tell)
+
+        async def all_answered() -> bool:
+            return under_way == 0
+
+        await eventually(all_answered)
+        number = len(asked)
+        await page.clock.fast_forward(60_000)
+        await page.clock.fast_forward(60_000)
+        assert len(asked) == number
+        await page.evaluate(hide % "false" + tell)
+
+        async def asks_again() -> bool:
+            return len(asked) > number
+
+        await eventually(asks_again)
+        assert most == 1
