@@ -29,15 +29,18 @@ PAGE = 500
 POLL = timedelta(milliseconds=50)
 
 
-async def worked_off(events: int, *, syncers: int) -> float:
-    """Return the seconds in which so many syncers, started now, store this many new leads."""
+async def worked_off(events: int, *, syncers: int, partitions: int | None = None) -> float:
+    """Return the seconds in which so many syncers, started now, store this many new leads.
+
+    The stream has `partitions`, or as many as a first start makes.
+    """
     with scratch_directory() as data:
         async with (
             EmbeddedPostgres(data / "postgres") as postgres,
             EmbeddedValkey(_made(data / "valkey")) as valkey,
         ):
             migrate(postgres.dsn)
-            await _fill(postgres.dsn, valkey.url, events)
+            await _fill(postgres.dsn, valkey.url, events, partitions=partitions)
             copies = [_syncer(postgres.dsn, valkey.url, number) for number in range(syncers)]
             begun = time.monotonic()
             try:
@@ -55,11 +58,11 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-async def _fill(dsn: str, redis_url: str, count: int) -> None:
+async def _fill(dsn: str, redis_url: str, count: int, *, partitions: int | None) -> None:
     settings = PostgresSettings(supabase_connection_string=SecretStr(dsn))
     streams = StreamsSettings(redis_url=SecretStr(redis_url))
     async with open_database(settings) as database, open_redis(streams) as redis:
-        divisions = Divisions(redis, PartitionRepository(database))
+        divisions = Divisions(redis, PartitionRepository(database), partitions=partitions)
         for start in range(0, count, PAGE):
             numbers = range(start, min(start + PAGE, count))
             await add_events(redis, [_created(number) for number in numbers], divisions)

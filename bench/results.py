@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import orjson
 
+RESULTS = Path(__file__).with_name("results.json")
+
 
 def keep(path: Path, kind: str, results: Mapping[str, object]) -> None:
     """Write results into the file in place of those of the same names."""

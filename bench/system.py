@@ -29,12 +29,12 @@ INSERT = """
     )
     SELECT gen_random_uuid(), gen_random_uuid(), 'Ada', 'Lovelace ' || number, email, email,
            '+44 20 7946 0018', 'London', 'England', 'United Kingdom', 'manual', time, time
-    FROM generate_series(1, $1::integer) AS number,
+    FROM generate_series($1::integer, $2::integer) AS number,
          LATERAL (SELECT 'ada.' || number || '@example.com' AS email,
                          now() - number * interval '1 millisecond' AS time) AS made
     RETURNING id
 """
-ACCOUNT = {"email": "ada@example.com", "password": "analytical engine"}
+EMAIL, PASSWORD = "ada@example.com", "analytical engine"
 
 
 class Quiet(Console):
@@ -72,7 +72,7 @@ async def running_system(**environment: str) -> AsyncGenerator[System]:
                 url,
                 settings["SUPABASE_CONNECTION_STRING"],
                 settings["REDIS_URL"],
-                {"Authorization": f"Bearer {await _log_in(url)}"},
+                {"Authorization": f"Bearer {await _log_in(url, EMAIL)}"},
                 f"{settings['SUPABASE_URI']}/auth/v1/.well-known/jwks.json",
             )
 
@@ -91,11 +91,11 @@ async def running_limit(name: str, *arguments: str) -> AsyncGenerator[str]:
         await service.kill()
 
 
-async def stored_leads(system: System, count: int) -> list[str]:
-    """Stores made-up leads without the API; returns their ids."""
+async def stored_leads(system: System, count: int, *, first: int = 1) -> list[str]:
+    """Stores made-up leads without the API, numbered from `first`; returns their ids."""
     connection = await asyncpg.connect(system.dsn)
     try:
-        rows = await connection.fetch(INSERT, count)
+        rows = await connection.fetch(INSERT, first, first + count - 1)
         await connection.execute("VACUUM (ANALYZE) leads.lead")
     finally:
         await connection.close()
@@ -124,8 +124,14 @@ async def _until_ready(url: str) -> None:
             await asyncio.sleep(POLL.total_seconds())
 
 
-async def _log_in(url: str) -> str:
-    async with httpx.AsyncClient(base_url=url) as http:
-        (await http.post("/authentication/signup", json=ACCOUNT)).raise_for_status()
-        answer = (await http.post("/authentication/login", json=ACCOUNT)).raise_for_status()
+async def more_users(system: System, count: int) -> list[str]:
+    """Sign so many users up; returns their tokens."""
+    return [await _log_in(system.url, f"{number}.{EMAIL}") for number in range(count)]
+
+
+async def _log_in(url: str, email: str) -> str:
+    account = {"email": email, "password": PASSWORD}
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        (await http.post("/authentication/signup", json=account)).raise_for_status()
+        answer = (await http.post("/authentication/login", json=account)).raise_for_status()
     return str(answer.json()["access_token"])

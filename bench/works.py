@@ -105,7 +105,7 @@ def _peers(
 
 async def pages(bench: Bench) -> AsyncIterator[Measurement]:
     """A page of a hundred leads out of many: the first beside one far down, and searches."""
-    async with _system(bench) as system:
+    async with _system(bench) as system, running_limit("page", system.dsn) as query:
         await stored_leads(system, bench.rows)
         far = await _far_page(system, rows=bench.rows)
         first, last, search, alone = (
@@ -116,12 +116,22 @@ async def pages(bench: Bench) -> AsyncIterator[Measurement]:
             for paths, connections in (
                 (["/leads?limit=100"], CALLERS),
                 ([far], CALLERS),
-                (list(_searches(rows=bench.rows)), ONE_CALLER),
+                (list(searches(rows=bench.rows)), ONE_CALLER),
                 (["/leads?limit=100"], ONE_CALLER),
             )
         )
-        limits, rounds, found, alone_limits = await bench.measure(first, last, search, alone)
+        asked = Target(query, Load(paths=["/"], headers={}, holds="[", connections=CALLERS))
+        limits, rounds, found, alone_limits, by_query = await bench.measure(
+            first, last, search, alone, asked
+        )
         many = f"of {bench.rows:,} leads"
+        yield Measurement(
+            bench.named(f"GET /leads, the first page {many}"),
+            "the same query through asyncpg",
+            limits,
+            by_query,
+            budget=0.7,
+        )
         yield Measurement(
             f"GET /leads, the last page but one {many}", FIRST_PAGE, rounds, limits, 1 / 1.2
         )
@@ -174,7 +184,7 @@ async def _far_page(system: System, *, rows: int) -> str:
     return path.replace("limit=500", "limit=100")
 
 
-def _searches(*, rows: int) -> Iterator[str]:
+def searches(*, rows: int) -> Iterator[str]:
     """Yield the paths of searches that find one lead, some, all or none."""
     step = max(1, rows // 50)
     for number in range(1, rows, step):

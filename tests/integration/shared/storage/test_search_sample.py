@@ -44,7 +44,7 @@ async def store_leads(dsn: str) -> None:
     """Store leads that differ by their numbers alone, and let PostgreSQL look at them."""
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.fetch(INSERT, LEADS)
+        await connection.fetch(INSERT, 1, LEADS)
         await connection.execute("VACUUM (ANALYZE) leads.lead")
     finally:
         await connection.close()
