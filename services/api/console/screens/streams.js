@@ -85,7 +85,7 @@ function Flow() {
     },
     { every: () => EVERY },
   );
-  const past = usePast(data, at);
+  const past = usePast(data);
   return html`<div class="page wide">
     <div class="page-head">
       <h1>Streams</h1>
@@ -109,12 +109,14 @@ function Flow() {
 
 /**
  * Returns the rates of the last looks: what was added to each stream, and handled by each group.
- * @param {readonly Stream[] | null} streams
- * @param {number} at when they were looked at
+ * @param {readonly Stream[] | null} streams as they are now
  */
-function usePast(streams, at) {
-  const kept = useRef({ at: 0, past: /** @type {Past} */ (new Map()) });
-  if (!streams || kept.current.at === at) return kept.current.past;
+function usePast(streams) {
+  const kept = useRef({
+    latest: /** @type {readonly Stream[] | null} */ (null),
+    past: /** @type {Past} */ (new Map()),
+  });
+  if (!streams || kept.current.latest === streams) return kept.current.past;
   const add = (/** @type {string} */ name, /** @type {number | null} */ value) => {
     const values = [...(kept.current.past.get(name) ?? []), value];
     kept.current.past.set(name, values.slice(-REMEMBERED));
@@ -123,7 +125,7 @@ function usePast(streams, at) {
     add(stream.name, stream.perSecond);
     for (const group of stream.groups) add(keyOf(stream, group), group.handledPerSecond);
   }
-  kept.current.at = at;
+  kept.current.latest = streams;
   return kept.current.past;
 }
 
@@ -196,7 +198,7 @@ function PartitionNode({ partition, isOld }) {
     isOld ? "of the division before" : "",
   ];
   return html`<li class=${isAlone ? "alone" : ""} title=${title.filter(Boolean).join(", ")}>
-    <code>${isOld ? "old " : ""}{${number}}</code> <strong>${known(lag)}</strong>
+    <code>${isOld ? "old " : ""}{${number}}</code> <strong class=${lag ? "waits" : ""}>${known(lag)}</strong>
     <span class="owner">
       ${isAlone
         ? html`<${Chip} kind="stale">nobody<//>`

@@ -1,7 +1,11 @@
 """Pictures of the console for `docs/img`, with SCREENSHOTS=1: made-up leads at a fixed time."""
 
+import copy
+import itertools
+import math
 import os
 import random
+import re
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,12 +14,16 @@ from uuid import UUID
 import httpx
 import pytest
 from mimesis import Address, Locale, Person
-from playwright.async_api import Page
+from playwright.async_api import Page, Route
 
+from shared.events.dead_letter import DeadLetter
 from shared.settings import PostgresSettings, StreamsSettings
+from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
-from tests.integration.api.console.conftest import OpenTab
+from shared.streams.codec import encode
+from tests.integration.api.console.conftest import OpenTab, enter_key
 from tests.support.browser import Scheme, expect, needs_chromium
+from tests.support.builders import lead_created, lead_fields
 from tests.support.repository import ROOT
 from tests.support.summarizer import running_summarizer, summarizer_settings
 
@@ -59,12 +67,13 @@ def person(number: int) -> dict[str, str]:
 
 @pytest.fixture
 async def seeded(
-    client: httpx.AsyncClient,
+    operated: httpx.AsyncClient,
     database: Database,
     postgres_settings: PostgresSettings,
     streams_settings: StreamsSettings,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """Yield a client of an API with made-up leads, the newest of them summarised."""
+    client = operated
     chance = random.Random(7)
     async with running_summarizer(summarizer_settings(postgres_settings, streams_settings)):
         age = timedelta()
@@ -82,6 +91,81 @@ async def seeded(
                 )
             age += timedelta(minutes=chance.expovariate(1 / 40))
         yield client
+
+
+REASONS = [
+    ("attempts", "TransientError: PostgreSQL: deadlock detected"),
+    ("invalid", "ValidationError: email: Must be a valid email address"),
+    ("attempts", "TransientError: PostgreSQL: canceling statement due to lock timeout"),
+    ("crash", "The process died while it handled the event"),
+]
+
+
+@pytest.fixture
+async def parked(seeded: httpx.AsyncClient, database: Database) -> httpx.AsyncClient:
+    """Return the client of an API with dead letters, too."""
+    letters = DeadLetterRepository(database)
+    for number in range(17):
+        reason, error = REASONS[number % len(REASONS)]
+        event = lead_created(lead_fields(**person(LEADS + number)))
+        await letters.add_letter(
+            DeadLetter(
+                group="syncer",
+                event_id=str(event.id),
+                stream="stream:leads",
+                entry_id=f"{int(NOW.timestamp()) - number * 311}000-0",
+                type=event.type,
+                reason=reason,
+                error=error,
+                attempts=5 if reason == "attempts" else 1,
+                fields={str(name): str(value) for name, value in encode(event).items()},
+            )
+        )
+    async with database.transaction() as connection:
+        await connection.execute(
+            "UPDATE leads.dead_letter SET dead_at = $1::timestamptz - (20 - id) * $2::interval",
+            *(NOW, timedelta(minutes=7)),
+        )
+    return seeded
+
+
+def at_work(streams: list[dict[str, Any]], look: int) -> list[dict[str, Any]]:
+    """Return the streams as they might be at work, with a partition that is behind."""
+    wave = math.sin(look / 3)
+    for stream in streams:
+        rate = {"stream:leads": 41, "stream:summaries": 6}.get(stream["name"], 0)
+        stream["perSecond"] = round(rate * (1 + 0.4 * wave), 1)
+        for group in stream["groups"]:
+            group["handledPerSecond"] = round(rate * (0.9 + 0.3 * wave), 1)
+            group["consumers"] = [
+                {"name": f"{group['name']}:{host}:7-1", "idle": 0.1, "pending": 0}
+                for host in ("host-a", "host-b", "host-c")
+            ]
+            if rate:
+                group |= {"undelivered": 812 if rate > 10 else 4, "pending": rate, "retries": 2}
+                group["oldestPending"] = 19.4
+        for partition in stream["partitions"]:
+            number = partition["number"]
+            partition["owner"] = f"syncer:host-{'abc'[number % 3]}:7-1"
+            partition |= {"lag": 812 if number == 1 else 0, "held": 2 if number == 1 else 0}
+    return streams
+
+
+async def show_streams(page: Page, url: str, client: httpx.AsyncClient) -> None:
+    """Show the streams as if much was done: nothing is, where pictures are taken."""
+    real = (await client.get("/admin/streams")).json()
+    looks = itertools.count()
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(json=at_work(copy.deepcopy(real), next(looks)))
+
+    await page.route("**/admin/streams", answer)
+    async with page.expect_response("**/admin/streams"):
+        await page.goto(f"{url}/console/streams")
+        await enter_key(page)
+    for _ in range(30):
+        async with page.expect_response("**/admin/streams"):
+            await page.clock.fast_forward(2100)
 
 
 async def take(page: Page, name: str, scheme: Scheme) -> None:
@@ -124,3 +208,39 @@ async def test_pictures(
         await page.get_by_role("button", name="Dry run").click()
         await expect(page.locator(".row-errors")).to_be_visible()
         await take(page, "import", scheme)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 800), (360, 740)], ids=lambda size: str(size[0]))
+async def test_pictures_for_operators(
+    scheme: Scheme,
+    size: tuple[int, int],
+    parked: httpx.AsyncClient,
+    session: dict[str, Any],
+    open_signed_in: OpenTab,
+) -> None:
+    made = NOW.timestamp() * 1000
+    session |= {"made": made, "expires": made + 3_600_000}
+    viewport = {"width": size[0], "height": size[1]}
+    options = {"color_scheme": scheme, "viewport": viewport, "timezone_id": "UTC"}
+    async with open_signed_in(parked, **options) as tab:
+        page = tab.page
+        await page.clock.set_fixed_time(NOW)
+        await tab.open("/dead-letters")
+        await enter_key(page)
+        await page.locator("tbody a.name").nth(2).click()
+        await expect(page.get_by_role("region", name="Payload")).to_be_visible()
+        await take(page, "dead-letter", scheme)
+        await tab.open("/replays/new")
+        await enter_key(page)
+        await page.get_by_label("Types of events").fill("lead-created, lead-updated")
+        await page.get_by_role("button", name="Count first").click()
+        typed = page.get_by_label(re.compile("^Type replay"))
+        await typed.scroll_into_view_if_needed()
+        await typed.fill("replay")
+        await take(page, "replay", scheme)
+    async with open_signed_in(parked, **options) as tab:
+        await tab.page.clock.install(time=NOW)
+        await show_streams(tab.page, tab.url, parked)
+        await expect(tab.page.get_by_text("Live", exact=True)).to_be_attached()
+        await take(tab.page, "streams", scheme)
