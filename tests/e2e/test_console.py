@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.support.api_client import ACCOUNT, ApiClient
-from tests.support.browser import Tab, expect, needs_chromium, open_tab
+from tests.support.browser import PATIENCE_MS, Tab, expect, needs_chromium, open_tab
 from tests.support.builders import lead_body
 from tests.support.stack import Stack
 
@@ -177,3 +177,37 @@ async def test_a_list_is_what_its_address_says(tab: Tab, client: ApiClient) -> N
     await page.keyboard.type(f"{name} 007")
     await expect(page.locator("tbody tr")).to_have_count(1)
     assert "007" in page.url
+
+
+@pytest.mark.long
+async def test_operators_see_the_whole_system(tab: Tab, client: ApiClient, stack: Stack) -> None:
+    page = tab.page
+    await client.create()
+    await tab.open("/streams")
+    await page.get_by_label("Key", exact=True).fill("guessed")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("This is not the operators' key")).to_be_visible()
+    await page.get_by_label("Key", exact=True).fill(stack.environment["API_KEY"])
+    await page.keyboard.press("Enter")
+    flow = page.get_by_role("region", name="The flow")
+    for name in ("syncer", "summarizer"):
+        lane = flow.get_by_role("listitem").filter(has_text=name).first
+        await expect(lane).to_contain_text("running", timeout=PATIENCE_MS)
+
+    # The key stays while one goes from screen to screen.
+    await page.get_by_text("Streams ▾").click()
+    await page.get_by_role("link", name="Syncs").click()
+    await expect(page.locator("tbody tr").first).to_contain_text("schedule", timeout=PATIENCE_MS)
+    await page.get_by_text("Streams ▾").click()
+    await page.get_by_role("link", name="Replays").click()
+    await page.get_by_role("link", name="+ New replay").click()
+    await page.get_by_label("Types of events").fill("lead-created")
+    await page.get_by_role("button", name="Count first").click()
+    plan = page.get_by_role("heading", name="would be put back")
+    await expect(plan).to_be_focused(timeout=PATIENCE_MS)
+    typed = await page.locator("section label strong").text_content()
+    assert typed is not None
+    await page.get_by_label("to begin").fill(typed)
+    await page.keyboard.press("Enter")
+    progress = page.get_by_role("region", name="Progress")
+    await expect(progress).to_contain_text("finished", timeout=3 * PATIENCE_MS)

@@ -24,6 +24,8 @@ import { batch, signal } from "./vendor/signals-core.js";
 const KEPT = 3000;
 const STORED = "leads.pending";
 const READS = 4;
+// As many ids as one list may be asked for.
+const LISTED = 100;
 
 /** @type {Map<string, LeadSignal>} */
 const leads = new Map();
@@ -126,6 +128,19 @@ export async function readLeads(ids) {
     for (let id = queue.shift(); id; id = queue.shift()) await readLead(id);
   };
   await Promise.all(Array.from({ length: READS }, work));
+}
+
+/**
+ * Reads many leads, as a list has them: it may be a moment behind. Those that are gone are passed over.
+ * @param {readonly string[]} ids
+ */
+export async function readList(ids) {
+  for (let at = 0; at < ids.length; at += LISTED) {
+    const query = new URLSearchParams(ids.slice(at, at + LISTED).map((id) => ["id", id]));
+    query.set("limit", String(LISTED));
+    const { data } = await ask("GET", "/leads", { query });
+    batch(() => /** @type {Lead[]} */ (data).forEach(put));
+  }
 }
 
 /**

@@ -3,7 +3,7 @@
 import { Problem, send } from "../api.js";
 import { line } from "../csv.js";
 import { size } from "../format.js";
-import { leadOf, readLeads } from "../store.js";
+import { leadOf, readList } from "../store.js";
 import { asProblem } from "../ui/states.js";
 import { toast } from "../ui/toast.js";
 import { filtersOf } from "./lead-list.js";
@@ -89,7 +89,7 @@ async function gather(response, stop, tell) {
 
 /** Exports leads of a selection as CSV. @param {readonly string[]} ids */
 export async function exportSelection(ids) {
-  await readLeads(ids.filter((id) => !leadOf(id).peek()));
+  await readList(ids.filter((id) => !leadOf(id).peek()));
   const leads = ids.flatMap((id) => leadOf(id).peek() ?? []);
   const columns = /** @type {(keyof Lead & string)[]} */ (Object.keys(leads[0] ?? {}));
   const lines = leads.map((lead) =>
