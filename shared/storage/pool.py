@@ -126,6 +126,7 @@ def _without_rows() -> Generator[None]:
 # What every transaction of a task begins with: `shared.storage.partitions` sets it.
 transaction_begin: ContextVar[str | None] = ContextVar("transaction_begin", default=None)
 
+_BEGIN_READ_ONLY = "BEGIN READ ONLY"
 
 _CONNECTIONS = gauge(
     "leads_pool_connections",
@@ -140,8 +141,8 @@ _WAIT = histogram(
 class Database:
     """A pool whose every use has a deadline and raises the domain's errors.
 
-    Nothing here outlasts a transaction, since a pooler may give each one another session: no
-    parameter is set but for its length, and statements are prepared only where that is safe.
+    Nothing here outlasts a transaction where a pooler may give each one another session: then no
+    parameter is set but for its length, and no statement is kept prepared.
     """
 
     def __init__(
@@ -160,10 +161,13 @@ class Database:
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection; waits no longer than the timeout for one."""
-        # A transaction is what PostgreSQL can be told to write nothing in.
-        lending = self.transaction() if self._is_read_only else self._lent("statement")
-        async with lending as connection:
-            yield connection
+        async with self._lent("statement") as connection:
+            if not self._is_read_only or self._statements.sessions_read_only:
+                yield connection
+                return
+            # By way of a pooler nothing longer than a transaction can be told to write nothing.
+            async with _begun(connection, _BEGIN_READ_ONLY):
+                yield connection
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, setting: str = "") -> AsyncGenerator[Connection]:
@@ -171,7 +175,7 @@ class Database:
 
         `setting` is a SET LOCAL that goes out with its beginning.
         """
-        begin = transaction_begin.get() or ("BEGIN READ ONLY" if self._is_read_only else "BEGIN")
+        begin = transaction_begin.get() or (_BEGIN_READ_ONLY if self._is_read_only else "BEGIN")
         lending = self._lent("transaction")
         async with lending as connection, _begun(connection, f"{begin}; {setting}"):
             yield connection
@@ -261,13 +265,12 @@ async def open_database(
 ) -> AsyncGenerator[Database]:
     """Open a pool that connects when first used, so that a service starts before its database.
 
-    `read_only` makes PostgreSQL itself refuse every write in its transactions. `name` is the pool's
-    in metrics.
+    `read_only` makes PostgreSQL itself refuse every write. `name` is the pool's in metrics.
     """
     seconds = settings.postgres_timeout.total_seconds()
     address = settings.address
     tls = {name: value for name, value in address.options.items() if name != "options"}
-    statements = Statements(settings.postgres_statement_cache)
+    statements = Statements(settings.postgres_statement_cache, read_only=read_only)
     pool = asyncpg.create_pool(
         f"postgresql://?{urlencode(tls)}",
         host=list(address.hosts),

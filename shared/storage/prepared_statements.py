@@ -1,4 +1,4 @@
-"""Texts of statements, and whether connections keep them prepared: a pooler may not let them."""
+"""Texts of statements, and what sessions keep: prepared ones, unless a pooler may not let them."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,12 +29,25 @@ def load_sql(module_file: str, name: str) -> str:
     return (Path(module_file).parent / name).read_text(encoding="utf-8")
 
 
-class Statements:
-    """Whether connections keep prepared statements: `on`, `off`, or `auto` for direct ones."""
+# A session's own, as no transaction then has to say so, each at two round trips.
+_READ_ONLY = "SET default_transaction_read_only = on"
 
-    def __init__(self, setting: str) -> None:
+
+class Statements:
+    """Whether connections keep prepared statements: `on`, `off`, or `auto` for direct ones.
+
+    With `read_only` the sessions of direct ones write nothing, if it is known that they are direct.
+    """
+
+    def __init__(self, setting: str, *, read_only: bool = False) -> None:
         self._is_auto = setting == "auto"
         self._are_kept = setting != "off"
+        self._is_read_only = read_only
+
+    @property
+    def sessions_read_only(self) -> bool:
+        """Whether the sessions of all connections that are lent from now on write nothing."""
+        return self._is_read_only and self._is_auto and self._are_kept
 
     def give_up(self) -> bool:
         """Note that there is a pooler; returns whether that is news and matters."""
@@ -56,6 +69,8 @@ class Statements:
         _introduce_arrays(connection)
         try:
             if not (kept and self._is_auto) or await is_direct(connection):
+                if kept and self.sessions_read_only:
+                    await connection.execute(_READ_ONLY)
                 return connection
         except BaseException:
             connection.terminate()

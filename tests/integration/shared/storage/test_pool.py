@@ -21,6 +21,7 @@ from shared.settings import PostgresSettings
 from shared.storage.migrations import migrate
 from shared.storage.pool import Database, open_database
 from tests.support.eventually import eventually
+from tests.support.pgbouncer import PgBouncer
 from tests.support.tcp_proxy import TcpProxy
 
 GIVE_UP = 0.2
@@ -122,6 +123,24 @@ async def test_what_only_reads_cannot_write(
                 async with lending() as connection:
                     await connection.execute(statement)
         await database.ping()
+
+
+@pytest.mark.parametrize("kept", ["auto", "on", "off"])
+async def test_what_only_reads_opens_transactions_where_its_session_may_be_anothers(
+    kept: str, postgres_settings: PostgresSettings, pooler: PgBouncer | None
+) -> None:
+    """They cost two round trips; a pooler would lend a read-only session to writers."""
+    settings = postgres_settings.model_copy(update={"postgres_statement_cache": kept})
+    is_ours = kept == "auto" and pooler is None
+    async with open_database(settings, read_only=True) as database:
+        for _ in range(2):
+            async with database.connection() as connection:
+                assert connection.is_in_transaction() is not is_ours
+                default = await connection.fetchval("SHOW default_transaction_read_only")
+                assert default == ("on" if is_ours else "off")
+        with pytest.raises(UnavailableError, match="read-only transaction"):
+            async with database.connection() as connection:
+                await connection.execute(WRITES[0])
 
 
 async def test_a_database_that_takes_no_writes_for_now_is_away_for_writers(
