@@ -213,6 +213,8 @@ _WRAPPED = re.compile(r'="((?:[^"]|"")*)"')
 
 def read_cell(cell: str) -> str:
     """Return what a cell means: without what keeps a spreadsheet from taking it for more."""
+    if "'" not in cell and "=" not in cell:  # nearly every cell
+        return cell.strip()
     if (wrapped := _WRAPPED.fullmatch(cell.strip())) is not None:
         return wrapped[1].replace('""', '"').strip()
     return _guarded.sub(r"\1\2", cell).strip()

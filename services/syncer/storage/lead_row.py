@@ -53,7 +53,7 @@ class NewLead:
         """Return the values of the columns, for JSON."""
         return {
             "id": self.id,
-            **dict(self.fields),
+            **vars(self.fields),
             "email_key": self.email_key,
             "source": self.source,
             "created_by": self.created_by,

@@ -25,7 +25,7 @@ from shared.redis_connections import then, translated_errors
 from shared.redis_errors import is_outage
 from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_ids, traced_in
 from shared.streams.consuming.health import OutageWait
-from shared.streams.replays.tally import ReplayResult, add_result
+from shared.streams.replays.tally import ReplayResult, add_result, add_results
 from shared.streams.replies import Reply, add_replies
 
 if TYPE_CHECKING:
@@ -269,10 +269,12 @@ def note_applied(
 
 def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:
     """Queue replies to the clients that still wait, and the counts of replays, which get none."""
-    for event, outcome in ended:
-        is_over = outcome.status is not OutcomeStatus.FORWARDED
-        if event.replay_id is not None and is_over:
-            add_result(pipeline, event.replay_id, event.replay_number, _replay_result(outcome))
+    if results := [
+        (event.replay_id, event.replay_number, _replay_result(outcome))
+        for event, outcome in ended
+        if event.replay_id is not None and outcome.status is not OutcomeStatus.FORWARDED
+    ]:
+        add_results(pipeline, results)
     if replies := [
         Reply(event.reply_to, event.id, outcome)
         for event, outcome in ended

@@ -22,7 +22,7 @@ from shared.streams.consuming.health import FailingError, LeftPendingError, Prog
 from shared.streams.ordering.bookkeeping import Bookkeeping
 from shared.streams.ordering.ownership import Owned, Ownership
 from shared.streams.ordering.partition import OwnPartition
-from shared.streams.ordering.processor import PartitionProcessor, Work
+from shared.streams.ordering.processor import LANES, PartitionProcessor, Work
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +153,8 @@ class PartitionConsumer:
     # What is worked on.
 
     def _next_chunk(self) -> list[Work]:
-        size = 1 if self._circuit.is_open else self._batch
+        lanes = min(LANES, len(self._partitions))
+        size = 1 if self._circuit.is_open else self._batch * lanes
         streams = [
             _work_in(partition)
             for partition in self._partitions.values()

@@ -3,6 +3,7 @@
 Entries of one key are applied in their order, each after the one before it has come to its end.
 """
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -32,6 +33,10 @@ from shared.streams.ordering.partition import OwnPartition
 log = structlog.get_logger(__name__)
 
 AT_ONCE = timedelta(0)
+
+# More events than are applied together are divided into lanes, by partitions: while PostgreSQL
+# works for one of them, this process works for the other.
+LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,34 @@ class PartitionProcessor:
         """
         opened = [(one, delivery) for one in work if (delivery := await self._open(one))]
         with traced([delivery for _, delivery in opened], self._subscription):
-            for run in _runs(opened):
-                behind = [one for one, _ in run if _waits(one)]
-                free = [(one, delivery) for one, delivery in run if not _waits(one)]
-                await self._hold_back(behind)
-                if free:
-                    await self._apply(free)
+            if len(opened) <= self._subscription.batch:
+                await self._process_lane(opened)
+            else:
+                await self._process_lanes(_lanes(opened))
+
+    async def _process_lanes(self, lanes: Iterable[Sequence[tuple[Work, Delivery]]]) -> None:
+        """Process lanes side by side, each to its end whatever becomes of the others."""
+        errors: list[Exception] = []
+
+        async def process(lane: Sequence[tuple[Work, Delivery]]) -> None:
+            try:
+                await self._process_lane(lane)
+            except Exception as error:  # noqa: BLE001 (raised below)
+                errors.append(error)
+
+        async with asyncio.TaskGroup() as tasks:
+            for lane in lanes:
+                tasks.create_task(process(lane), name=f"lane {self._subscription.stream}")
+        for error in errors:
+            raise error
+
+    async def _process_lane(self, opened: Sequence[tuple[Work, Delivery]]) -> None:
+        for run in _runs(opened):
+            behind = [one for one, _ in run if _waits(one)]
+            free = [(one, delivery) for one, delivery in run if not _waits(one)]
+            await self._hold_back(behind)
+            if free:
+                await self._apply(free)
 
     async def park_crashing(self, work: Work, *, crashes: int) -> None:
         """Park an entry under which processes died, unless its effect is complete already."""
@@ -206,6 +233,22 @@ class PartitionProcessor:
     def _fenced(self, work: Iterable[Work]) -> AbstractContextManager[None]:
         partitions = {one.partition: None for one in work}
         return self._store.fenced([(one.claim, one.position) for one in partitions])
+
+
+def _lanes(
+    opened: Sequence[tuple[Work, Delivery]],
+) -> Iterable[Sequence[tuple[Work, Delivery]]]:
+    """Divide what was read into lanes of about one length, each partition in one of them."""
+    sizes = Counter(work.partition for work, _ in opened)
+    lane_of: dict[OwnPartition, int] = {}
+    filled = [0] * LANES
+    for partition, size in sizes.most_common():
+        lane = lane_of[partition] = filled.index(min(filled))
+        filled[lane] += size
+    lanes: defaultdict[int, list[tuple[Work, Delivery]]] = defaultdict(list)
+    for work, delivery in opened:
+        lanes[lane_of[work.partition]].append((work, delivery))
+    return lanes.values()
 
 
 def _runs(

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 IN_FLIGHT = 600
 
 POLL = timedelta(milliseconds=20)
+# How often what is done with is taken out of the streams: that takes some round trips for each.
+REMOVE_EVERY = timedelta(milliseconds=500)
 # Without any report for so long, look whether the group is done without having reported.
 SILENCE = timedelta(seconds=2)
 
@@ -114,6 +116,7 @@ class Replayer:
         return any([await remove_copies(self._redis, stream) for stream in streams])
 
     async def _add_all(self, position: str | None) -> None:
+        removed_at = time.monotonic()
         async for page in self._source.pages(after=position):
             room = self._in_flight - len(page.events)
             if page.events and not await self._settled(at_most=max(0, room)):
@@ -123,7 +126,9 @@ class Replayer:
                 return
             await self._add(page, after=position)
             position = page.position
-            await self._remove_finished()
+            if time.monotonic() - removed_at > REMOVE_EVERY.total_seconds():
+                await self._remove_finished()
+                removed_at = time.monotonic()
         await self._jobs.note_added(self._order.id)
 
     async def _is_cancelled(self) -> bool:

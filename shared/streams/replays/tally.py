@@ -1,6 +1,7 @@
 """Counts how the events of a replay ended, as reported by the consumers that handled them."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import cast
@@ -32,32 +33,44 @@ class ReplayResult(StrEnum):
 def add_result(
     pipeline: Pipeline, replay_id: str, number: int | None, result: ReplayResult
 ) -> None:
-    """Queue one event's result on a pipeline that the caller executes.
+    """Queue one event's result on a pipeline that the caller executes."""
+    add_results(pipeline, [(replay_id, number, result)])
 
-    By its `number` in the replay an event counts once, however often it is put back or handled.
+
+def add_results(
+    pipeline: Pipeline, results: Iterable[tuple[str, int | None, ReplayResult]]
+) -> None:
+    """Queue results, each of a replay and an event's number, on a pipeline that is yet to go.
+
+    By its number in the replay an event counts once, however often it is put back or handled.
     """
-    count_once.queue(
-        pipeline,
-        tally=_tally_key(replay_id),
-        counted=_counted_key(replay_id),
-        number=_NO_NUMBER if number is None else number,
-        result=result,
-        remembered=REMEMBERED,
-    )
+    numbers: defaultdict[tuple[str, ReplayResult], list[int]] = defaultdict(list)
+    for replay_id, number, result in results:
+        numbers[replay_id, result].append(_NO_NUMBER if number is None else number)
+    for (replay_id, result), counted in numbers.items():
+        count_once.queue(
+            pipeline,
+            tally=_tally_key(replay_id),
+            counted=_counted_key(replay_id),
+            result=result,
+            remembered=REMEMBERED,
+            numbers=counted,
+        )
 
 
 @lua_script("""
-if number >= 0 then
-  if redis.call('SETBIT', counted, number, 1) == 1 then return end
-  redis.call('PEXPIRE', counted, remembered)
+local new = 0
+for _, number in ipairs(numbers) do
+  if tonumber(number) < 0 or redis.call('SETBIT', counted, number, 1) == 0 then new = new + 1 end
 end
-redis.call('HINCRBY', tally, result, 1)
+if new > 0 then redis.call('HINCRBY', tally, result, new) end
 redis.call('PEXPIRE', tally, remembered)
+redis.call('PEXPIRE', counted, remembered)
 """)
 def count_once(
-    *, tally: Key, counted: Key, number: int, result: str, remembered: timedelta
+    *, tally: Key, counted: Key, result: str, remembered: timedelta, numbers: Sequence[int]
 ) -> None:
-    """Add one to a result's count unless the bit of this number is set; sets it."""
+    """Add to a result's count the numbers whose bits are not set, and those below 0; sets them."""
     raise NotImplementedError
 
 
