@@ -19,7 +19,7 @@ from shared.events.envelope import Event, new_id
 from shared.events.lead_fields import LeadFields
 from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, StreamsSettings
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import open_database
 from shared.streams.ordering.layout import Divisions

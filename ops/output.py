@@ -10,15 +10,13 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from shared.administration.wording import span
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 # Where there is no terminal to fit into, nothing is cut.
 WIDE = 240
-
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
-_BYTES = ("B", "kB", "MB", "GB", "TB")
-KILO = 1000
 
 
 def print_json(value: Any, *, err: bool = False) -> None:
@@ -54,26 +52,6 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask, and end the command unless the answer is yes."""
     if not yes:
         click.confirm(question, abort=True, err=True)
-
-
-def span(value: timedelta | None) -> str:
-    """Return a time span in its largest fitting unit, e.g. `1.5 h`."""
-    if value is None:
-        return "-"
-    seconds = value.total_seconds()
-    for name, size in _UNITS:
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.1f} s"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in its largest fitting unit."""
-    for unit in _BYTES[:-1]:
-        if count < KILO:
-            return f"{count:.0f} {unit}"
-        count /= KILO
-    return f"{count:.1f} {_BYTES[-1]}"
 
 
 def _cell(value: object) -> str:

@@ -13,10 +13,19 @@ import click
 import structlog
 from redis.asyncio import Redis
 
+from shared.administration.doctor.examination import DoctorSettings
 from shared.domain.errors import PermanentError, TransientError
 from shared.lifecycle import EXIT_MISCONFIGURED
 from shared.redis_connections import open_redis
-from shared.settings import PostgresSettings, SettingsError, SettingsGroup, StreamsSettings, load
+from shared.settings import (
+    PostgresSettings,
+    ProjectSettings,
+    ReplicaSettings,
+    SettingsError,
+    SettingsGroup,
+    StreamsSettings,
+    load,
+)
 from shared.storage.pool import Database, open_database
 
 # What a shell says of a command that Ctrl-C has ended.
@@ -40,6 +49,19 @@ def settings(group: type[Group]) -> Group:
         return load(group)
     except SettingsError as error:
         raise WrongSettingsError(f"Wrong settings:\n{error}") from error
+
+
+def doctor_settings() -> DoctorSettings:
+    """Read what the doctor compares with; the auth server need not be known."""
+    project: ProjectSettings | None = None
+    with contextlib.suppress(SettingsError):
+        project = load(ProjectSettings)
+    return DoctorSettings(
+        streams=settings(StreamsSettings),
+        postgres=settings(PostgresSettings),
+        replica=settings(ReplicaSettings),
+        project=project,
+    )
 
 
 class WrongSettingsError(click.ClickException):

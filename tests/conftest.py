@@ -18,7 +18,7 @@ from shared.events.catalog import LEADS
 from shared.events.partitions import Division, Layout
 from shared.redis_connections import open_redis
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from shared.storage.pool import Database, open_database
 from shared.streams.ordering.layout import Divisions
 from tests.support.clusters import Cluster, open_cluster

@@ -23,9 +23,10 @@ from ops.backups.directory import (
 )
 from ops.backups.tools import Tools, find_tools
 from ops.files import FilePath
-from ops.output import as_json, print_json, size, span
+from ops.output import as_json, print_json
 from ops.running import operator, run, settings
 from ops.storage.schema_copy import Snapshot, new_erasures, open_snapshot, server_major
+from shared.administration.wording import size, span
 from shared.connection_strings import parse_postgres_address
 from shared.domain.errors import TransientError
 from shared.events.envelope import now

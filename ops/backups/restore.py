@@ -26,7 +26,8 @@ from ops.storage.schema_copy import (
 from shared.domain.errors import TransientError
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminLog
-from shared.storage.migrations import MigrationError, migrate
+from shared.storage.migrations.runner import migrate
+from shared.storage.migrations.steps import MigrationError
 from shared.storage.pool import Database
 
 

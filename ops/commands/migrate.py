@@ -5,7 +5,8 @@ import click
 from ops.output import as_json, print_json
 from ops.running import settings
 from shared.settings import PostgresSettings
-from shared.storage.migrations import MigrationError, await_schema, migrate
+from shared.storage.migrations.runner import await_schema, migrate
+from shared.storage.migrations.steps import MigrationError
 
 
 @click.command("migrate")

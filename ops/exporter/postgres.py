@@ -17,9 +17,9 @@ from ops.exporter.streams import (
     skew,
 )
 from ops.running import Servers
-from ops.storage.postgres_facts import PostgresFacts, postgres_facts
 from ops.storage.shared_state import SharedState, shared_state
-from ops.storage.write_facts import blockers, write_and_undo
+from shared.administration.doctor.postgres_facts import PostgresFacts, postgres_facts
+from shared.administration.doctor.write_facts import blockers, write_and_undo
 from shared.domain.errors import TransientError
 from shared.events.catalog import ORDERED, STREAMS, groups_of
 from shared.events.partitions import Layout, Survey

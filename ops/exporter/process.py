@@ -8,13 +8,13 @@ from datetime import timedelta
 import click
 import structlog
 
-from ops.commands.doctor import examine
-from ops.diagnosis import Severity
 from ops.exporter.postgres import PostgresSource
 from ops.exporter.readings import EVERY, Readings, Samples, Source
 from ops.exporter.settings import ExporterSettings
 from ops.exporter.streams import RedisSource, add_server
 from ops.running import Servers
+from shared.administration.doctor.diagnosis import Severity
+from shared.administration.doctor.examination import Doctor, DoctorSettings
 from shared.background import end
 from shared.domain.errors import UnavailableError
 from shared.lifecycle import instance_name, run_service, stop_signal
@@ -68,12 +68,12 @@ class DoctorSource:
     name = "doctor"
     every = timedelta(minutes=1)
 
-    def __init__(self, servers: Servers) -> None:
-        self._servers = servers
+    def __init__(self, doctor: Doctor) -> None:
+        self._doctor = doctor
 
     async def read(self, samples: Samples) -> None:
         """Count the findings."""
-        for one in await examine(self._servers):
+        for one in await self._doctor.examine_servers():
             for severity in (Severity.WARNING, Severity.FAILURE):
                 found = samples[FINDINGS]
                 labels = (one.kind or one.check, severity.value)
@@ -130,8 +130,18 @@ async def open_sources(settings: ExporterSettings) -> AsyncGenerator[list[Source
             ),
             PostgresSource(servers),
             cache,
-            DoctorSource(servers),
+            DoctorSource(Doctor(redis, database, _doctor_settings(settings))),
         ]
+
+
+def _doctor_settings(settings: ExporterSettings) -> DoctorSettings:
+    """Return what the doctor compares with: the auth server is not known here."""
+    return DoctorSettings(
+        streams=settings.streams,
+        postgres=settings.postgres,
+        replica=settings.replica,
+        project=None,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from shared.settings import (
     Duration,
     ObservabilitySettings,
     PostgresSettings,
+    ReplicaSettings,
     SettingsError,
     SettingsGroup,
     StreamsSettings,
@@ -30,6 +31,7 @@ class ExporterSettings:
     """Every group that the exporter uses."""
 
     postgres: PostgresSettings
+    replica: ReplicaSettings
     streams: StreamsSettings
     cache: CacheSettings
     state: SharedStateSettings
@@ -40,6 +42,7 @@ class ExporterSettings:
         """Read all of them; raises `SettingsError`."""
         settings = cls(
             postgres=load(PostgresSettings),
+            replica=load(ReplicaSettings),
             streams=load(StreamsSettings),
             cache=load(CacheSettings),
             state=load(SharedStateSettings),

@@ -15,8 +15,12 @@ from services.api.auth.verifier import TokenCache, TokenVerifier
 from services.api.documents import asyncapi_json, openapi_json
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
+from services.api.handlers.admin.dead_letters import ACTOR, DeadLetterHandlers
+from services.api.handlers.admin.doctor import DoctorHandlers
+from services.api.handlers.admin.replays import ReplayHandlers
+from services.api.handlers.admin.streams import StreamHandlers
+from services.api.handlers.admin.syncs import SyncHandlers
 from services.api.handlers.changes import ChangeHandlers
-from services.api.handlers.dead_letters import ACTOR, DeadLetterHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
 from services.api.handlers.lead_batches import LeadBatchHandlers
@@ -26,10 +30,7 @@ from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
 from services.api.handlers.lead_writes import LeadWriteHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
-from services.api.handlers.replays import ReplayHandlers
-from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers, SummaryProgress
-from services.api.handlers.syncs import SyncHandlers
 from services.api.lead_lookup import AcceptedLeads, LeadLookup, LeadTargets
 from services.api.server.limits import CallLimits, ClientAddresses, LoginLimits
 from services.api.settings import ApiSettings, AuthSettings, HttpSettings
@@ -42,6 +43,7 @@ from services.api.storage.requests import RequestNotes
 from services.api.storage.sign_outs import SignOuts
 from services.api.web.headers import IdempotencyKeys
 from shared.administration.dead_letters import DeadLetters
+from shared.administration.doctor.examination import Doctor, DoctorSettings
 from shared.administration.replays import ReplayRunner, Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
@@ -71,6 +73,8 @@ REPLY_BLOCK = timedelta(seconds=2)
 GUARD_TIMEOUT = timedelta(milliseconds=100)
 # A replay from the archive uses one for its whole length.
 OPERATORS_CONNECTIONS = 4
+# One that hangs must not keep another check waiting.
+DOCTORS_CONNECTIONS = 10
 API = "api"
 
 
@@ -81,6 +85,7 @@ class Clients:
     database: Database
     replica: Replica
     operators: Database
+    doctor: Doctor
     redis: Redis
     guard: Redis
     cache: LeadCache
@@ -112,7 +117,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
     async with (
         open_database(settings.postgres, read_only=True) as database,
         _open_replica(settings) as replica,
-        open_database(_for_operators(settings.postgres), name="operators") as operators,
+        _open_for_operators(settings.postgres) as (operators, examined),
         open_redis(settings.streams) as redis,
         open_redis(settings.streams, block=REPLY_BLOCK) as reader,
         open_redis(_for_guards(settings.streams)) as guard,
@@ -131,6 +136,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             database=database,
             replica=Replica(database, replica, outages),
             operators=operators,
+            doctor=Doctor(redis, examined, _for_doctor(settings)),
             redis=redis,
             guard=guard,
             cache=cache,
@@ -144,8 +150,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             runner=ReplayRunner(Replays(redis, operators), AdminLog(operators), actor=ACTOR),
             outages=outages,
         )
-        tokens = TokenCache()
-        keys = _keys(settings.auth, auth, tokens)
+        keys = _keys(settings.auth, auth, tokens := TokenCache())
         api = _join(settings, clients, keys, tokens)
         async with (
             background(clients.replies.run(), name="replies"),
@@ -155,6 +160,23 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             clients.runner.running(),
         ):
             yield api
+
+
+@contextlib.asynccontextmanager
+async def _open_for_operators(
+    settings: PostgresSettings,
+) -> AsyncGenerator[tuple[Database, Database]]:
+    """Open a pool for what operators do, and one for the doctor, who makes all checks at once.
+
+    No connection is made before one comes.
+    """
+    few = settings.model_copy(update={"postgres_pool_size": OPERATORS_CONNECTIONS})
+    many = settings.model_copy(update={"postgres_pool_size": DOCTORS_CONNECTIONS})
+    async with (
+        open_database(few, name="operators") as operators,
+        open_database(many, name="doctor") as examined,
+    ):
+        yield operators, examined
 
 
 @contextlib.asynccontextmanager
@@ -193,9 +215,13 @@ def _divisions(redis: Redis, database: Database, settings: StreamsSettings) -> D
     return Divisions(redis, PartitionRepository(database), partitions=settings.stream_partitions)
 
 
-def _for_operators(settings: PostgresSettings) -> PostgresSettings:
-    """Return settings of a pool for operators: no connection is made before one comes."""
-    return settings.model_copy(update={"postgres_pool_size": OPERATORS_CONNECTIONS})
+def _for_doctor(settings: ApiSettings) -> DoctorSettings:
+    return DoctorSettings(
+        streams=settings.streams,
+        postgres=settings.postgres,
+        replica=settings.replica,
+        project=settings.auth,
+    )
 
 
 def _for_guards(settings: StreamsSettings) -> StreamsSettings:
@@ -344,4 +370,5 @@ def _join_administration(
             sync_timeout=http.summary_timeout,
             timeout=http.read_timeout,
         ),
+        DoctorHandlers(clients.doctor),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlparse
 
-from shared.storage.migrations import DIRECTORY
+from shared.storage.migrations.known import DIRECTORY
 from tests.support.earlier_schema import EARLIER
 from tests.support.repository import ROOT
 

@@ -21,7 +21,7 @@ from devstack.free_ports import free_port
 from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.valkey import EmbeddedValkey
 from shared.background import background
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
 from tests.support.earlier_schema import earlier_migrations

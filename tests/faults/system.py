@@ -16,7 +16,7 @@ from devstack.free_ports import LOOPBACK, free_ports
 from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.valkey import EmbeddedValkey
 from devstack.service import Service, ServiceSpec, module
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from tests.faults.scale import scaled
 from tests.support.standin_control import StandInControl
 from tests.support.tcp_proxy import TcpProxy

@@ -10,7 +10,8 @@ import psycopg
 from psycopg import sql
 
 from devstack.servers.postgres import EmbeddedPostgres
-from shared.storage.migrations import DIRECTORY, migrate
+from shared.storage.migrations.known import DIRECTORY
+from shared.storage.migrations.runner import migrate
 from tests.support.repository import ROOT
 
 # Those migrations that were other ones before they could be applied while services run.

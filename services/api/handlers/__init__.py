@@ -5,8 +5,12 @@ when something that it needs is down: the gateway answers these.
 """
 
 from services.api.handlers.accounts import AccountHandlers
+from services.api.handlers.admin.dead_letters import DeadLetterHandlers
+from services.api.handlers.admin.doctor import DoctorHandlers
+from services.api.handlers.admin.replays import ReplayHandlers
+from services.api.handlers.admin.streams import StreamHandlers
+from services.api.handlers.admin.syncs import SyncHandlers
 from services.api.handlers.changes import ChangeHandlers
-from services.api.handlers.dead_letters import DeadLetterHandlers
 from services.api.handlers.documents import DocumentHandlers
 from services.api.handlers.health import HealthHandlers
 from services.api.handlers.lead_batches import LeadBatchHandlers
@@ -16,10 +20,7 @@ from services.api.handlers.lead_list import LeadExportHandlers, LeadListHandlers
 from services.api.handlers.lead_writes import LeadWriteHandlers
 from services.api.handlers.leads import LeadHandlers
 from services.api.handlers.operations import OperationHandlers
-from services.api.handlers.replays import ReplayHandlers
-from services.api.handlers.streams import StreamHandlers
 from services.api.handlers.summaries import SummaryHandlers
-from services.api.handlers.syncs import SyncHandlers
 from services.api.web.endpoint import declared_endpoints
 
 # In the order of the documents. The router looks at paths with a variable part in this order too.
@@ -41,5 +42,6 @@ HANDLERS: tuple[type, ...] = (
     DeadLetterHandlers,
     ReplayHandlers,
     SyncHandlers,
+    DoctorHandlers,
 )
 ENDPOINTS = tuple(endpoint for handlers in HANDLERS for _, endpoint in declared_endpoints(handlers))

@@ -14,9 +14,8 @@ from yoyo.connections import DatabaseURI
 from yoyo.migrations import read_sql_migration
 
 from shared.connection_strings import parse_postgres_address
+from shared.storage.migrations.known import DIRECTORY, known_migrations
 from shared.storage.migrations.steps import APPLICATION_NAME, Connection, MigrationError, Steps
-
-DIRECTORY = Path(__file__).parents[3] / "migrations"
 
 # Any number that nothing else in the database locks.
 LOCK = 7_305_801_992
@@ -80,13 +79,6 @@ def await_schema(dsn: str) -> bool:
 def _is_complete(dsn: str) -> bool:
     with psycopg.connect(**_options(dsn)) as connection:
         return known_migrations() <= _applied(connection)
-
-
-def known_migrations(directory: Path = DIRECTORY) -> set[str]:
-    """Return the ids of the migrations that this version has."""
-    return {
-        path.stem for path in directory.glob("*.sql") if not path.name.endswith(".rollback.sql")
-    }
 
 
 def _options(dsn: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from devstack.data_directory import scratch_directory
 from devstack.servers.postgres import EmbeddedPostgres
 from services.api.settings import LimitSettings
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from tests.support.api import api_settings_of, running_api
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body

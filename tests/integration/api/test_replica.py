@@ -15,9 +15,9 @@ from yarl import URL
 from devstack.data_directory import scratch_directory
 from devstack.free_ports import free_port
 from devstack.servers.postgres import EmbeddedPostgres
-from ops.diagnosis import Finding, Severity
-from ops.replica_facts import examine_replica
 from services.api.settings import ApiSettings
+from shared.administration.doctor.diagnosis import Finding, Severity
+from shared.administration.doctor.replica_facts import examine_replica
 from shared.settings import PostgresSettings, ReplicaSettings
 from shared.storage.pool import Database
 from tests.support.api import RunSyncer, running_api
@@ -215,17 +215,13 @@ async def test_the_doctor_looks_at_it(
     database: Database,
     postgres: EmbeddedPostgres,
     postgres_settings: PostgresSettings,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("ENV_FILE", "")
-    monkeypatch.setenv("SUPABASE_CONNECTION_STRING", postgres_settings.dsn)
-
     async def finding(url: str) -> Finding:
-        monkeypatch.setenv("POSTGRES_READ_URL", url)
-        (found,) = await examine_replica(database)
+        settings = ReplicaSettings(postgres_read_url=SecretStr(url))
+        (found,) = await examine_replica(database, postgres_settings, settings)
         return found
 
-    assert await examine_replica(database) == []
+    assert await examine_replica(database, postgres_settings, ReplicaSettings()) == []
     assert (await finding(read_url)).severity is Severity.OK
     async with replica.standing_still():
         await insert_lead(database)

@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from devstack.free_ports import free_port
-from ops.auth_facts import auth_facts, of_auth
-from ops.diagnosis import Severity
+from shared.administration.doctor.auth_facts import auth_facts, of_auth
+from shared.administration.doctor.diagnosis import Severity
 from shared.domain.errors import UnavailableError
 from shared.settings import ProjectSettings
 from tests.support.auth_project import Project, running_project

@@ -1,6 +1,7 @@
 """Whatever makes creates 202 or 503 is found by the doctor, which says what to do."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -8,10 +9,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from yarl import URL
 
-from ops.commands.doctor import examine
-from ops.diagnosis import Finding, Severity
-from ops.running import Servers
-from ops.writes import of_transactions
+from ops.running import Servers, doctor_settings
+from shared.administration.doctor.diagnosis import Finding, Severity
+from shared.administration.doctor.examination import Doctor
+from shared.administration.doctor.writes import of_transactions
 from shared.events.catalog import LEADS
 from shared.redis_connections import open_redis
 from shared.settings import PostgresSettings, StreamsSettings
@@ -42,6 +43,11 @@ async def servers(
     partitions = LEADS_DIVISION.last.partitions
     await PartitionRepository(database).divide(LEADS, partitions=partitions, is_open=True)
     return Servers(redis, database)
+
+
+async def examine(servers: Servers) -> Sequence[Finding]:
+    doctor = Doctor(servers.redis, servers.database, doctor_settings())
+    return await doctor.examine_servers()
 
 
 async def found(servers: Servers, check: str) -> Finding:
@@ -127,11 +133,11 @@ async def test_a_transaction_that_was_left_open_is_named(
     async with servers.database.transaction() as connection:
         await connection.execute(statement)
         assert (await found(servers, "postgres transactions")).severity is Severity.OK  # it is new
-        [finding] = await of_transactions(servers, older=timedelta(0))
+        [finding] = await of_transactions(servers.database, older=timedelta(0))
     assert finding.severity is WARNING
     assert held_up in str(finding.advice)
     assert "pg_terminate_backend(" in str(finding.advice)
-    [finding] = await of_transactions(servers, older=timedelta(0))
+    [finding] = await of_transactions(servers.database, older=timedelta(0))
     assert finding.severity is Severity.OK
 
 

@@ -27,12 +27,19 @@ from ops.exporter.settings import ExporterSettings, SharedStateSettings
 from ops.exporter.streams import STREAM_BYTES, RedisSource
 from ops.running import Servers
 from services.summarizer.storage.budget import MinuteBudget
+from shared.administration.doctor.examination import Doctor, DoctorSettings
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import IMPORTS, LEADS, SUMMARIES, SUMMARIZER, SYNC, SYNCER
 from shared.events.dead_letter import DeadLetter
 from shared.events.partitions import Claim, Member
 from shared.observability.outages import Outages
-from shared.settings import CacheSettings, ObservabilitySettings, PostgresSettings, StreamsSettings
+from shared.settings import (
+    CacheSettings,
+    ObservabilitySettings,
+    PostgresSettings,
+    ReplicaSettings,
+    StreamsSettings,
+)
 from shared.storage.admin_log import AdminLog
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.partitions import PartitionRepository
@@ -332,11 +339,19 @@ class TestServers:
 
 class TestDoctor:
     async def test_findings_are_counted_by_kind(
-        self, servers: Servers, postgres_settings: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+        self,
+        servers: Servers,
+        postgres_settings: PostgresSettings,
+        streams_settings: StreamsSettings,
     ) -> None:
-        monkeypatch.setenv("ENV_FILE", "")
-        monkeypatch.setenv("SUPABASE_CONNECTION_STRING", postgres_settings.dsn)
-        source, samples = DoctorSource(servers), Samples()
+        settings = DoctorSettings(
+            streams=streams_settings,
+            postgres=postgres_settings,
+            replica=ReplicaSettings(),
+            project=None,
+        )
+        doctor = Doctor(servers.redis, servers.database, settings)
+        source, samples = DoctorSource(doctor), Samples()
         await Troubles(servers.redis).tell("syncer:here:1", LEADS, ["odd"], ["also odd"])
         async with states.orphaned_group(servers), states.held_key(servers):
             await source.read(samples)
@@ -406,6 +421,7 @@ async def test_what_cannot_be_read_vanishes_and_comes_back(
         TcpProxy(redis.port) as cache_link,
     ):
         settings = ExporterSettings(
+            replica=ReplicaSettings(),
             postgres=PostgresSettings(
                 supabase_connection_string=SecretStr(str(postgres.with_port(postgres_link.port))),
                 postgres_timeout=SOON,

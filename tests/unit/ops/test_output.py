@@ -5,8 +5,8 @@ from datetime import timedelta
 import click
 import pytest
 
-from ops.output import size, span
 from ops.selecting import Moment
+from shared.administration.wording import size, span
 from shared.events.envelope import now
 
 

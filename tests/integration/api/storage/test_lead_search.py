@@ -14,7 +14,7 @@ from services.api.storage.lead_search import LeadSearch, LeadSort
 from services.api.storage.pages import PageRow, Position
 from shared.events.envelope import new_id
 from shared.storage.lead_export import LeadFilters
-from shared.storage.migrations import DIRECTORY
+from shared.storage.migrations.known import DIRECTORY
 from shared.storage.pool import Database
 from tests.support.earlier_schema import apply_again
 from tests.support.lead_table import insert_lead

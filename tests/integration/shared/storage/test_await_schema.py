@@ -8,7 +8,9 @@ import pytest
 from devstack.free_ports import free_port
 from devstack.servers.postgres import EmbeddedPostgres
 from shared.settings import PostgresSettings
-from shared.storage.migrations import MigrationError, await_schema, known_migrations, migrate
+from shared.storage.migrations.known import known_migrations
+from shared.storage.migrations.runner import await_schema, migrate
+from shared.storage.migrations.steps import MigrationError
 
 
 def test_a_schema_that_is_complete_is_not_waited_for(postgres_settings: PostgresSettings) -> None:

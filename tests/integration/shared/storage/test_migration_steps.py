@@ -13,7 +13,7 @@ import pytest
 
 from devstack.data_directory import scratch_directory
 from devstack.servers.postgres import EmbeddedPostgres
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from shared.storage.migrations.steps import MigrationError, Steps
 from tests.support.earlier_schema import empty_database
 from tests.support.eventually import eventually

@@ -18,7 +18,7 @@ from yarl import URL
 
 from shared.domain.errors import UnavailableError
 from shared.settings import PostgresSettings
-from shared.storage.migrations import migrate
+from shared.storage.migrations.runner import migrate
 from shared.storage.pool import Database, open_database
 from tests.support.eventually import eventually
 from tests.support.pgbouncer import PgBouncer

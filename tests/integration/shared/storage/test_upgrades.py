@@ -13,7 +13,8 @@ from devstack.servers.postgres import EmbeddedPostgres
 from services.api.storage.lead_search import LeadSearch
 from shared.settings import PostgresSettings
 from shared.storage.lead_export import LeadFilters
-from shared.storage.migrations import DIRECTORY, migrate
+from shared.storage.migrations.known import DIRECTORY
+from shared.storage.migrations.runner import migrate
 from shared.storage.pool import open_database
 from tests.support.earlier_schema import EARLIER, earlier_migrations, empty_database
 

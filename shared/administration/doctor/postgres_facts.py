@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.events.envelope import now
-from shared.storage.migrations import known_migrations
+from shared.storage.migrations.known import known_migrations
 from shared.storage.pool import Database
 from shared.storage.prepared_statements import is_direct
 

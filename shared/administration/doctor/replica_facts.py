@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ops.diagnosis import Finding, Severity, unreachable
-from ops.running import settings
+from shared.administration.doctor.diagnosis import Finding, Severity, unreachable
 from shared.domain.errors import TransientError
 from shared.settings import PostgresSettings, ReplicaSettings
 from shared.storage.pool import Database, open_database
 
 CHECK = "replica"
+# Its pool's name in metrics: no service's own.
+POOL = "doctor"
 LATE = timedelta(seconds=10)
 
 _SYSTEM = "SELECT system_identifier FROM pg_control_system()"
@@ -37,15 +38,18 @@ class ReplicaFacts:
     age: timedelta
 
 
-async def examine_replica(primary: Database) -> list[Finding]:
-    """Check the replica, if there is to be one."""
-    url = settings(ReplicaSettings).postgres_read_url
+async def examine_replica(
+    primary: Database, postgres: PostgresSettings, settings: ReplicaSettings
+) -> list[Finding]:
+    """Check the replica, if there is to be one; all but its address is as the primary's."""
+    url = settings.postgres_read_url
     if url is None:
         return []
-    postgres = settings(PostgresSettings)
     try:
         async with open_database(
-            postgres.model_copy(update={"supabase_connection_string": url}), read_only=True
+            postgres.model_copy(update={"supabase_connection_string": url}),
+            read_only=True,
+            name=POOL,
         ) as replica:
             return [of_replica(await replica_facts(primary, replica))]
     except TransientError as error:

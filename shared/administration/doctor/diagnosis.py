@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from ops.storage.postgres_facts import PostgresFacts
+from shared.administration.doctor.postgres_facts import PostgresFacts
 from shared.events.catalog import STREAMS, groups_of
 from shared.events.envelope import now
 from shared.events.partitions import Division, Partition

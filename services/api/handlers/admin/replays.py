@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from services.api.handlers.dead_letters import ACTOR, Name
+from services.api.handlers.admin.dead_letters import ACTOR, Name
 from services.api.handlers.leads import EXAMPLE_LEAD
 from services.api.handlers.operations import EXAMPLE_OPERATION_ID
 from services.api.server.routing import Call

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ops.diagnosis import NEARLY_FULL, Finding, Severity
-from ops.output import size, span
-from ops.running import Servers
-from ops.storage.write_facts import (
+from redis.asyncio import Redis
+
+from shared.administration.doctor.diagnosis import NEARLY_FULL, Finding, Severity
+from shared.administration.doctor.write_facts import (
     Blocker,
     HeldFacts,
     LongTransaction,
@@ -16,8 +16,10 @@ from ops.storage.write_facts import (
     long_transactions,
     write_and_undo,
 )
+from shared.administration.wording import size, span
 from shared.domain.errors import TransientError, UnavailableError
 from shared.events.catalog import STREAMS, groups_of
+from shared.storage.pool import Database
 from shared.streams.consuming.group import first_unfinished, groups_info, last_entry
 from shared.streams.inspection import StreamState
 from shared.streams.ordering.layout import Divisions
@@ -50,10 +52,10 @@ _POSTGRES_ADVICE = {
 }
 
 
-async def of_redis_writes(servers: Servers) -> list[Finding]:
+async def of_redis_writes(redis: Redis) -> list[Finding]:
     """Find out whether Redis takes events."""
     try:
-        await check_writable(servers.redis)
+        await check_writable(redis)
     except UnavailableError as error:
         advice = _advice(error, _REDIS_ADVICE, "Find out why it refuses to write.")
         failure = Finding(
@@ -91,25 +93,25 @@ def _room(state: StreamState, max_bytes: int) -> Finding:
     return Finding(check=check, severity=Severity.OK, detail=detail)
 
 
-async def of_strangers(servers: Servers) -> list[Finding]:
+async def of_strangers(redis: Redis) -> list[Finding]:
     """Find groups that no service reads for, and that keep entries from being dropped."""
-    divisions = Divisions(servers.redis)
+    divisions = Divisions(redis)
     findings: list[Finding] = []
     for stream in STREAMS:
         published = await divisions.published(stream)
         for name in [stream] if published is None else published.names:
-            findings += await _strangers_of(servers, stream, name)
+            findings += await _strangers_of(redis, stream, name)
     return findings
 
 
-async def _strangers_of(servers: Servers, stream: str, name: str) -> list[Finding]:
-    newest = await last_entry(servers.redis, name)
+async def _strangers_of(redis: Redis, stream: str, name: str) -> list[Finding]:
+    newest = await last_entry(redis, name)
     findings: list[Finding] = []
-    for info in await groups_info(servers.redis, name):
+    for info in await groups_info(redis, name):
         group = info["name"].decode()
         if group in groups_of(stream) or newest is None:
             continue
-        if await first_unfinished(servers.redis, name, info) <= newest:
+        if await first_unfinished(redis, name, info) <= newest:
             findings.append(
                 Finding(
                     check=f"{name} {group}",
@@ -125,9 +127,9 @@ async def _strangers_of(servers: Servers, stream: str, name: str) -> list[Findin
     return findings
 
 
-async def of_troubles(servers: Servers) -> list[Finding]:
+async def of_troubles(redis: Redis) -> list[Finding]:
     """Tell what processes say that they wait for."""
-    return [_trouble(one) for one in await Troubles(servers.redis).told()]
+    return [_trouble(one) for one in await Troubles(redis).told()]
 
 
 def _trouble(trouble: Trouble) -> Finding:
@@ -143,17 +145,17 @@ def _trouble(trouble: Trouble) -> Finding:
     )
 
 
-async def of_locks(servers: Servers) -> list[Finding]:
+async def of_locks(database: Database) -> list[Finding]:
     """Find out who keeps writes of leads waiting."""
-    found = await blockers(servers.database, older=LONG_TRANSACTION)
+    found = await blockers(database, older=LONG_TRANSACTION)
     return [_blocker(one) for one in found] or [
         Finding(check="postgres locks", severity=Severity.OK, detail="none")
     ]
 
 
-async def of_transactions(servers: Servers, *, older: timedelta = LEFT_OPEN) -> list[Finding]:
+async def of_transactions(database: Database, *, older: timedelta = LEFT_OPEN) -> list[Finding]:
     """Find sessions that keep what they have written, or seen, open for long."""
-    found = await long_transactions(servers.database, older=older)
+    found = await long_transactions(database, older=older)
     return [_left_open(one) for one in found] or [
         Finding(check="postgres transactions", severity=Severity.OK, detail="none is long")
     ]
@@ -175,7 +177,7 @@ def _left_open(session: LongTransaction) -> Finding:
     )
 
 
-async def of_indexes(servers: Servers) -> list[Finding]:
+async def of_indexes(database: Database) -> list[Finding]:
     """Find indexes that were begun and not finished: they cost writes and help no read."""
     return [
         Finding(
@@ -185,14 +187,14 @@ async def of_indexes(servers: Servers) -> list[Finding]:
             advice="Run `ops migrate`, which makes it anew. One of your own: "
             f"REINDEX INDEX CONCURRENTLY {name}.",
         )
-        for name in await invalid_indexes(servers.database)
+        for name in await invalid_indexes(database)
     ] or [Finding(check="postgres indexes", severity=Severity.OK, detail="all are valid")]
 
 
-async def of_postgres_writes(servers: Servers) -> list[Finding]:
+async def of_postgres_writes(database: Database) -> list[Finding]:
     """Find out whether PostgreSQL takes writes."""
     try:
-        await write_and_undo(servers.database)
+        await write_and_undo(database)
     except TransientError as error:
         advice = _advice(error, _POSTGRES_ADVICE, "Find out why it refuses to write.")
         failure = Finding(
@@ -217,9 +219,9 @@ def _blocker(blocker: Blocker) -> Finding:
     )
 
 
-async def of_held(servers: Servers) -> list[Finding]:
+async def of_held(database: Database) -> list[Finding]:
     """Find what fails again and again, and keeps later events of the same leads waiting."""
-    return [_held(one) for one in await held_facts(servers.database)] or [
+    return [_held(one) for one in await held_facts(database)] or [
         Finding(check="held events", severity=Severity.OK, detail="none")
     ]
 

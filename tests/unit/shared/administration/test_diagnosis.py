@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from ops import diagnosis
-from ops.diagnosis import Finding, PartitionFacts, Severity
-from ops.replica_facts import ReplicaFacts, of_replica
-from ops.storage.postgres_facts import PostgresFacts
+from shared.administration.doctor import diagnosis
+from shared.administration.doctor.diagnosis import Finding, PartitionFacts, Severity
+from shared.administration.doctor.postgres_facts import PostgresFacts
+from shared.administration.doctor.replica_facts import ReplicaFacts, of_replica
 from shared.domain.errors import UnavailableError
 from shared.events.envelope import now
 from shared.events.partitions import Division, Layout, Partition

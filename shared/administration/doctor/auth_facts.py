@@ -10,7 +10,7 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from ops.diagnosis import Finding, Severity
+from shared.administration.doctor.diagnosis import Finding, Severity
 from shared.domain.errors import UnavailableError
 from shared.settings import ProjectSettings
 

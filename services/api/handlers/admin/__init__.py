@@ -1,0 +1,1 @@
+"""What operators may do over HTTP, with the operator's key."""
