@@ -36,6 +36,9 @@ REMOVE_EVERY = timedelta(milliseconds=500)
 # Without any report for so long, look whether the group is done without having reported.
 SILENCE = timedelta(seconds=2)
 
+# A replay that takes longer than this says how much it is about.
+COUNT_AFTER = timedelta(seconds=1)
+
 Watcher: TypeAlias = Callable[[ReplayProgress], None]
 
 
@@ -86,8 +89,13 @@ class Replayer:
         return await self._jobs.progress(self._order.id)
 
     async def _count(self) -> None:
-        """Count what there is to add, beside the adding: it may take long."""
+        """Count what there is to add, beside the adding: it may take long.
+
+        Not of a replay that is over before: what is cut short costs its connection.
+        """
         replay_id = self._order.id
+        if await wait_for_event(self._stop, within=COUNT_AFTER):
+            return
         try:
             if (await self._jobs.progress(replay_id)).planned is None:
                 counts = await self._source.counts()
