@@ -46,8 +46,9 @@ log = structlog.get_logger(__name__)
 
 # Rows under way at a time.
 WINDOW = 500
-# The most in one transaction: between two of them others get their turn.
+# The most in one transaction, and while events of clients come in too: these wait for so many.
 BATCH = 200
+SHARED_BATCH = 50
 POLL = timedelta(milliseconds=20)
 
 
@@ -258,7 +259,8 @@ class RowEvents:
             return {}
         behind = {*waiting, *await self._imports.held_keys(LEADS)}
         outcomes: dict[UUID, Outcome] = {}
-        for batch in _batches(events):
+        for batch in _batches(events, most=SHARED_BATCH if waiting else BATCH):
+            begun = time.monotonic()
             free = [event for event in batch if event.key not in behind]
             try:
                 outcomes |= await self._apply_batch(free)
@@ -267,6 +269,8 @@ class RowEvents:
             except Exception as error:  # noqa: BLE001 (the stream's runtime decides what follows)
                 log.warning("rows.published", rows=len(free), error=describe_error(error))
                 behind.update(event.key for event in free)
+            if waiting:  # clients get as much of this process as the file
+                await asyncio.sleep(time.monotonic() - begun)
         return outcomes
 
     async def _apply_batch(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
@@ -344,7 +348,7 @@ def _entry(entry_id: str, event: Event) -> Entry:
     return Entry(entry_id, {b"id": str(event.id).encode()})
 
 
-def _batches(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def _batches(events: Sequence[Event], *, most: int) -> Iterator[Sequence[Event]]:
     """Yield what can be applied together: of each key one event at a time, and of one type."""
     seen: Counter[str] = Counter()
     rounds: defaultdict[tuple[int, str], list[Event]] = defaultdict(list)
@@ -352,8 +356,8 @@ def _batches(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
         rounds[seen[event.key], event.type].append(event)
         seen[event.key] += 1
     for place in sorted(rounds):
-        for start in range(0, len(rounds[place]), BATCH):
-            yield rounds[place][start : start + BATCH]
+        for start in range(0, len(rounds[place]), most):
+            yield rounds[place][start : start + most]
 
 
 def _row_end(outcome: Outcome) -> RowEnd:

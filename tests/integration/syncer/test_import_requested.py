@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
+from services.syncer.imports import BATCH, SHARED_BATCH
 from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnavailableError, UnfinishedError
@@ -34,7 +35,7 @@ from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.ordering.layout import ClosedError, Divisions
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import Handlers, StartSyncer, created, rows
-from tests.support.builders import lead_updated, lead_upserted
+from tests.support.builders import lead_created, lead_updated, lead_upserted
 from tests.support.eventually import eventually
 from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
 from tests.support.lead_table import refuse_defects
@@ -384,3 +385,32 @@ async def test_rows_that_were_committed_and_not_followed_up_are_followed_up(
     assert orjson.loads(outcome.body)["progress"]["created"] == 3
     assert follow_up.followed == [row_event_id(event.id, number) for number in (1, 2, 3)]
     assert len(await rows(database, LEADS_STORED)) == 3
+
+
+class Counts:
+    """Applies events, and notes how many at a time."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.batches: list[int] = []
+        self._handler = handler
+
+    async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        self.batches.append(len(events))
+        return await self._handler(events)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "batches"),
+    [(0, [BATCH, 20]), (1, [SHARED_BATCH] * 4 + [20]), (3, [SHARED_BATCH] * 4 + [20])],
+)
+async def test_while_clients_write_too_they_wait_for_few_rows(
+    waiting: int, batches: list[int], handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    await add_events(redis, [lead_created() for _ in range(waiting)])
+    content = csv_file(f"Ada,King,{n}@example.com,London" for n in range(BATCH + 20))
+    event, counts = requested(content), Counts(handlers.by_type[LeadCreated.type])
+    await keep(redis, event, content)
+    part, by_type = timedelta(seconds=20), {LeadCreated.type: counts}
+    assert await deliver(handler_of(redis, database, part=part, handlers=by_type), event)
+    assert counts.batches == batches
