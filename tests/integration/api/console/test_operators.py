@@ -1,16 +1,24 @@
 """Operators in a browser: the key that they need, dead letters, replays, syncs and streams."""
 
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
 
+from devstack.free_ports import free_port
+from services.api.settings import ApiSettings
 from shared.events.dead_letter import DeadLetter
+from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.pool import Database
+from shared.streams.publisher import add_events
 from tests.integration.api.console.conftest import OpenTab, check, enter_key, looks, sizes
 from tests.integration.api.console.test_work import PAYLOADS
 from tests.integration.api.handlers.admin.conftest import KEY, keep
+from tests.support.api import running_api
 from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
 from tests.support.builders import lead_created
 
@@ -187,3 +195,50 @@ async def test_letters_that_come_meanwhile_move_nothing(
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("1 dead letter discarded")).to_be_visible()
         await expect(page.locator("tbody tr")).to_have_count(2)
+
+
+async def test_postgres_is_away(
+    api_settings: ApiSettings, redis: Redis, open_signed_in: OpenTab
+) -> None:
+    nowhere = SecretStr(f"postgresql://postgres:x@127.0.0.1:{free_port()}/leads")
+    settings = replace(api_settings, postgres=PostgresSettings(supabase_connection_string=nowhere))
+    await add_events(redis, [lead_created() for _ in range(4)])
+    async with (
+        running_api(settings, api_key=SecretStr(KEY)) as client,
+        open_signed_in(client) as tab,
+    ):
+        page = tab.page
+        await tab.open("/streams")
+        await enter_key(page)
+        lane = page.locator(".lane").filter(has_text="leads").first
+        await expect(lane.locator(".partitions li")).to_have_count(3, timeout=PATIENCE_MS)
+        # Nothing is said of who reads them, rather than that nobody does.
+        await expect(lane.locator(".owner").first).to_have_text("unknown")
+        await expect(lane).not_to_contain_text("nobody")
+        await page.get_by_text("Streams ▾").click()
+        await page.get_by_role("link", name="Dead letters", exact=True).click()
+        failure = page.get_by_role("alert")
+        await expect(failure).to_contain_text("could not be read", timeout=3 * PATIENCE_MS)
+        await expect(failure).to_contain_text("Request")
+        await expect(failure.get_by_role("button", name="Retry")).to_be_visible()
+
+
+async def test_redis_is_away(api_settings: ApiSettings, open_signed_in: OpenTab) -> None:
+    nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    settings = replace(api_settings, streams=StreamsSettings(redis_url=nowhere))
+    async with (
+        running_api(settings, api_key=SecretStr(KEY)) as client,
+        open_signed_in(client) as tab,
+    ):
+        page = tab.page
+        await tab.open("/dead-letters")
+        # The key is right, whatever else is wrong: the letters are in PostgreSQL.
+        await enter_key(page)
+        await expect(page.get_by_text("There are no dead letters")).to_be_visible(
+            timeout=3 * PATIENCE_MS
+        )
+        await page.get_by_text("Streams ▾").click()
+        await page.get_by_role("link", name="Streams", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text(
+            "The streams could not be read", timeout=3 * PATIENCE_MS
+        )
