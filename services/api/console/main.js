@@ -39,6 +39,7 @@ const SCREENS = [
     load: async () => (await import("./screens/replays.js")).Replays,
   },
   { at: /^\/syncs$/, load: async () => (await import("./screens/syncs.js")).Syncs },
+  { at: /^\/doctor$/, load: async () => (await import("./screens/doctor.js")).Doctor },
 ];
 
 /** What the head of the page leads to. */
@@ -52,6 +53,7 @@ const OPERATIONS = [
   { path: "/dead-letters", label: "Dead letters" },
   { path: "/replays", label: "Replays" },
   { path: "/syncs", label: "Syncs" },
+  { path: "/doctor", label: "Doctor" },
 ];
 
 /** @type {Map<Entry, Screen>} */

@@ -269,3 +269,43 @@ async def test_streams_are_watched(
 
         await eventually(asks_again)
         assert most == 1
+
+
+@looks
+@sizes
+async def test_doctor_looks(
+    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+) -> None:
+    viewport = {"width": size[0], "height": size[1]}
+    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+        page = tab.page
+        await tab.open("/doctor")
+        await enter_key(page)
+        await expect(page.get_by_role("region", name="What is well")).to_be_visible(
+            timeout=PATIENCE_MS
+        )
+        await check(tab, "findings")
+
+
+async def test_the_doctor_says_what_to_do_and_looks_again(
+    operator: httpx.AsyncClient, redis: Redis, open_signed_in: OpenTab
+) -> None:
+    async with open_signed_in(operator) as tab:
+        page = tab.page
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            await tab.open("/doctor")
+            await enter_key(page)
+            wrong = page.get_by_role("region", name="What is wrong")
+            finding = wrong.get_by_role("listitem").filter(has_text="eviction")
+            await expect(finding).to_contain_text("allkeys-lru", timeout=PATIENCE_MS)
+            await expect(finding.locator(".advice")).to_contain_text("noeviction")
+        finally:
+            await redis.config_set("maxmemory-policy", "noeviction")
+        again = page.get_by_role("button", name="Check again")
+        await again.focus()
+        await page.keyboard.press("Enter")
+        await expect(finding).to_have_count(0, timeout=PATIENCE_MS)
+        await expect(page.get_by_role("status").first).to_be_visible()
+        well = page.get_by_role("region", name="What is well")
+        await expect(well.get_by_text("redis eviction")).to_be_visible()

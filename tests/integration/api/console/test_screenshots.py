@@ -239,6 +239,10 @@ async def test_pictures_for_operators(
         await typed.scroll_into_view_if_needed()
         await typed.fill("replay")
         await take(page, "replay", scheme)
+        await tab.open("/doctor")
+        await enter_key(page)
+        await expect(page.get_by_role("region", name="What is well")).to_be_visible()
+        await take(page, "doctor", scheme)
     async with open_signed_in(parked, **options) as tab:
         await tab.page.clock.install(time=NOW)
         await show_streams(tab.page, tab.url, parked)
