@@ -85,6 +85,33 @@ class _Reply(BaseModel):
     usage: _Usage | None = None
 
 
+class _Client(groq.AsyncGroq):
+    """The library's client, which makes the headers of its first request and then sends the same.
+
+    Each of ours would otherwise have them merged, checked and joined anew.
+    """
+
+    _headers: httpx.Headers | None = None
+
+    @property
+    def user_agent(self) -> str:
+        """The library's own: it is made of the class's name."""
+        return f"{groq.AsyncGroq.__name__}/Python {groq.__version__}"
+
+    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx.Request:
+        if self._headers is None:
+            request = super()._build_request(options, retries_taken=retries_taken)
+            self._headers = request.headers
+            return request
+        return self._client.build_request(
+            "POST",
+            options.url,
+            headers=self._headers,
+            content=options.content,
+            timeout=options.timeout,
+        )
+
+
 class GroqProvider:
     """One call for one prompt: retries, limits and waits are its caller's."""
 
@@ -95,8 +122,13 @@ class GroqProvider:
         self._client = client
         # In full, and parsed: a path would be joined to the client's address, for each call anew.
         self._address = cast("str", completions_url(client.base_url))
-        self._options = {"temperature": TEMPERATURE, limit_name(client.base_url): max_tokens}
-        self._formats = _formats(model)
+        options = {
+            "model": model,
+            "temperature": TEMPERATURE,
+            limit_name(client.base_url): max_tokens,
+        }
+        # What follows the messages in a request's body, by the format of the answer.
+        self._endings = [orjson.dumps(options | one)[1:] for one in _formats(model)]
         self._format = 0
 
     async def complete(self, prompt: Prompt, *, timeout: timedelta) -> Completion:  # noqa: ASYNC109 (the SDK's own)
@@ -112,11 +144,7 @@ class GroqProvider:
                 response = await self._client.post(
                     self._address,
                     cast_to=httpx.Response,
-                    content=orjson.dumps(
-                        {"model": self.model, "messages": messages}
-                        | self._options
-                        | self._formats[chosen]
-                    ),
+                    content=b'{"messages":%b,%b' % (orjson.dumps(messages), self._endings[chosen]),
                     options=_options(timeout),
                 )
             except groq.APIStatusError as error:
@@ -130,7 +158,7 @@ class GroqProvider:
 
     def _can_ask_for_less(self, error: groq.APIStatusError, chosen: int) -> bool:
         """Ask by a looser format from now on, where the server does not know this one."""
-        if chosen + 1 == len(self._formats) or not _is_about_format(error):
+        if chosen + 1 == len(self._endings) or not _is_about_format(error):
             return False
         # Of calls that were under way together, one does it for all.
         if self._format == chosen:
@@ -152,9 +180,7 @@ async def open_groq(
         url = url.copy_with(path=GROQ_PATH)
     async with (
         open_http(completions_url(url), connections=concurrency) as http_client,
-        groq.AsyncGroq(
-            api_key=api_key, base_url=url, max_retries=0, http_client=http_client
-        ) as client,
+        _Client(api_key=api_key, base_url=url, max_retries=0, http_client=http_client) as client,
     ):
         yield GroqProvider(client, model=model, max_tokens=max_tokens)
 

@@ -39,6 +39,7 @@ from tests.support.summaries import answer
 SAMPLES = ROOT / "tests/support/samples"
 ERRORS = json.loads((SAMPLES / "groq-errors.json").read_text())
 PROMPT = write_prompt(facts(), today=date(2026, 11, 24))
+LONGER = write_prompt(facts(city="Grönland 🦊"), today=date(2026, 11, 24))
 LONG = timedelta(seconds=10)
 GOOD = answer()
 
@@ -60,7 +61,7 @@ class Recorder:
 
     def __init__(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
         self.paths: list[str] = []
-        self.keys: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self._status = status
         self._headers = headers or {}
@@ -75,7 +76,7 @@ class Recorder:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
-        self.keys.append(request.headers["Authorization"])
+        self.headers.append(dict(request.headers))
         self.bodies.append(await request.json())
         if isinstance(self._body, str):
             return web.Response(status=self._status, text=self._body, headers=self._headers)
@@ -124,6 +125,20 @@ async def test_answer_and_its_price() -> None:
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert body["max_tokens"] == 500
     assert "tools" not in body
+
+
+async def test_each_call_has_the_library_s_headers_and_a_body_of_its_own() -> None:
+    server, prompts = Recorder(200, completion("anything")), [PROMPT, LONGER, PROMPT]
+    async with server.serving() as url, open_at(url) as provider:
+        for prompt in prompts:
+            await provider.complete(prompt, timeout=LONG)
+    first, *others = ({**one, "Content-Length": ""} for one in server.headers)
+    assert first["Authorization"] == "Bearer gsk_tests"
+    assert first["Content-Type"] == "application/json"
+    assert first["User-Agent"].startswith("AsyncGroq/Python")
+    assert others == [first, first]
+    written = [[one["content"] for one in body["messages"]] for body in server.bodies]
+    assert written == [[one.content for one in prompt.messages] for prompt in prompts]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +334,7 @@ async def test_base_url_is_a_host_or_an_api(base: str, path: str) -> None:
     async with server.serving() as url, open_at(f"{url}".rstrip("/") + base) as provider:
         await provider.complete(PROMPT, timeout=LONG)
     assert server.paths == [path]
-    assert server.keys == ["Bearer gsk_tests"]
+    assert [one["Authorization"] for one in server.headers] == ["Bearer gsk_tests"]
 
 
 @pytest.mark.parametrize(
@@ -421,7 +436,7 @@ async def test_no_other_address_gets_the_key(status: int) -> None:
             with pytest.raises(ProviderError) as caught:
                 await provider.complete(PROMPT, timeout=LONG)
     assert caught.value.reason is FailureReason.PROVIDER_REFUSED
-    assert (len(server.keys), elsewhere.keys) == (1, [])
+    assert (len(server.headers), elsewhere.headers) == (1, [])
 
 
 @pytest.mark.parametrize(
