@@ -8,6 +8,7 @@ the client gets 202, and asks `/operations/{event id}` for the outcome.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
+from prometheus_client import Counter
 
 from services.api.storage.requests import RequestNotes
 from shared.domain.errors import UnavailableError
@@ -56,7 +58,17 @@ LATE_REMEMBERED = timedelta(hours=1)
 
 def _count(events: Sequence[Event], answer: str) -> None:
     for event in events:
-        _PUBLISHED.labels(event.type, answer).inc()
+        _counter(event.type, answer).inc()
+
+
+@functools.cache
+def _counter(type_: str, answer: str) -> Counter:
+    return _PUBLISHED.labels(type_, answer)
+
+
+def _give_up(reply: "asyncio.Future[Outcome]") -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())
 
 
 class Exchange:
@@ -79,6 +91,7 @@ class Exchange:
         self._notes = notes
         self._publish_seconds = publish_timeout.total_seconds()
         self._deadlines: set[asyncio.Timeout] = set()
+        self._awaited: set[asyncio.Future[Outcome]] = set()
         self._late: dict[UUID, float] = {}
         self.has_stopped = False
 
@@ -97,8 +110,8 @@ class Exchange:
         """Publish and wait for the outcome; None when there is none within so long."""
         with self._replies.expect(event.id) as reply:
             await self._in_time(self._publisher.publish(event))
-            outcome = await self._wait(reply, within=within)
-        _count([event], "timeout" if outcome is None else "answered")
+            outcome = await self._wait_for_one(reply, within=within)
+        _counter(event.type, "timeout" if outcome is None else "answered").inc()
         if outcome is None:
             self._note_late([event])
             await self._note_accepted([event])
@@ -144,6 +157,8 @@ class Exchange:
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
             deadline.reschedule(now)
+        for reply in self._awaited:
+            _give_up(reply)
 
     async def check_lateness(self, events: EventStore) -> None:
         """Raise `UnavailableError` while writes of leads that were answered 202 are not applied."""
@@ -183,6 +198,20 @@ class Exchange:
         except TimeoutError as error:
             _REFUSED.labels("redis").inc()
             raise UnavailableError("Redis did not take the event in time") from error
+
+    async def _wait_for_one(
+        self, reply: "asyncio.Future[Outcome]", *, within: timedelta
+    ) -> Outcome | None:
+        """Do what `_wait` does, for a reply that nothing else waits for, at a third of its cost."""
+        timer = asyncio.get_running_loop().call_later(within.total_seconds(), _give_up, reply)
+        self._awaited.add(reply)
+        try:
+            return await reply
+        except TimeoutError:
+            return None
+        finally:
+            timer.cancel()
+            self._awaited.remove(reply)
 
     async def _wait(self, reply: "asyncio.Future[Result]", *, within: timedelta) -> Result | None:
         deadline = asyncio.timeout(within.total_seconds())

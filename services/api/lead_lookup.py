@@ -135,8 +135,11 @@ class AcceptedLeads:
             return False, None
         if not noted:
             return False, None
-        async with asyncio.timeout(self._seconds):
-            applied = await self._events.applied([one.event_id for one in noted])
+        try:
+            async with asyncio.timeout(self._seconds):
+                applied = await self._events.applied([one.event_id for one in noted])
+        except TimeoutError as error:
+            raise UnavailableError("PostgreSQL did not answer in time") from error
         return True, next((one for one in noted if one.event_id not in applied), None)
 
 

@@ -125,6 +125,7 @@ class LeadWriteHandlers:
             *("duplicate-lead", "lead-not-found", "key-reused", "operation-failed"),
             "unavailable",
         ),
+        is_bounded=True,
     )
     async def create(self, call: Call) -> web.StreamResponse:
         """Answer 201 once the lead is committed."""

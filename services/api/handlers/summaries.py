@@ -169,6 +169,7 @@ class SummaryHandlers:
             ),
             *("invalid-model-output", "summaries-unavailable", "unavailable"),
         ),
+        is_bounded=True,
     )
     async def request(self, call: Call) -> web.StreamResponse:
         """Answer 200 with the lead, or 202 when that takes longer."""

@@ -15,6 +15,7 @@ from services.api.auth.tokens import User
 from services.api.storage.requests import RequestNotes
 from services.api.web.endpoint import Header, Parameter
 from services.api.web.problems import Problem, validation_problem
+from shared.domain.errors import UnavailableError
 from shared.events.envelope import new_id
 
 LONGEST_KEY = 255
@@ -116,8 +117,11 @@ class IdempotencyKeys:
         """
         if IDEMPOTENCY_KEY.name not in request.headers:
             return
-        async with asyncio.timeout(self._seconds):
-            is_same = await self._notes.is_same_content(event_id, intent().encode())
+        try:
+            async with asyncio.timeout(self._seconds):
+                is_same = await self._notes.is_same_content(event_id, intent().encode())
+        except TimeoutError as error:
+            raise UnavailableError("Redis did not say in time what the key belongs to") from error
         if not is_same:
             raise Problem("key-reused", "The Idempotency-Key belongs to another request")
 

@@ -1,9 +1,18 @@
-"""What clients would rather have, by their headers."""
+"""What clients would rather have, by their headers, and keys that are not known in time."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from services.api.web.headers import preferred_type
+from services.api.storage.requests import RequestNotes
+from services.api.web.headers import IdempotencyKeys, preferred_type
+from shared.domain.errors import UnavailableError
+from shared.events.envelope import new_id
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -38,3 +47,19 @@ JSON, EVENTS = "application/json", "text/event-stream"
 def test_events_come_where_they_are_liked_better(accept: list[str], preferred: str) -> None:
     headers = CIMultiDict([("Accept", one) for one in accept])
     assert preferred_type(headers, JSON, EVENTS) == preferred
+
+
+class SilentNotes:
+    """Notes in a Redis that never answers."""
+
+    async def is_same_content(self, *_: Any) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+
+@pytest.mark.parametrize("key", ["a", "key 1", "~" * 255])
+async def test_a_key_that_is_not_known_in_time_is_an_outage(key: str) -> None:
+    keys = IdempotencyKeys(cast("RequestNotes", SilentNotes()), timeout=timedelta(milliseconds=5))
+    request = cast("web.BaseRequest", make_mocked_request("POST", "/", {"Idempotency-Key": key}))
+    with pytest.raises(UnavailableError, match="in time"):
+        await keys.check_key(request, new_id(), lambda: "wish")
