@@ -66,7 +66,7 @@ class DoctorSource:
     """Has the doctor look at everything, now and then: it takes longer than all the rest."""
 
     name = "doctor"
-    every = timedelta(minutes=1)
+    every = timedelta(minutes=5)
 
     def __init__(self, doctor: Doctor) -> None:
         self._doctor = doctor

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.storage.admin_log import AdminLog
 from shared.storage.pool import Database
 
 # When an entry was accepted is the first part of its id.
@@ -27,14 +28,9 @@ _OPEN = """
         SELECT state, started_at FROM leads.sync_run ORDER BY started_at DESC LIMIT 1000
     ) AS latest WHERE state = 'running'
 """
-_LAST = """
-    SELECT 'sync' AS task, (
-        SELECT finished_at FROM leads.sync_run WHERE state = 'succeeded'
-        ORDER BY started_at DESC LIMIT 1
-    ) AS at
-    UNION ALL
-    SELECT 'backup', max(begun_at) FROM leads.admin_action
-    WHERE action = 'backup' AND affected IS NOT NULL
+_LAST_SYNC = """
+    SELECT finished_at FROM leads.sync_run WHERE state = 'succeeded'
+    ORDER BY started_at DESC LIMIT 1
 """
 
 
@@ -84,10 +80,11 @@ async def shared_state(database: Database) -> SharedState:
         held = await connection.fetch(_HELD)
         letters = await connection.fetch(_LETTERS)
         operations = await connection.fetch(_OPEN)
-        last = await connection.fetch(_LAST)
+        synced = await connection.fetchval(_LAST_SYNC)
+    last = {"sync": synced, "backup": await AdminLog(database).last_ended("backup")}
     return SharedState(
         held=tuple(HeldCount(**row) for row in held),
         letters=tuple(LetterTotal(**row) for row in letters),
         operations=tuple(OpenOperations(**row) for row in operations),
-        succeeded={row["task"]: row["at"] for row in last if row["at"] is not None},
+        succeeded={task: at for task, at in last.items() if at is not None},
     )

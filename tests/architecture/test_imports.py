@@ -118,6 +118,7 @@ def make_packages(directory: Path) -> None:
     (directory / "shared/storage/migrations/runner.py").write_text("import psycopg, yoyo\n")
     (directory / "shared/storage/pool.py").write_text("import asyncpg\n")
     (directory / "shared/redis_connections.py").write_text("import redis\n")
+    (directory / "shared/observability/spans.py").write_text("import opentelemetry\n")
     (directory / "services/api/auth/accounts.py").write_text("import supabase_auth\n")
     (directory / "services/summarizer/providers/groq.py").write_text("import groq\n")
 
