@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -22,11 +23,19 @@ EXIT_MISCONFIGURED = 2
 COLLECT_AFTER = 20_000
 
 
+def start_service(module: str) -> None:
+    """Import a service's module and run its `main` to its end."""
+    # Imports leave next to no garbage, and to look for it took a sixth of a start.
+    gc.disable()
+    main = importlib.import_module(module).main
+    gc.enable()
+    run_service(main)
+
+
 def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service's `main` to its end; wrong settings end the process with a message."""
     # What has been imported stays: the collector need not walk through it again and again,
     # which would hold every request up for tens of milliseconds.
-    gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     try:

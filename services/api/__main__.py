@@ -1,7 +1,6 @@
 """Start an API process: `python -m services.api`."""
 
-from services.api.app import main
-from shared.lifecycle import run_service
+from shared.lifecycle import start_service
 
 if __name__ == "__main__":
-    run_service(main)
+    start_service("services.api.app")

@@ -1,7 +1,6 @@
 """Start a syncer: `python -m services.syncer`."""
 
-from services.syncer.app import main
-from shared.lifecycle import run_service
+from shared.lifecycle import start_service
 
 if __name__ == "__main__":
-    run_service(main)
+    start_service("services.syncer.app")
