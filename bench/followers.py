@@ -1,8 +1,8 @@
 """Clients that follow all changes, in a process of their own.
 
 `python -m bench.followers URL COUNT` reads tokens from standard input, one a line. When all follow
-it prints `following`; when standard input ends, how many events came, and how many followers the
-API has let go.
+it prints `following`; when standard input ends, how many of them got an event, and how many the
+API has let go since.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Crowd:
     """Followers, and what came for them."""
 
     def __init__(self, url: URL) -> None:
-        self.events = 0
+        self.reached = 0
         self.lost = 0
         self._url = url
         self._place = (url.host or LOOPBACK, url.port or 80)
@@ -56,12 +56,13 @@ class Crowd:
 
 
 class Follower(asyncio.Protocol):
-    """One client, that counts what it gets."""
+    """One client, that says when its first event comes."""
 
     def __init__(self, crowd: Crowd, request: bytes, answered: asyncio.Future[bool]) -> None:
         self.answered = answered
         self._crowd = crowd
         self._request = request
+        self._is_reached = False
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,7 +75,9 @@ class Follower(asyncio.Protocol):
             self.answered.set_result(is_following)
             if not is_following and self._transport is not None:
                 self._transport.close()
-        self._crowd.events += data.count(b"event: lead-changed")
+        if not self._is_reached and b"event: lead-changed" in data:
+            self._is_reached = True
+            self._crowd.reached += 1
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (the base's)
         if not self.answered.done():
@@ -87,7 +90,7 @@ class Follower(asyncio.Protocol):
 async def following(url: str, tokens: Sequence[str], count: int) -> AsyncGenerator[None]:
     """Have so many clients follow for the length of the block.
 
-    Raises `NoLoadError` when they do not get there, or none of them gets an event.
+    Raises `NoLoadError` when they do not get there, or one of them gets no event.
     """
     if count == 0:
         yield
@@ -107,9 +110,9 @@ async def following(url: str, tokens: Sequence[str], count: int) -> AsyncGenerat
         yield
         given.close()
         async with asyncio.timeout(END.total_seconds()):
-            events, lost = map(int, (await lines.readline()).split())
-        if events < count:
-            raise NoLoadError(f"{count} followers got {events} events, and {lost} were let go")
+            reached, lost = map(int, (await lines.readline()).split())
+        if reached < count:
+            raise NoLoadError(f"Of {count} followers {reached} got an event, {lost} were let go")
     finally:
         if process.returncode is None:
             process.kill()
@@ -131,7 +134,7 @@ async def main(url: URL, count: int) -> None:
     await asyncio.gather(*(add(token) for token in islice(cycle(tokens), count)))
     click.echo("following")
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    click.echo(f"{crowd.events} {crowd.lost}")
+    click.echo(f"{crowd.reached} {crowd.lost}")
 
 
 if __name__ == "__main__":

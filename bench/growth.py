@@ -94,7 +94,7 @@ async def followers(bench: Bench, most: int) -> Curve:
 
 
 def _up_to(most: int, *, of: Sequence[int]) -> Sequence[int]:
-    return [number for number in of if number <= most]
+    return [number for number in of if number <= most] or of[:1]
 
 
 def _reading(system: System, paths: Sequence[str], *, callers: int = ONE_CALLER) -> Target:

@@ -21,24 +21,46 @@ pytestmark = [
 
 async def test_works_are_measured(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", "creates", "--peers", "--rounds", "1", "--seconds", "1"),
-        *("--api-workers", "2", "--results", str(results)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
+    told = await bench("creates", "--peers", "--api-workers", "2", "--results", str(results))
     rows = orjson.loads(results.read_bytes())["works"]["creates"]
-    assert output.decode().count("POST /leads") == len(rows)
+    assert told.count("POST /leads") == len(rows)
     assert {row["work"].partition(", ")[2] for row in rows} == {
         f"{callers} callers, 2 APIs" for callers in (64, 256)
     }
     beside = {row["limit"] for row in rows}
     # Without a network the bench goes on without the peers.
     assert beside >= {"bare aiohttp", "one unchecked INSERT a request"}
-    assert "Going on without" in output.decode() or beside >= {peer.name for peer in PEERS}
+    assert "Going on without" in told or beside >= {peer.name for peer in PEERS}
+
+
+async def test_growth_is_measured(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    told = await bench(*("growth", "--most", "100", "--backlog", "200", "--results", str(results)))
+    curves = orjson.loads(results.read_bytes())["growth"]
+    points = {
+        name: [[x for x, _ in line] for line in curve["series"].values()]
+        for name, curve in curves.items()
+    }
+    assert points == {
+        "leads": [[1_000], [1_000], [1_000]],
+        "connections": [[32, 64], [32, 64]],
+        "syncers": [[1, 2, 4, 8]],
+        "followers": [[0, 100], [0]],
+    }
+    assert all(curve["title"] in told for curve in curves.values())
+
+
+async def bench(*arguments: str) -> str:
+    """Measure for as short as can be; returns what is told."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench", *arguments, "--rounds", "1", "--seconds", "1"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
 
 
 @pytest.mark.parametrize(
