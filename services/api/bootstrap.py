@@ -17,6 +17,7 @@ from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.admin.dead_letters import ACTOR, DeadLetterHandlers
 from services.api.handlers.admin.doctor import DoctorHandlers
+from services.api.handlers.admin.model import ModelHandlers
 from services.api.handlers.admin.replays import ReplayHandlers
 from services.api.handlers.admin.streams import StreamHandlers
 from services.api.handlers.admin.syncs import SyncHandlers
@@ -63,6 +64,7 @@ from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.change_feed import ChangeFeed
 from shared.streams.imports import ImportFiles, ImportJobs
 from shared.streams.inspection import Inspector
+from shared.streams.model_status import ModelStatuses
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import Publisher, check_writable, open_publisher
 from shared.streams.replies import Replies
@@ -371,4 +373,5 @@ def _join_administration(
             timeout=http.read_timeout,
         ),
         DoctorHandlers(clients.doctor),
+        ModelHandlers(ModelStatuses(clients.redis)),
     )

@@ -1,6 +1,7 @@
 """What runs in a summarizer: a worker per subscription, the sweeper and the health server."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -9,13 +10,16 @@ import structlog
 from services.summarizer.bootstrap import SummarizerContext, bootstrap
 from services.summarizer.settings import SummarizerSettings
 from services.summarizer.storage.budget import MinuteBudget
+from services.summarizer.upstream import Usage
 from shared.background import end, repeat
+from shared.domain.errors import UnavailableError
 from shared.events import catalog
 from shared.lifecycle import instance_name, stop_signal
 from shared.observability.health import Check, serve_health
 from shared.observability.logging import configure_logging
 from shared.observability.outages import Outages
 from shared.observability.tracing import traced
+from shared.streams.model_status import TELL_EVERY, ModelStatus, ModelStatuses
 from shared.streams.workers import AnyWorker, open_workers
 
 MEASURE_EVERY = timedelta(seconds=15)
@@ -57,12 +61,15 @@ async def run(
             measuring = tasks.create_task(_measure(context.budget), name="budget")
             for worker in workers:
                 tasks.create_task(worker.run(), name=f"worker {worker.stream}")
+            telling = tasks.create_task(
+                _tell(context, settings, name=name), name="chore model status"
+            )
             provider = context.provider
             log.info(
                 "summarizer.started", consumer=name, provider=provider.name, model=provider.model
             )
             await stop.wait()
-            for task in (sweeper, measuring):
+            for task in (sweeper, measuring, telling):
                 await end(task)
         log.info("summarizer.stopped")
 
@@ -70,6 +77,41 @@ async def run(
 async def _measure(budget: MinuteBudget | None) -> None:
     if budget is not None:
         await repeat(budget.measure, every=MEASURE_EVERY, outages=Outages(), activity="budget")
+
+
+async def _tell(context: SummarizerContext, settings: SummarizerSettings, *, name: str) -> None:
+    """Tell operators what this process takes of the model, and may take, as long as it runs."""
+    statuses, total, told = ModelStatuses(context.redis), context.upstream.total, Usage()
+
+    async def tell() -> None:
+        calls, tokens = total.calls, total.tokens
+        await statuses.tell(
+            _status(context, settings, name=name),
+            calls=calls - told.calls,
+            tokens=tokens - told.tokens,
+        )
+        told.calls, told.tokens_in = calls, tokens
+
+    try:
+        await repeat(tell, every=TELL_EVERY, outages=Outages(), activity="model status")
+    finally:
+        with contextlib.suppress(UnavailableError):
+            await tell()
+            await statuses.leave(name)
+
+
+def _status(context: SummarizerContext, settings: SummarizerSettings, *, name: str) -> ModelStatus:
+    groq, has_budget = settings.groq, context.budget is not None
+    return ModelStatus(
+        consumer=name,
+        provider=context.provider.name,
+        model=context.provider.model,
+        account=groq.account,
+        most_calls=groq.requests_per_minute or None if has_budget else None,
+        most_tokens=groq.tokens_per_minute or None if has_budget else None,
+        most_summaries=settings.daily_quota or None,
+        is_circuit_open=context.circuit.is_open,
+    )
 
 
 def _checks(context: SummarizerContext, workers: Sequence[AnyWorker]) -> dict[str, Check]:

@@ -58,6 +58,8 @@ class SummarizerContext:
     dead_letters: DeadLetterRepository
     sweeper: Sweeper
     budget: MinuteBudget | None
+    upstream: Upstream
+    circuit: ModelCircuit
 
 
 @contextlib.asynccontextmanager
@@ -78,11 +80,12 @@ async def bootstrap(
         await check_server(redis, setting="REDIS_URL")
         circuit = ModelCircuit(failures=CIRCUIT_FAILURES, pause=CIRCUIT_PAUSE)
         budget = _budget(settings, chosen, redis)
+        upstream = _upstream(settings, chosen, budget, circuit)
         replies = LateReplies(redis)
         on_summary_requested = SummaryRequestedHandler(
             requests=requests,
             results=results,
-            writer=SummaryWriter(_upstream(settings, chosen, budget, circuit)),
+            writer=SummaryWriter(upstream),
             cache_lead=cache_lead,
             publisher=publisher,
             replies=replies,
@@ -97,6 +100,8 @@ async def bootstrap(
             dead_letters=DeadLetterRepository(database),
             sweeper=Sweeper(results, replies),
             budget=budget,
+            upstream=upstream,
+            circuit=circuit,
         )
 
 

@@ -72,11 +72,16 @@ class Deadline:
 
 @dataclass(slots=True)
 class Usage:
-    """What writing one summary has taken so far."""
+    """What has been taken so far: to write one summary, or altogether."""
 
     calls: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Both ways together."""
+        return self.tokens_in + self.tokens_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,7 @@ class Upstream:
         self._timeout = timeout
         self._budget = budget
         self._most_tokens = most_tokens
+        self.total = Usage()
         self._seconds = {result: _CALLS.labels(provider.model, result) for result in _RESULTS}
         self._tokens = {way: _TOKENS.labels(provider.model, way) for way in ("in", "out")}
 
@@ -237,6 +243,7 @@ class Upstream:
         reservation = await self._reserve(prompt, deadline, background=background)
         with self._circuit.watch():
             usage.calls += 1
+            self.total.calls += 1
             try:
                 completion = await self._call(prompt, deadline)
             except ProviderError as error:
@@ -276,8 +283,9 @@ class Upstream:
         tokens_in, tokens_out = completion.tokens_in, completion.tokens_out
         tokens_in = _tokens(prompt.length) if tokens_in is None else tokens_in
         tokens_out = _tokens(len(completion.text)) if tokens_out is None else tokens_out
-        usage.tokens_in += tokens_in
-        usage.tokens_out += tokens_out
+        for counted in (usage, self.total):
+            counted.tokens_in += tokens_in
+            counted.tokens_out += tokens_out
         self._tokens["in"].inc(tokens_in)
         self._tokens["out"].inc(tokens_out)
 

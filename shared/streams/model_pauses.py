@@ -13,9 +13,14 @@ from shared.redis_connections import hash_tag, servers_of, translated_errors
 _PREFIX, _PAUSED = "budget:", ":paused:"
 
 
+def budget_key(redis: Redis, name: str) -> str:
+    """Return the key of the calls that are reserved in a budget."""
+    return f"{_PREFIX}{hash_tag(redis, name)}"
+
+
 def pause_key(redis: Redis, name: str, account: str) -> str:
     """Return the key of a budget's pause, which is there while the pause lasts."""
-    return f"{_PREFIX}{hash_tag(redis, name)}{_PAUSED}{account}"
+    return f"{budget_key(redis, name)}{_PAUSED}{account}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ when something that it needs is down: the gateway answers these.
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.admin.dead_letters import DeadLetterHandlers
 from services.api.handlers.admin.doctor import DoctorHandlers
+from services.api.handlers.admin.model import ModelHandlers
 from services.api.handlers.admin.replays import ReplayHandlers
 from services.api.handlers.admin.streams import StreamHandlers
 from services.api.handlers.admin.syncs import SyncHandlers
@@ -43,5 +44,6 @@ HANDLERS: tuple[type, ...] = (
     ReplayHandlers,
     SyncHandlers,
     DoctorHandlers,
+    ModelHandlers,
 )
 ENDPOINTS = tuple(endpoint for handlers in HANDLERS for _, endpoint in declared_endpoints(handlers))

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from services.summarizer.upstream import Reservation
 from shared.lua import Key, load_lua, lua_script
 from shared.observability.metrics import gauge
-from shared.redis_connections import hash_tag, milliseconds, translated_errors
-from shared.streams.model_pauses import pause_key
+from shared.redis_connections import milliseconds, translated_errors
+from shared.streams.model_pauses import budget_key, pause_key
 
 # A second more than the provider's minute: calls do not take equally long to get there.
 WINDOW = timedelta(seconds=61)
@@ -96,7 +96,7 @@ class MinuteBudget:
         window: timedelta = WINDOW,
     ) -> None:
         self._redis = redis
-        self._reserved = f"budget:{hash_tag(redis, name)}"
+        self._reserved = budget_key(redis, name)
         self._paused = pause_key(redis, name, account)
         self._limits = (calls, tokens)
         self._window = window
