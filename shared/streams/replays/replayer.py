@@ -79,7 +79,7 @@ class Replayer:
 
         Raises `PermanentError` when the order is being run by another process too.
         """
-        async with background(self._count(), name=f"count of replay {self._order.id}"):
+        async with background(self._count(), name=f"chore count {self._order.id}"):
             async for _ in Backoff(stop=self._stop):
                 try:
                     await self._run()
