@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from shared.events.partitions import Claim
 from shared.streams.codec import Entry, EntryId, entry_id
 from shared.streams.ordering.ownership import Owned
 
@@ -117,7 +116,7 @@ class OwnPartition:
         for entry in entries:
             # Where it was accepted: one that was put back knows.
             fields = cast("dict[bytes, bytes]", entry.fields)
-            fields.setdefault(b"accepted", accepted_at(self.claim, entry.id).encode())
+            fields.setdefault(b"accepted", accepted_at(self.claim.layout, entry.id).encode())
             self._read.append(entry)
             self.cursor = entry.id
 
@@ -174,7 +173,7 @@ class OwnPartition:
         self.done(entry)
 
 
-def accepted_at(claim: Claim, id_: str) -> str:
+def accepted_at(layout: int, id_: str) -> str:
     """Return where an entry was accepted, as a text that sorts."""
     time, _, sequence = id_.partition("-")
-    return f"{claim.layout:04}.{time.zfill(15)}-{sequence.zfill(10)}"
+    return f"{layout:04}.{time.zfill(15)}-{sequence.zfill(10)}"

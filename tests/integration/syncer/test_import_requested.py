@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, cast
@@ -33,6 +34,7 @@ from shared.streams.consuming.subscription import Handler
 from shared.streams.imports import LOST, MOST_WAITING, ImportFiles, ImportJobs, file_key
 from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.ordering.layout import ClosedError, Divisions
+from shared.streams.ordering.partition import accepted_at
 from shared.streams.publisher import add_events
 from tests.integration.syncer.conftest import Handlers, StartSyncer, created, rows
 from tests.support.builders import lead_created, lead_updated, lead_upserted
@@ -305,6 +307,26 @@ async def test_a_row_comes_after_what_waits_under_its_key(
     assert await rows(database, NAMES, busy) == []
     first, second = [one for one in await lead_entries(redis) if one.key == str(busy)]
     assert (first.event_id, second.event_id) == (str(waiting.id), str(row_event_id(event.id, 1)))
+
+
+async def test_a_letter_put_back_leaves_what_a_row_has_set_since(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    key = uuid4()
+    await created(handlers, external_id=key)
+    await add_events(redis, [lead_upserted(key, email="ada@example.com", last_name="Letter")])
+    [parked] = await lead_entries(redis)
+    await show_all_done(redis)  # it failed, and its partition went on
+    content = csv_file([f"Ada,Row,ada@example.com,{key}"], header=KEYED)
+    event = requested(content, mode=ImportMode.UPSERT)
+    await keep(redis, event, content)
+    await deliver(handler_of(redis, database, handlers=handlers.by_type), event)
+    assert await rows(database, NAMES, key) == [{"last_name": "Row"}]
+
+    accepted = accepted_at(1, parked.id)
+    letter = replace(decode(parked.fields), only_group=SYNCER, accepted=accepted)
+    await handlers.one(letter)
+    assert await rows(database, NAMES, key) == [{"last_name": "Row"}]
 
 
 @pytest.mark.parametrize("state", ["never read", "divided anew", "far behind"])

@@ -14,7 +14,6 @@ from shared.domain.errors import PermanentError
 from shared.events import catalog
 from shared.events.envelope import new_id, now
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.events.partitions import Claim
 from shared.settings import StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
@@ -139,7 +138,7 @@ async def test_a_letter_put_back_sets_only_what_nothing_later_has_set(
 
 
 def place(number: int) -> str:
-    return accepted_at(Claim(catalog.LEADS, 1, 0, uuid4()), f"{number}-0")
+    return accepted_at(1, f"{number}-0")
 
 
 @pytest.mark.parametrize("field", ["email", "externalId"])
