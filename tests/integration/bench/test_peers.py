@@ -14,7 +14,6 @@ from bench.__main__ import peers_python
 from bench.load import Load, NoLoadError
 from bench.measurement import Bench, Books, Target
 from bench.peer_processes import (
-    FASTAPI,
     PEERS,
     NoPeersError,
     Peer,
@@ -47,13 +46,8 @@ async def system(postgres_dsn: str, redis_url: str) -> AsyncGenerator[System]:
         yield System(auth.url, postgres_dsn, redis_url, headers, keys)
 
 
-@pytest.mark.parametrize(
-    "peer",
-    [
-        pytest.param(peer, id=peer.module, marks=() if peer is FASTAPI else pytest.mark.long)
-        for peer in PEERS
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.module)
 async def test_a_peer_creates_leads(
     peer: Peer, system: System, python: Path, tmp_path: Path
 ) -> None:
