@@ -1,5 +1,6 @@
 // Streams: the flow from clients to PostgreSQL as it is now, and each group's figures.
 
+import { Problem } from "../api.js";
 import { count, counted } from "../format.js";
 import { address } from "../router.js";
 import { Chip } from "../ui/chip.js";
@@ -7,12 +8,14 @@ import { html, useTitle } from "../ui/html.js";
 import { Spark } from "../ui/spark.js";
 import { Failure, Skeleton } from "../ui/states.js";
 import { useRef } from "../vendor/hooks.js";
+import { inShort, Models } from "./model-use.js";
 import { forOperators, operate, useReading } from "./operator.js";
 
 /**
  * @typedef {import("../schema").components["schemas"]["Stream"]} Stream
  * @typedef {import("../schema").components["schemas"]["StreamPartition"]} Partition
  * @typedef {import("../schema").components["schemas"]["ConsumerGroup"]} Group
+ * @typedef {import("../schema").components["schemas"]["Model"]} Model
  * @typedef {Map<string, (number | null)[]>} Past of groups and streams, the oldest first
  */
 
@@ -80,12 +83,15 @@ function Flow() {
   useTitle("Streams");
   const { data, error, at, reload } = useReading(
     async (signal) => {
-      const { data: streams } = await operate("GET", "/admin/streams", { signal });
-      return /** @type {Stream[]} */ (streams);
+      const [streams, models] = await Promise.all([
+        operate("GET", "/admin/streams", { signal }),
+        readModels(signal),
+      ]);
+      return { streams: /** @type {Stream[]} */ (streams.data), models };
     },
     { every: () => EVERY },
   );
-  const past = usePast(data);
+  const past = usePast(data?.streams ?? null);
   return html`<div class="page wide">
     <div class="page-head">
       <h1>Streams</h1>
@@ -99,12 +105,24 @@ function Flow() {
     />`}
     ${data
       ? html`<div class=${error ? "old" : ""}>
-          <${Picture} streams=${data} past=${past} />
-          <${Groups} streams=${data} past=${past} />
-          <${Others} streams=${data} past=${past} />
+          <${Picture} streams=${data.streams} models=${data.models} past=${past} />
+          <${Groups} streams=${data.streams} past=${past} />
+          <${Models} models=${data.models} />
+          <${Others} streams=${data.streams} past=${past} />
         </div>`
       : !error && html`<${Skeleton} lines=${10} label="Loading the streams" />`}
   </div>`;
+}
+
+/** Reads what is taken of the model; null while that is unknown, which is no reason to show nothing else. @param {AbortSignal} signal */
+async function readModels(signal) {
+  try {
+    const { data } = await operate("GET", "/admin/model", { signal });
+    return /** @type {Model[]} */ (data);
+  } catch (error) {
+    if (error instanceof Problem && error.status !== 401) return null;
+    throw error;
+  }
 }
 
 /**
@@ -143,8 +161,8 @@ function Line({ values, what }) {
   return html`<${Spark} values=${values} length=${REMEMBERED} label=${label} />`;
 }
 
-/** @param {{streams: readonly Stream[], past: Past}} props */
-function Picture({ streams, past }) {
+/** @param {{streams: readonly Stream[], models: readonly Model[] | null, past: Past}} props */
+function Picture({ streams, models, past }) {
   const flows = flowsOf(streams);
   const asked = total(flows.map(({ stream }) => stream.perSecond));
   return html`<section class="flow" aria-label="The flow">
@@ -157,7 +175,7 @@ function Picture({ streams, past }) {
         ({ stream, group }) => html`<li key=${keyOf(stream, group)} class="lane">
           <${StreamNode} stream=${stream} group=${group} past=${past} />
           <span class="arrow" aria-hidden="true">→</span>
-          <${Service} group=${group} />
+          <${Service} group=${group} models=${models} />
         </li>`,
       )}
     </ol>
@@ -214,8 +232,8 @@ function placeOf(consumer) {
   return consumer.replace(/^[^:]+:/, "").replace(/-[^-:]+$/, "");
 }
 
-/** @param {{group: Group | null}} props */
-function Service({ group }) {
+/** @param {{group: Group | null, models: readonly Model[] | null}} props */
+function Service({ group, models }) {
   if (!group) {
     return html`<div class="node service"><${Chip} kind="stale">no group reads it yet<//></div>`;
   }
@@ -227,6 +245,10 @@ function Service({ group }) {
     ${running
       ? html`<span class="note">${running} running</span>`
       : html`<${Chip} kind="stale">none is running<//>`}
+    ${group.name === "summarizer" &&
+    models?.map(
+      (one) => html`<span key=${one.model} class="note">→ model, ${inShort(one)}</span>`,
+    )}
   </div>`;
 }
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -10,11 +11,14 @@ from playwright.async_api import Request
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from services.summarizer.storage.budget import MinuteBudget
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
+from shared.streams.model_status import ModelStatuses
 from shared.streams.publisher import add_events
 from shared.streams.replays.replayer import IN_FLIGHT
 from tests.integration.api.console.conftest import OpenTab, check, enter_key, looks, sizes
 from tests.integration.api.handlers.admin.conftest import KEY
+from tests.integration.api.handlers.admin.test_model import status
 from tests.integration.api.handlers.admin.test_syncs import Offer
 from tests.support.api import OpenApi, RunSyncer
 from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
@@ -192,7 +196,11 @@ async def test_a_sync_is_run_now(
 @looks
 @sizes
 async def test_streams_look(
-    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+    scheme: Scheme,
+    size: tuple[int, int],
+    operated: httpx.AsyncClient,
+    redis: Redis,
+    open_signed_in: OpenTab,
 ) -> None:
     viewport = {"width": size[0], "height": size[1]}
     async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
@@ -204,7 +212,30 @@ async def test_streams_look(
         # Nobody has ever summarised here.
         await expect(flow).to_contain_text("no group reads it yet")
         await create_leads(operated, 3)
+        await ModelStatuses(redis).tell(status("one"), calls=3, tokens=700)
+        await expect(page.get_by_role("region", name="Model")).to_contain_text("large")
         await check(tab, "streams")
+
+
+async def test_what_is_taken_of_the_model(
+    operator: httpx.AsyncClient, redis: Redis, open_signed_in: OpenTab
+) -> None:
+    async with open_signed_in(operator) as tab:
+        page = tab.page
+        await tab.open("/streams")
+        await enter_key(page)
+        model = page.get_by_role("region", name="Model")
+        await expect(model).to_contain_text("No summarizer runs", timeout=PATIENCE_MS)
+        statuses = ModelStatuses(redis)
+        await statuses.tell(status("one"), calls=3, tokens=700)
+        await statuses.tell(status("two", is_circuit_open=True), calls=4, tokens=5)
+        budget = MinuteBudget(redis, name="groq:large", account="ours", calls=2, tokens=1000)
+        await budget.reserve(tokens=300, within=timedelta(minutes=1), background=False)
+        await expect(model).to_contain_text("300 of 1,000", timeout=PATIENCE_MS)
+        await expect(model).to_contain_text("7 calls, 705 tokens")
+        await expect(model).to_contain_text("1 of 2 summarizers do not call it")
+        await budget.pause(timedelta(minutes=5))
+        await expect(model).to_contain_text("paused for", timeout=PATIENCE_MS)
 
 
 async def test_streams_are_watched(
