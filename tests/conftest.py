@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from xdist.remote import Producer
@@ -34,6 +35,12 @@ LEADS_DIVISION = Division([Layout(LEADS, 1, 3)], is_open=True)
 SHARE_A_SYSTEM = ("tests/contract/", "tests/e2e/")
 BRING_THEIR_OWN = ("test_alerts.py", "test_bench.py", "test_second_system.py")
 
+
+# A machine under load takes its time, and what passed once passes again.
+settings.register_profile(
+    "ours", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ours")
 
 # Until all tests are known: imports leave next to no garbage, and to look for it takes a sixth of
 # the time. What stays to the end is not looked at either.

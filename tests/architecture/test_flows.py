@@ -28,7 +28,7 @@ CHORES = ("chore ", "sweeper", "stream capacity", "health watch")
 # that is too much, chance is given a few times more.
 TIMES, MOST_TIMES = 4, 12
 
-BOUNDS = {"create": 48, "cached read": 13, "summary": 50, "tick": 41, "replay": 56, "import": 57}
+BOUNDS = {"create": 48, "cached read": 13, "summary": 50, "tick": 41, "replay": 58, "import": 57}
 
 
 class Trace:
