@@ -151,12 +151,13 @@ class Gateway:
         finally:
             self._leave()
         self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
-        seconds = self._count(route, response.status, started)
-        if self._is_logged(request.method, route, response.status):
+        status = response.status
+        seconds = self._count(route, status, started)
+        if self._is_logged(request.method, route, status):
             ids = dict[str, str]() if call is None else dict(call.ids or {})
             if tracing.tracer is not None:
                 ids |= tracing.tracer.ids
-            _log_end(request.method, route, response.status, seconds, reason=reason, ids=ids)
+            _log_end(request.method, route, status, seconds, reason=reason, ids=ids)
         return response
 
     def unreadable(self, problem: Problem) -> web.StreamResponse:
