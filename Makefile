@@ -68,10 +68,12 @@ docs: install-dev ## Write what is made of the code in docs/ anew, and the dashb
 	$(BIN)/python deploy/observability/dashboard.py > dashboard.tmp
 	mv dashboard.tmp deploy/observability/dashboard.json
 
+# A company's network may have certificates of its own, which the system knows.
+UV_PIP = $(BIN)/uv pip --system-certs
 # The lock for tests comes first and binds the others: all may share one .venv.
-COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
+COMPILE = $(UV_PIP) compile pyproject.toml --universal --generate-hashes \
 	--no-emit-index-url --no-header --quiet
-COMPILE_GROUP = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
+COMPILE_GROUP = $(UV_PIP) compile --universal --generate-hashes --no-emit-index-url --no-header \
 	--quiet --upgrade --group
 lock: ## Write the lock files anew, with the newest versions pyproject.toml allows
 	@test -x $(BIN)/uv || sh devstack/install.sh dev
@@ -95,7 +97,7 @@ audit: .venv-audit/installed ## Look the services' packages up in lists of advis
 	@sh devstack/install.sh dev
 	@rm -rf .venv-audit
 	@$(BIN)/uv venv --quiet .venv-audit
-	@$(BIN)/uv pip install --quiet --python .venv-audit --require-hashes -r requirements-audit.lock
+	@$(UV_PIP) install --quiet --python .venv-audit --require-hashes -r requirements-audit.lock
 	@touch $@
 
 clean: ## Remove the virtual environment and caches, and keep the data in DATA_DIR

@@ -75,7 +75,7 @@ async def install_peers(environment: Path = ENVIRONMENT, lock: Path = LOCK) -> P
     shutil.rmtree(environment, ignore_errors=True)
     await _run(str(uv), "venv", "--quiet", "--python", sys.executable, str(environment))
     await _run(
-        *(str(uv), "pip", "install", "--quiet", "--python", str(python)),
+        *(str(uv), "pip", "--system-certs", "install", "--quiet", "--python", str(python)),
         *("--require-hashes", "-r", str(lock)),
     )
     shutil.copyfile(lock, environment / STAMP)
