@@ -254,18 +254,15 @@ class RowEvents:
         """Apply what nothing in the stream is before; returns the outcomes by event id."""
         if not self._handlers:
             return {}
-        waiting = await self._jobs.waiting()
-        if waiting is None:
+        known = await self._jobs.waiting()
+        if known is None:
             return {}
-        behind = {*waiting.keys, *await self._imports.held_keys(LEADS)}
+        waiting, accepted = known
+        behind = {*waiting, *await self._imports.held_keys(LEADS)}
         outcomes: dict[UUID, Outcome] = {}
-        for batch in _batches(events, most=SHARED_BATCH if waiting.keys else BATCH):
+        for batch in _batches(events, most=SHARED_BATCH if waiting else BATCH):
             begun = time.monotonic()
-            free = [
-                replace(event, accepted=waiting.accepted)
-                for event in batch
-                if event.key not in behind
-            ]
+            free = [replace(event, accepted=accepted) for event in batch if event.key not in behind]
             try:
                 outcomes |= await self._apply_batch(free)
             except UnavailableError:
@@ -273,7 +270,7 @@ class RowEvents:
             except Exception as error:  # noqa: BLE001 (the stream's runtime decides what follows)
                 log.warning("rows.published", rows=len(free), error=describe_error(error))
                 behind.update(event.key for event in free)
-            if waiting.keys:  # clients get as much of this process as the file
+            if waiting:  # clients get as much of this process as the file
                 await asyncio.sleep(time.monotonic() - begun)
         return outcomes
 

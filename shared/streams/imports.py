@@ -22,7 +22,7 @@ from shared.events.catalog import LEADS, SYNCER
 from shared.events.envelope import Event, new_id
 from shared.lua import Key, lua_script
 from shared.redis_connections import hash_tag, keep_safe, milliseconds, translated_errors
-from shared.streams.ordering.bookkeeping import waiting_keys
+from shared.streams.ordering.bookkeeping import find_waiting
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.partition import accepted_at
 from shared.streams.publisher import StreamFullError, add_events, memory_of
@@ -46,17 +46,6 @@ class ImportProgress:
     position: int = 0
     counts: dict[str, Any] = field(default_factory=dict[str, Any])
     passed_over: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The keys of what waits in the stream of leads.
-
-    `accepted` is as in an event's envelope, of one that is applied now without an entry.
-    """
-
-    keys: frozenset[str]
-    accepted: str
 
 
 class ImportJobs:
@@ -91,22 +80,21 @@ class ImportJobs:
             tuple(orjson.loads(fields.get(b"passed_over", b"[]"))),
         )
 
-    async def waiting(self) -> Waiting | None:
-        """Return what waits in the stream of leads, and is not held back.
+    async def waiting(self) -> tuple[frozenset[str], str] | None:
+        """Return the keys of what waits in the stream of leads and is not held back.
 
-        None when that is much, or not known.
+        With them comes where an event counts as accepted that is applied now without an entry. None
+        when much waits, or it is not known what.
         """
         division = await self._divisions.refresh(LEADS)
         if not division.is_open:
             return None
         layout = division.last
-        keys = await waiting_keys(self._redis, layout.names, group=SYNCER, most=MOST_WAITING)
-        if keys is None:
+        found = await find_waiting(self._redis, layout.names, group=SYNCER, most=MOST_WAITING)
+        if found is None:
             return None
-        with translated_errors():  # by the clock that makes the ids of entries
-            seconds, microseconds = await self._redis.time()
-        now = f"{seconds * 1_000 + microseconds // 1_000}-0"
-        return Waiting(keys, accepted_at(layout.number, now))
+        time, sequence = found.newest
+        return found.keys, accepted_at(layout.number, f"{time}-{sequence + 1}")
 
     async def offer(self, import_id: UUID, *, window: str, events: Sequence[Event]) -> None:
         """Publish the events of a window, unless they have just been.

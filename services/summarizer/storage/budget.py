@@ -5,7 +5,6 @@ Both are kept in the streams' Redis, the minutes by its own clock.
 
 import secrets
 from datetime import date, timedelta
-from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -13,7 +12,7 @@ from redis.asyncio import Redis
 from services.summarizer.upstream import Reservation
 from shared.lua import Key, load_lua, lua_script
 from shared.observability.metrics import gauge
-from shared.redis_connections import milliseconds, translated_errors
+from shared.redis_connections import translated_errors
 from shared.streams.model_pauses import budget_key, pause_key
 
 # A second more than the provider's minute: calls do not take equally long to get there.
@@ -68,6 +67,19 @@ return 1
 """)
 def _take(*, requests: Key, request: UUID, most: int, kept: timedelta) -> bool:
     """Count a request unless it is counted; false when there are as many as there may be."""
+    raise NotImplementedError
+
+
+@lua_script("""
+local time = redis.call('TIME')
+local since = time[1] * 1000 + math.floor(time[2] / 1000) - window
+local taken = redis.call('ZRANGE', reserved, '(' .. string.format('%.0f', since), '+inf', 'BYSCORE')
+local tokens = 0
+for _, one in ipairs(taken) do tokens = tokens + tonumber(string.match(one, '[^:]*$')) end
+return {#taken, tokens}
+""")
+def _taken(*, reserved: Key, window: timedelta) -> tuple[int, int]:
+    """Return how many calls are in the window, and how many tokens."""
     raise NotImplementedError
 
 
@@ -143,16 +155,8 @@ class MinuteBudget:
         """Export how much is taken now: nothing while that cannot be read."""
         _RATIO.clear()
         with translated_errors():
-            seconds, microseconds = await self._redis.time()
-            since = seconds * 1000 + microseconds // 1000 - milliseconds(self._window)
-            taken = cast(
-                "list[bytes]",
-                await self._redis.zrange(self._reserved, f"({since}", "+inf", byscore=True),
-            )
-        tokens = sum(int(one.rpartition(b":")[2]) for one in taken)
-        for name, used, most in zip(
-            ("calls", "tokens"), (len(taken), tokens), self._limits, strict=True
-        ):
+            taken = await _taken(self._redis, reserved=self._reserved, window=self._window)
+        for name, used, most in zip(("calls", "tokens"), taken, self._limits, strict=True):
             if most:
                 _RATIO.labels(name).set(used / most)
 

@@ -6,6 +6,7 @@ is begun, so that of a process that dies it is known what it may have died of.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -115,10 +116,18 @@ async def count_held(client: Redis, streams: Sequence[str]) -> int:
             return sum(int(number or 0) for number in await pipeline.execute())
 
 
-async def waiting_keys(
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The keys of what waits in partitions, and the newest of all entries there that is known."""
+
+    keys: frozenset[str]
+    newest: EntryId
+
+
+async def find_waiting(
     client: Redis, streams: Sequence[str], *, group: str, most: int
-) -> frozenset[str] | None:
-    """Return the keys of what partitions hold after the positions that their owners show.
+) -> Waiting | None:
+    """Return what partitions hold after the positions that their owners show.
 
     None when that is more than so many entries in one of them, or not known. What is held is not
     among them.
@@ -129,15 +138,18 @@ async def waiting_keys(
                 pipeline.xinfo_groups(stream)
             infos = await pipeline.execute(raise_on_error=False)
         positions = [_shown_by(there_or(info, []), group) for info in infos]
-        if None in positions:
+        known = [position for position in positions if position is not None]
+        if len(known) < len(positions):
             return None
         async with client.pipeline(transaction=False) as pipeline:
-            for stream, position in zip(streams, positions, strict=True):
+            for stream, position in zip(streams, known, strict=True):
                 pipeline.xrange(stream, min=f"({position}", count=most + 1)
             waiting = [entries_of(reply) for reply in await pipeline.execute()]
     if any(len(entries) > most for entries in waiting):
         return None
-    return frozenset(entry.key for entries in waiting for entry in entries)
+    last = [*known, *(entries[-1].id for entries in waiting if entries)]
+    keys = frozenset(entry.key for entries in waiting for entry in entries)
+    return Waiting(keys, max(map(entry_id, last)))
 
 
 def _shown_by(groups: Sequence[Mapping[str, Any]], group: str) -> str | None:

@@ -33,7 +33,9 @@ ONE = Load(paths=["/leads"], headers={}, connections=4)
 @pytest.fixture(scope="module")
 async def python() -> Path:
     try:
-        return await install_peers()
+        with pytest.MonkeyPatch.context() as environment:
+            environment.delenv("SSL_CERT_DIR")  # the system's are needed here
+            return await install_peers()
     except NoPeersError as error:
         pytest.skip(f"the peers cannot be installed: {error}")
 

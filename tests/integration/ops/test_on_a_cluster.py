@@ -13,6 +13,7 @@ from shared.domain.errors import TransientError
 from shared.events import catalog
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.observability.metrics import REGISTRY
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.inbox import EventStore
@@ -49,6 +50,17 @@ async def is_all_done(ops: Ops) -> bool:
     assert [len(groups[name]) for name in CONSUMED] == [1] * len(CONSUMED)
     left = ("undelivered", "pending", "retries")
     return all(one[kind] == 0 for [one] in groups.values() for kind in left)
+
+
+async def test_what_is_taken_of_the_model_is_measured(redis: Redis) -> None:
+    budget = MinuteBudget(redis, name="model", account="ours", calls=10, tokens=1_000)
+    await budget.reserve(tokens=250, within=timedelta(), background=False)
+    await budget.measure()
+    shown = {
+        one: REGISTRY.get_sample_value("leads_model_budget_ratio", {"budget": one})
+        for one in ("calls", "tokens")
+    }
+    assert shown == {"calls": 0.1, "tokens": 0.25}
 
 
 async def test_requests_of_all_kinds_are_carried_out(
