@@ -15,6 +15,7 @@ import rich.console
 from rich.table import Table
 
 from devstack.environment import API_KEY_FILE, TARGETS_FILE, Groq, Plan, StandIns
+from shared.connection_strings import split_url
 
 NAME_WIDTH = 13
 RESET = "\x1b[0m"
@@ -188,7 +189,7 @@ def redis_address(plan: Plan) -> str:
 def address(url: str) -> str:
     """Hosts and ports alone: user names, passwords and keys stay off the terminal."""
     try:
-        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+        hosts = split_url(url).netloc.rpartition("@")[2].split(",")
         parts = [urlsplit(f"//{host}") for host in hosts]
         named = [(one.hostname or "?", one.port) for one in parts]
     except ValueError:  # a password that should have been percent-encoded, for instance

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 POSTGRES_PORT = 5432
 LARGEST_PORT = 65_535
@@ -194,6 +194,16 @@ def _is_ipv6(name: str) -> bool:
     except ValueError:
         return False
     return name.startswith("[")
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of an address that may name several hosts.
+
+    Newer versions of Python refuse several in brackets.
+    """
+    scheme, separator, rest = url.partition("://")
+    netloc = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}{separator}{rest[len(netloc) :]}")._replace(netloc=netloc)
 
 
 def bracketed(host: str) -> str:

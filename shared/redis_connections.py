@@ -22,7 +22,7 @@ from redis.exceptions import MovedError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.background import cancellation_kept
-from shared.connection_strings import bracketed
+from shared.connection_strings import bracketed, split_url
 from shared.domain.errors import UnavailableError
 from shared.observability.metrics import DB_SECONDS
 from shared.redis_cluster import ClusterPipeline, ClusterRedis
@@ -242,7 +242,7 @@ def client_of(
         "max_connections": most,
         "timeout": connect.total_seconds(),
     }
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in CLUSTER_SCHEMES:
         return LeanRedis.from_pool(_pool(url, options, is_measured=is_measured))
     databases = {parts.path.strip("/"), *parse_qs(parts.query).get("db", [])}
@@ -277,7 +277,7 @@ def _addresses(hosts: str, *, default_port: int) -> list[Address]:
 
 def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
     """Return the sentinels that an address names, and the group whose master is wanted."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.rpartition(":")
     group, _, database = parts.path.strip("/").partition("/")

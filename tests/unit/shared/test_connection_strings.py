@@ -8,6 +8,7 @@ from shared.connection_strings import (
     host_in_url,
     normalized_redis_url,
     parse_postgres_address,
+    split_url,
 )
 from shared.settings import PostgresSettings, SettingsError, StreamsSettings, load
 
@@ -146,3 +147,19 @@ def test_what_is_wrong_with_redis_is_said_by_variable_and_part(
 def test_a_host_stands_in_an_address_as_it_must() -> None:
     assert host_in_url("streams") == "streams"
     assert StreamsSettings(redis_host="::1").url == "redis://[::1]:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("url", "netloc", "path"),
+    [
+        ("redis+sentinel://:p%40ss@[::1],[::2]:1/group/2", ":p%40ss@[::1],[::2]:1", "/group/2"),
+        ("redis+cluster://one:7000,[fe80::2]:7001?db=0", "one:7000,[fe80::2]:7001", ""),
+        ("postgresql://ada@[::1]:5432,two/leads", "ada@[::1]:5432,two", "/leads"),
+        ("redis://localhost", "localhost", ""),
+    ],
+)
+def test_addresses_of_several_hosts_are_split(url: str, netloc: str, path: str) -> None:
+    """Newer versions of Python refuse some of these."""
+    parts = split_url(url)
+    assert (parts.netloc, parts.path) == (netloc, path)
+    assert parts.scheme == url.partition(":")[0]
