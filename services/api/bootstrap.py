@@ -152,7 +152,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             runner=ReplayRunner(Replays(redis, operators), AdminLog(operators), actor=ACTOR),
             outages=outages,
         )
-        keys = _keys(settings.auth, auth, tokens := TokenCache())
+        keys, tokens = _keys(settings.auth, auth)
         api = _join(settings, clients, keys, tokens)
         async with (
             background(clients.replies.run(), name="replies"),
@@ -204,13 +204,16 @@ def _auth_client(settings: AuthSettings) -> httpx.AsyncClient:
     )
 
 
-def _keys(settings: AuthSettings, client: httpx.AsyncClient, tokens: TokenCache) -> SigningKeys:
-    return SigningKeys(
+def _keys(settings: AuthSettings, client: httpx.AsyncClient) -> tuple[SigningKeys, TokenCache]:
+    """Return the keys, and the tokens that are remembered as signed by them."""
+    tokens = TokenCache()
+    keys = SigningKeys(
         client,
         auth_url=settings.auth_url,
         key=settings.service_key,
         on_change=tokens.clear,
     )
+    return keys, tokens
 
 
 def _divisions(redis: Redis, database: Database, settings: StreamsSettings) -> Divisions:

@@ -108,7 +108,7 @@ class ModelStatuses:
 
     async def _use(self, name: str, statuses: Sequence[ModelStatus]) -> ModelUse:
         with translated_errors():
-            calls, tokens, waiting = await count_reserved(
+            calls, tokens, waiting, _ = await count_reserved(
                 self._redis, reserved=budget_key(self._redis, name), window=MINUTE
             )
             today = _usage_key(self._redis, name, now().date())
@@ -137,13 +137,14 @@ def _usage_key(redis: Redis, name: str, day: date) -> str:
 @lua_script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local calls, tokens = 0, 0
-for _, one in ipairs(redis.call('ZRANGEBYSCORE', reserved, '(' .. (now - window), now)) do
-  calls = calls + 1
-  tokens = tokens + tonumber(string.match(one, ':(%d+)$'))
+local function count(after, to)
+  local found, tokens = redis.call('ZRANGEBYSCORE', reserved, '(' .. after, to), 0
+  for _, one in ipairs(found) do tokens = tokens + tonumber(string.match(one, ':(%d+)$')) end
+  return #found, tokens
 end
-return {calls, tokens, redis.call('ZCOUNT', reserved, '(' .. now, '+inf')}
+local calls, tokens = count(now - window, now)
+return {calls, tokens, count(now, '+inf')}
 """)
-def count_reserved(*, reserved: Key, window: timedelta) -> tuple[int, int, int]:
-    """Return the calls and tokens of a budget's last window, and the calls of those to come."""
+def count_reserved(*, reserved: Key, window: timedelta) -> tuple[int, int, int, int]:
+    """Return the calls and tokens of a budget's last window, and those of the time to come."""
     raise NotImplementedError

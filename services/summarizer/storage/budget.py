@@ -14,6 +14,7 @@ from shared.lua import Key, load_lua, lua_script
 from shared.observability.metrics import gauge
 from shared.redis_connections import translated_errors
 from shared.streams.model_pauses import budget_key, pause_key
+from shared.streams.model_status import count_reserved
 
 # A second more than the provider's minute: calls do not take equally long to get there.
 WINDOW = timedelta(seconds=61)
@@ -67,19 +68,6 @@ return 1
 """)
 def _take(*, requests: Key, request: UUID, most: int, kept: timedelta) -> bool:
     """Count a request unless it is counted; false when there are as many as there may be."""
-    raise NotImplementedError
-
-
-@lua_script("""
-local time = redis.call('TIME')
-local since = time[1] * 1000 + math.floor(time[2] / 1000) - window
-local taken = redis.call('ZRANGE', reserved, '(' .. string.format('%.0f', since), '+inf', 'BYSCORE')
-local tokens = 0
-for _, one in ipairs(taken) do tokens = tokens + tonumber(string.match(one, '[^:]*$')) end
-return {#taken, tokens}
-""")
-def _taken(*, reserved: Key, window: timedelta) -> tuple[int, int]:
-    """Return how many calls are in the window, and how many tokens."""
     raise NotImplementedError
 
 
@@ -155,7 +143,10 @@ class MinuteBudget:
         """Export how much is taken now: nothing while that cannot be read."""
         _RATIO.clear()
         with translated_errors():
-            taken = await _taken(self._redis, reserved=self._reserved, window=self._window)
+            calls, tokens, *to_come = await count_reserved(
+                self._redis, reserved=self._reserved, window=self._window
+            )
+        taken = (calls + to_come[0], tokens + to_come[1])
         for name, used, most in zip(("calls", "tokens"), taken, self._limits, strict=True):
             if most:
                 _RATIO.labels(name).set(used / most)
