@@ -1,7 +1,8 @@
-"""Unused ports on the loopback address."""
+"""Unused ports on the loopback address, each given to one process, once."""
 
 import random
 import socket
+from collections import deque
 from collections.abc import Iterator
 
 from devstack import CannotRunError
@@ -11,6 +12,13 @@ ALL_INTERFACES = "0.0.0.0"
 # Below the ranges Linux and macOS take outgoing connections' ports from: a server that restarts
 # must find its port free, and not held by some client's connection.
 CANDIDATES = range(20_000, 32_000)
+# More than anyone starts servers at a time.
+CLAIMS_AT_MOST = 256
+
+# Between the look at a port and the server's own bind another call, or another process, could be
+# given the same. So a port is claimed by a socket of another kind, UDP, which hinders no server and
+# ends with this process, however it ends.
+_claims: deque[socket.socket] = deque()
 
 
 class PortTakenError(CannotRunError):
@@ -18,14 +26,14 @@ class PortTakenError(CannotRunError):
 
 
 def free_port() -> int:
-    """Returns a port nothing listens on; someone else may take it before it is used."""
+    """Returns a port nothing listens on, and that nobody else is given here."""
     return next(free_ports())
 
 
 def free_ports(*, besides: int | None = None) -> Iterator[int]:
-    """Yields free ports, each once."""
+    """Yields free ports, none of which this or another process was given of late."""
     for port in random.sample(CANDIDATES, len(CANDIDATES)):
-        if port != besides and is_free(port):
+        if port != besides and is_free(port) and _claim(port):
             yield port
     raise PortTakenError(f"no free port between {CANDIDATES.start} and {CANDIDATES.stop}")
 
@@ -40,6 +48,19 @@ def require_free(port: int) -> None:
         raise PortTakenError(
             f"port {port} cannot be used ({reason}): take another, as in `make run PORT={port + 1}`"
         )
+
+
+def _claim(port: int) -> bool:
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind((LOOPBACK, port))
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    if len(_claims) > CLAIMS_AT_MOST:
+        _claims.popleft().close()
+    return True
 
 
 def why_taken(port: int, *, host: str) -> str | None:
