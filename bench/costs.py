@@ -5,6 +5,7 @@ aiohttp server is measured in the same run.
 """
 
 import asyncio
+import contextlib
 import os
 import tempfile
 from collections import defaultdict
@@ -19,7 +20,7 @@ from pydantic import SecretStr
 
 from bench.load import Load, run_load
 from bench.system import System, running_limit, running_system, stored_leads
-from bench.works import CALLERS, MANY_CALLERS, new_leads
+from bench.works.requests import CALLERS, MANY_CALLERS, new_leads
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 
@@ -31,6 +32,9 @@ PROGRAMS = {
     "bench.limits.bare": "bare aiohttp",
     "services.api": "api",
     "services.syncer": "syncer",
+    "services.summarizer": "summarizer",
+    "ops exporter": "exporter",
+    "devstack.standins": "stand-ins",
     "postgres": "PostgreSQL",
     "valkey": "Valkey",
 }
@@ -52,16 +56,25 @@ def descendants(pid: int) -> Iterator[int]:
 def cpu_seconds() -> Amounts:
     """Return the CPU time that each program of the system has used so far."""
     used: Amounts = defaultdict(float)
-    for pid in descendants(os.getpid()):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        name = next((name for part, name in PROGRAMS.items() if part in command), None)
-        if name is not None:
+    for name, place in processes():
+        with contextlib.suppress(OSError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
             used[name] += (int(fields[11]) + int(fields[12])) / TICKS
     return used
+
+
+def processes() -> Iterator[tuple[str, Path]]:
+    """Yield the name and the place in `/proc` of each process of the system."""
+    for pid in descendants(os.getpid()):
+        place = Path(f"/proc/{pid}")
+        try:
+            command = (place / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        for part, name in PROGRAMS.items():
+            if part in command:
+                yield name, place
+                break
 
 
 async def sizes(system: System) -> Amounts:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from bench.backlog import worked_off
 from bench.followers import following
 from bench.load import Load
 from bench.measurement import Bench, Target
 from bench.system import System, more_users, running_system, stored_in, stored_leads
-from bench.works import CALLERS, CREATED, ONE_CALLER, new_leads, searches
+from bench.works.backlog import worked_off
+from bench.works.requests import CALLERS, CREATED, ONE_CALLER, new_leads, searches
 
 # What `handlers.changes` allows: one user to follow so often, and so many to follow a process.
 EACH, MOST = 20, 1_000

@@ -50,6 +50,13 @@ class Round:
         """Return what is known of work that has no answers one by one: its speed."""
         return cls(answers=answers, per_second=answers / seconds, p50=0, p95=0, p99=0)
 
+    @classmethod
+    def of_latencies(cls, milliseconds: Sequence[float], *, seconds: float) -> Self:
+        """Return the result of at least one answer."""
+        ordered, count = sorted(milliseconds), len(milliseconds)
+        p50, p95, p99 = (ordered[count * share // 100] for share in (50, 95, 99))
+        return cls(answers=count, per_second=count / seconds, p50=p50, p95=p95, p99=p99)
+
 
 async def run_load(url: str, load: Load, *, seconds: int, scratch: Path) -> Round:
     """Ask for a while; raises `NoLoadError` when a single answer is a wrong one."""

@@ -83,6 +83,11 @@ class Measurement:
         return self.per_second / limit if limit else math.inf
 
     @property
+    def figures(self) -> tuple[str, str]:
+        """What the ratio is of, as words: the work's own and the limit's."""
+        return f"{self.per_second:,.0f}/s", f"{self.limit_per_second:,.0f}/s"
+
+    @property
     def p50(self) -> float:
         """The median latency in milliseconds."""
         return median(one.p50 for one in self.rounds)
@@ -96,6 +101,25 @@ class Measurement:
     def p99(self) -> float:
         """The latency in milliseconds that one answer in a hundred exceeds."""
         return median(one.p99 for one in self.rounds)
+
+
+class Latency(Measurement):
+    """How long answers take, where as many are asked for each second anyway."""
+
+    @property
+    def ratio(self) -> float:
+        """The limit's p95 by the work's own; 0.5 is twice as long."""
+        return self.limit_p95 / self.p95 if self.p95 else math.inf
+
+    @property
+    def limit_p95(self) -> float:
+        """The limit's latency in milliseconds that one answer in twenty exceeds."""
+        return median(one.p95 for one in self.limits)
+
+    @property
+    def figures(self) -> tuple[str, str]:
+        """What the ratio is of, as words: the work's own and the limit's."""
+        return f"p95 {self.p95:,.0f} ms", f"p95 {self.limit_p95:,.0f} ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,8 +79,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], most: float) -> Iterator[str]:
     for place, row in enumerate(rows):
         top, ratio, budget = MARGIN + 32 + LINE * place, row["ratio"] or 0, row["budget"]
         kind = "open" if budget is None else "met" if ratio >= budget else "missed"
-        words = f"{ratio:.2f} of {row['limit']}: {_number(row['perSecond'])}/s of "
-        words += f"{_number(row['limitPerSecond'])}/s"
+        words = f"{ratio:.2f} of {row['limit']}: {' and '.join(row['figures'])}"
         yield _text(MARGIN, top, row["work"])
         yield _text(WIDTH - MARGIN, top, words, kind="small", anchor="end")
         yield _bar("track", top + 6, most * scale)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,13 +49,18 @@ class Quiet(Console):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Where a running system is, and the headers that every request needs."""
+    """Where a running system is, and the headers of a user's and an operator's requests.
+
+    It was ready `ready_after` so many seconds.
+    """
 
     url: str
     dsn: str
     redis_url: str
     headers: Mapping[str, str]
+    operator: Mapping[str, str]
     jwks_url: str
+    ready_after: float
 
 
 @contextlib.asynccontextmanager
@@ -64,16 +70,20 @@ async def running_system(**environment: str) -> AsyncGenerator[System]:
         port = free_port()
         given = {"DATA_DIR": str(data), "PORT": str(port), "RATE_LIMIT": "off"} | environment
         plan = make_plan(given)
+        begun = time.monotonic()
         async with background(run_stack(plan, Quiet()), name="stack"):
             url = f"http://{LOOPBACK}:{port}"
             await _until_ready(url)
-            settings = file_values(str(data / STACK_FILE))
+            ready_after = time.monotonic() - begun
+            settings = file_values(str(plan.data / STACK_FILE))
             yield System(
                 url,
                 settings["SUPABASE_CONNECTION_STRING"],
                 settings["REDIS_URL"],
                 {"Authorization": f"Bearer {await _log_in(url, EMAIL)}"},
+                {"X-API-Key": settings["API_KEY"]},
                 f"{settings['SUPABASE_URI']}/auth/v1/.well-known/jwks.json",
+                ready_after,
             )
 
 
@@ -132,6 +142,9 @@ async def more_users(system: System, count: int) -> list[str]:
 async def _log_in(url: str, email: str) -> str:
     account = {"email": email, "password": PASSWORD}
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-        (await http.post("/authentication/signup", json=account)).raise_for_status()
+        signed_up = await http.post("/authentication/signup", json=account)
+        # With data of an earlier run the account is there.
+        if signed_up.status_code != HTTPStatus.CONFLICT:
+            signed_up.raise_for_status()
         answer = (await http.post("/authentication/login", json=account)).raise_for_status()
     return str(answer.json()["access_token"])

@@ -11,6 +11,7 @@ import pytest
 from bench.load import Load, NoLoadError, run_load
 from bench.peer_processes import PEERS
 from bench.system import running_limit
+from bench.works.bulk import COPIED
 from tests.support.repository import ROOT
 
 pytestmark = [
@@ -33,6 +34,15 @@ async def test_works_are_measured(tmp_path: Path) -> None:
     assert "Going on without" in told or beside >= {peer.name for peer in PEERS}
 
 
+async def test_many_leads_at_once_are_measured(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    await bench("imports", "replays", "--backlog", "500", "--results", str(results))
+    works = orjson.loads(results.read_bytes())["works"]
+    assert [row["limit"] for row in works["imports"]] == [COPIED, "the same alone"]
+    assert [row["limit"] for row in works["replays"]] == [COPIED, "the same alone"] * 2
+    assert all(row["ratio"] > 0 for rows in works.values() for row in rows)
+
+
 async def test_growth_is_measured(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     told = await bench(*("growth", "--most", "100", "--backlog", "200", "--results", str(results)))
@@ -50,10 +60,23 @@ async def test_growth_is_measured(tmp_path: Path) -> None:
     assert all(curve["title"] in told for curve in curves.values())
 
 
+async def test_start_memory_and_rest_are_measured() -> None:
+    told = orjson.loads(await run("bench.idle", "--load", "1", "--rest", "1"))
+    assert told["readySeconds"]["again"] > 0
+    for megabytes in told["megabytes"].values():
+        assert megabytes.keys() >= {"api", "syncer", "summarizer", "PostgreSQL", "Valkey"}
+    assert told["idlePercentOfACore"]["all"] >= 0
+
+
 async def bench(*arguments: str) -> str:
     """Measure for as short as can be; returns what is told."""
+    return await run("bench", *arguments, "--rounds", "1", "--seconds", "1")
+
+
+async def run(module: str, *arguments: str) -> str:
+    """Run a module; returns what it told."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", *arguments, "--rounds", "1", "--seconds", "1"),
+        *(sys.executable, "-m", module, *arguments),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

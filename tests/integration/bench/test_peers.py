@@ -22,7 +22,7 @@ from bench.peer_processes import (
     running_peer,
 )
 from bench.system import System, stored_in
-from bench.works import new_leads
+from bench.works.requests import new_leads
 from tests.support.auth_server import AuthServer
 
 LEAD = {"firstName": "Grace", "lastName": "Hopper", "email": "grace@example.com"}
@@ -45,7 +45,7 @@ async def system(postgres_dsn: str, redis_url: str) -> AsyncGenerator[System]:
     async with AuthServer() as auth:
         headers = {"Authorization": f"Bearer {auth.token()}"}
         keys = f"{auth.url}/auth/v1/.well-known/jwks.json"
-        yield System(auth.url, postgres_dsn, redis_url, headers, keys)
+        yield System(auth.url, postgres_dsn, redis_url, headers, {}, keys, ready_after=0)
 
 
 @pytest.mark.long

@@ -13,8 +13,14 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def row(ratio: float | None, *, budget: float | None = None, limit: str = "it") -> dict[str, Any]:
-    speeds = {"perSecond": 1_234.5, "limitPerSecond": 2_000.0}
-    return {"work": "POST /leads", "limit": limit, "ratio": ratio, "budget": budget, **speeds}
+    figures = ("1,234/s", "2,000/s")
+    return {
+        "work": "POST /leads",
+        "limit": limit,
+        "ratio": ratio,
+        "budget": budget,
+        "figures": figures,
+    }
 
 
 def line(*, is_log: bool, **series: list[tuple[float, float]]) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def test_bars_are_as_long_as_their_ratios() -> None:
 def test_words_are_words() -> None:
     picture = table('A "title" & more', [row(0.5, limit="<b>bare & plain</b>")])
 
-    assert "0.50 of <b>bare & plain</b>: 1,234/s of 2,000/s" in texts(picture)
+    assert "0.50 of <b>bare & plain</b>: 1,234/s and 2,000/s" in texts(picture)
     assert "prefers-color-scheme: dark" in picture
 
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 from pydantic import SecretStr
 
+from bench.load import Round
+from bench.measurement import Bench, Measurement
 from devstack.data_directory import scratch_directory
 from devstack.free_ports import free_port
 from devstack.process import ignore_line
@@ -27,6 +30,17 @@ from shared.streams.publisher import add_events
 
 PAGE = 500
 POLL = timedelta(milliseconds=50)
+
+
+async def backlog(bench: Bench) -> AsyncIterator[Measurement]:
+    """New leads that wait in the stream, worked off by one syncer and by several."""
+    alone: list[Round] = []
+    for syncers in (1, 2, 4, 8):
+        seconds = await worked_off(bench.backlog, syncers=syncers)
+        rounds = [Round.of_all(bench.backlog, seconds=seconds)]
+        alone = alone or rounds
+        name = f"{bench.backlog:,} new leads that wait, {syncers} syncers"
+        yield Measurement(name, "one syncer", rounds, alone)
 
 
 async def worked_off(events: int, *, syncers: int, partitions: int | None = None) -> float:

@@ -1,14 +1,13 @@
-"""The measured works, each beside the simplest server that does the same."""
+"""What clients ask for, each beside the simplest server that does the same."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import httpx
 import orjson
 
-from bench.backlog import worked_off
-from bench.load import Load, Round
+from bench.load import Load
 from bench.measurement import Bench, Measurement, Target
 from bench.peer_processes import FASTAPI, PEERS, RunningPeer, running_peer
 from bench.system import System, running_limit, running_system, stored_in, stored_leads
@@ -159,17 +158,6 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
             yield Measurement(name, "the model alone", rounds, limits, budget=budget)
 
 
-async def backlog(bench: Bench) -> AsyncIterator[Measurement]:
-    """New leads that wait in the stream, worked off by one syncer and by several."""
-    alone: list[Round] = []
-    for syncers in (1, 2, 4, 8):
-        seconds = await worked_off(bench.backlog, syncers=syncers)
-        rounds = [Round.of_all(bench.backlog, seconds=seconds)]
-        alone = alone or rounds
-        name = f"{bench.backlog:,} new leads that wait, {syncers} syncers"
-        yield Measurement(name, "one syncer", rounds, alone)
-
-
 def _system(bench: Bench, **environment: str) -> contextlib.AbstractAsyncContextManager[System]:
     return running_system(API_WORKERS=str(bench.api_workers), **environment)
 
@@ -192,14 +180,3 @@ def searches(*, rows: int) -> Iterator[str]:
         yield f"/leads?limit=100&q=Lovelace%20{number}"
     yield "/leads?limit=100&q=london"
     yield "/leads?limit=100&q=nobody"
-
-
-WORKS: dict[str, Callable[[Bench], AsyncIterator[Measurement]]] = {
-    "reads": cached_reads,
-    "creates": creates,
-    "pages": pages,
-    "summaries": summaries,
-    "backlog": backlog,
-}
-# Those in which it matters how many processes the API has.
-OF_THE_API = frozenset(WORKS) - {"backlog"}
