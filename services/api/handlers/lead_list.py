@@ -6,6 +6,7 @@ import re
 import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
@@ -18,11 +19,18 @@ from pydantic_core import PydanticCustomError
 from services.api.handlers.leads import Lead
 from services.api.server.routing import Call
 from services.api.storage.lead_search import LeadSearch, LeadSort
-from services.api.storage.pages import PageRow
+from services.api.storage.pages import Page
 from services.api.storage.replica import Reads, Settled
 from services.api.web.endpoint import Answer, Endpoint, Header, Tag
 from services.api.web.headers import preferred_type
-from services.api.web.paging import DEFAULT_LIMIT, NEXT_PAGE, PageLimit, PageQuery, list_response
+from services.api.web.paging import (
+    DEFAULT_LIMIT,
+    NEXT_PAGE,
+    PageLimit,
+    PageQuery,
+    encode_cursor,
+    page_response,
+)
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Flag, Instant, Query
 from services.api.web.responses import NO_STORE
@@ -256,21 +264,19 @@ class LeadListHandlers:
                 query, seen = query.settled(settled.before), settled.place
             filters = query.filters()
 
-            async def page(leads: LeadSearch) -> tuple[list[PageRow], int | None]:
-                found = await leads.page(
-                    limit=limit + 1, sort=query.sort, filters=filters, after=after
-                )
+            async def page(leads: LeadSearch) -> tuple[Page, int | None]:
+                found = await leads.page(limit=limit, sort=query.sort, filters=filters, after=after)
                 return found, await leads.count(filters) if query.count else None
 
             read = await self._leads.read(page, at_least=seen)
             found, total = read.result
-            seen = await read.place() if len(found) > limit else None
-        return list_response(
+            position = found.next_after
+            if position is not None:
+                position = replace(position, seen=await read.place())
+        return page_response(
             call.request,
-            found,
-            limit=limit,
-            scope=query.scope,
-            seen=seen,
+            ",".join(found.rows).encode(),
+            cursor=None if position is None else encode_cursor(position, scope=query.scope),
             total=total,
             next_parameters=query.bounds,
         )

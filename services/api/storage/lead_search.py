@@ -3,7 +3,7 @@
 from datetime import timedelta
 from enum import StrEnum
 
-from services.api.storage.pages import PageRow, Position, page_rows
+from services.api.storage.pages import Page, Position, fetch_page
 from shared.storage.lead_export import EVERYTHING, FilteredLeads, LeadFilters
 from shared.storage.pool import Database
 
@@ -14,13 +14,14 @@ COUNT_TIMEOUT = timedelta(seconds=30)
 # of `_KEYS` and of this module get into a statement, and the conditions of `FilteredLeads`.
 _PAGE = """
     SELECT {key} AS key, id, leads.lead_json(lead) AS json FROM leads.lead
-    WHERE {after} ORDER BY {key} {direction}, id {direction} LIMIT $1
+    WHERE {after} ORDER BY {key} {direction}, id {direction} LIMIT $1::integer + 1
 """
 # The inner query finds and sorts, so that JSON is made of no more than a page.
 _FILTERED_PAGE = """
     SELECT key, id, leads.lead_json(lead) AS json FROM (
         SELECT {key} AS key, id, lead FROM leads.lead
-        WHERE {conditions} AND {after} ORDER BY {key} {direction}, id {direction} LIMIT $1
+        WHERE {conditions} AND {after} ORDER BY {key} {direction}, id {direction}
+        LIMIT $1::integer + 1
     ) AS page ORDER BY key {direction}, id {direction}
 """
 _COUNT = "SELECT count(*) FROM leads.lead WHERE {conditions}"
@@ -68,19 +69,19 @@ class LeadSearch:
         sort: LeadSort = LeadSort.CREATED_LAST,
         filters: LeadFilters = EVERYTHING,
         after: Position | None = None,
-    ) -> list[PageRow]:
+    ) -> Page:
         """Return up to `limit` leads that come after a position of the same order."""
-        values = (limit,) if after is None else (limit, after.key, after.id)
+        values = () if after is None else (after.key, after.id)
         if filters == EVERYTHING:
             # One plan is good for all values.
             async with self._database.connection() as connection:
                 query = _in_order(_PAGE, sort, is_first=after is None)
-                return page_rows(await connection.fetch(query, *values))
-        async with self._leads.filtering(filters, first_parameter=len(values) + 1) as leads:
+                return await fetch_page(connection, query, limit, *values)
+        async with self._leads.filtering(filters, first_parameter=len(values) + 2) as leads:
             query = _in_order(
                 _FILTERED_PAGE, sort, is_first=after is None, conditions=leads.conditions
             )
-            return page_rows(await leads.connection.fetch(query, *values, *leads.parameters))
+            return await fetch_page(leads.connection, query, limit, *values, *leads.parameters)
 
     async def count(self, filters: LeadFilters = EVERYTHING) -> int:
         """Return how many leads there are; costs as much as reading them all."""

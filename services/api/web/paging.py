@@ -81,48 +81,45 @@ def list_response(
     limit: int,
     scope: str,
     seen: int | None = None,
-    total: int | None = None,
-    next_parameters: Mapping[str, str] = NOTHING,
 ) -> WholeResponse:
     """Answer with the first `limit` rows of the list that `scope` names, like `page_response`.
 
     The next page is read where all is known that was `seen`.
     """
     page = rows[:limit]
+    has_more = len(rows) > limit
     return page_response(
         request,
-        [row.json for row in rows],
-        limit=limit,
-        cursor=encode_cursor(replace(page[-1].position, seen=seen), scope=scope) if page else None,
-        total=total,
-        next_parameters=next_parameters,
+        b",".join(row.json for row in page),
+        cursor=encode_cursor(replace(page[-1].position, seen=seen), scope=scope)
+        if has_more
+        else None,
     )
 
 
 def page_response(
     request: web.BaseRequest,
-    rows: Sequence[bytes],
+    rows: bytes,
     *,
-    limit: int,
     cursor: str | None,
     total: int | None = None,
     next_parameters: Mapping[str, str] = NOTHING,
 ) -> WholeResponse:
-    """Answer with an array of the first `limit` rows.
+    """Answer with an array of rows, which have commas between them.
 
     When there are more, `Link` leads to the page at `cursor`, with all the parameters of this one
     but for `next_parameters`. A limit that the API is set to may be greater than clients may ask
     for: it is not among them.
     """
     headers: dict[str, str] = {}
-    if len(rows) > limit and cursor is not None:
+    if cursor is not None:
         changed = {**next_parameters, "after": cursor}
         kept = [(name, value) for name, value in request.query.items() if name not in changed]
         parameters = [*kept, *changed.items()]
         headers["Link"] = f'<{request.rel_url.raw_path}?{urlencode(parameters)}>; rel="next"'
     if total is not None:
         headers["X-Total-Count"] = str(total)
-    return json_response(b"[" + b",".join(rows[:limit]) + b"]", headers=headers)
+    return json_response(b"[%b]" % rows, headers=headers)
 
 
 def encode_cursor(position: Position, *, scope: str) -> str:

@@ -175,11 +175,11 @@ class DeadLetterHandlers:
         letters = await self._letters.page(
             query.selection, limit=query.limit + 1, before=query.before
         )
+        page = letters[: query.limit]
         return page_response(
             call.request,
-            [DeadLetter.of_kept(kept).to_body() for kept in letters],
-            limit=query.limit,
-            cursor=str(letters[: query.limit][-1].id) if letters else None,
+            b",".join(DeadLetter.of_kept(kept).to_body() for kept in page),
+            cursor=str(page[-1].id) if len(letters) > len(page) else None,
         )
 
     @Endpoint(

@@ -155,4 +155,4 @@ async def _found(dsn: str, word: str) -> int:
     settings = PostgresSettings(supabase_connection_string=SecretStr(dsn))
     async with open_database(settings) as database:
         page = await LeadSearch(database).page(limit=9, filters=LeadFilters(words=(word,)))
-    return len(page)
+    return len(page.rows)
