@@ -14,12 +14,18 @@ from bench.system import running_limit
 from bench.works.bulk import COPIED
 from tests.support.repository import ROOT
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
 
+async def test_a_work_is_measured(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    told = await bench("reads", "--results", str(results))
+    rows = orjson.loads(results.read_bytes())["works"]["reads"]
+    assert [row["limit"] for row in rows] == ["bare aiohttp"] * 2
+    assert all(row["perSecond"] > 0 and row["work"] in told for row in rows)
+
+
+@pytest.mark.long
 async def test_works_are_measured(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     told = await bench("creates", "--peers", "--api-workers", "2", "--results", str(results))
@@ -34,6 +40,7 @@ async def test_works_are_measured(tmp_path: Path) -> None:
     assert "Going on without" in told or beside >= {peer.name for peer in PEERS}
 
 
+@pytest.mark.long
 async def test_many_leads_at_once_are_measured(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     await bench("imports", "replays", "--backlog", "500", "--results", str(results))
@@ -43,6 +50,7 @@ async def test_many_leads_at_once_are_measured(tmp_path: Path) -> None:
     assert all(row["ratio"] > 0 for rows in works.values() for row in rows)
 
 
+@pytest.mark.long
 async def test_growth_is_measured(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     told = await bench(*("growth", "--most", "100", "--backlog", "200", "--results", str(results)))
@@ -60,6 +68,7 @@ async def test_growth_is_measured(tmp_path: Path) -> None:
     assert all(curve["title"] in told for curve in curves.values())
 
 
+@pytest.mark.long
 async def test_start_memory_and_rest_are_measured() -> None:
     told = orjson.loads(await run("bench.idle", "--load", "1", "--rest", "1"))
     assert told["readySeconds"]["again"] > 0
@@ -86,6 +95,7 @@ async def run(module: str, *arguments: str) -> str:
     return output.decode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrong",
     [Load(paths=["/"], headers={}, status=201), Load(paths=["/"], headers={}, holds="Ada")],
