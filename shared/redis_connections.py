@@ -18,6 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import MovedError
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -43,6 +44,9 @@ SAY_CLUSTER = (
     "names a node of a Redis Cluster. Say redis+cluster://host:port,host:port with one or more of "
     "its nodes (rediss+cluster:// for TLS)"
 )
+
+# Each connection would look for the library's version among the installed packages.
+_DRIVER = DriverInfo()
 
 # Callers beyond these wait for a connection; the server gains nothing from more.
 MAX_CONNECTIONS = 16
@@ -367,6 +371,7 @@ def connection_options(*, connect: timedelta, answer: timedelta | None) -> dict[
         "retry": Retry(NoBackoff(), 0),
         # Redis Enterprise's notices. While they are on, a closed connection counts as good.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "driver_info": _DRIVER,
     }
 
 

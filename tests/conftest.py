@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -41,6 +42,10 @@ settings.register_profile(
     "ours", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ours")
+
+# Each traceback in the log would be drawn in colours with the values of all variables, which takes
+# longer than most tests.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 # Until all tests are known: imports leave next to no garbage, and to look for it takes a sixth of
 # the time. What stays to the end is not looked at either.

@@ -41,7 +41,7 @@ async def main() -> None:
 def create_gateway(api: Api, settings: ApiSettings) -> Gateway:
     """Join the routes with what every request passes before them."""
     return Gateway(
-        Router([*routes_of(*api.handlers), *Console().routes()]),
+        Router([*routes_of(*api.handlers), *Console.of_this_release().routes()]),
         api.verifier,
         cors=Cors(settings.http.cors_accepted_origins),
         limits=api.limits,

@@ -3,9 +3,11 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from posixpath import dirname, join, normpath
+from typing import Self
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -39,6 +41,12 @@ _imports = re.compile(r'^(?:import|export)\b[^;"]*"(\.[^"]+)"', re.MULTILINE).fi
 
 class Console:
     """The files of one release, read and compressed once."""
+
+    @classmethod
+    @cache
+    def of_this_release(cls) -> Self:
+        """Return the one of this process: its files stay the same as long as it lives."""
+        return cls()
 
     def __init__(self) -> None:
         contents = dict(_files(files("services.api.console")))

@@ -61,7 +61,7 @@ class Document:
                 **(headers or {}),
             },
             plain=content,
-            compressed=gzip.compress(content, mtime=0) if compressed is None else compressed,
+            compressed=_compressed(content) if compressed is None else compressed,
             etag=etag or hashlib.sha256(content).hexdigest()[:16],
         )
 
@@ -89,6 +89,12 @@ class Document:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
         body = self.compressed if is_compressed else self.plain
         return WholeResponse(body, status=200, headers=headers)
+
+
+@cache
+def _compressed(content: bytes) -> bytes:
+    """Return a document's content compressed, which takes long for the largest ones."""
+    return gzip.compress(content, mtime=0)
 
 
 ETAG = Header(name="ETag", description="Of this version of the document", example='"5d1d3e6c2f5f"')
