@@ -8,6 +8,8 @@ import { batch, signal } from "./vendor/signals-core.js";
  * @typedef {import("./schema").components["schemas"]["Operation"]} Operation
  * @typedef {import("./vendor/signals-core.js").Signal<Lead | null>} LeadSignal
  *
+ * @typedef {Pick<Lead, "id" | "version" | "firstName" | "lastName">} Seen which lead, and how it was
+ *
  * @typedef {object} Writing how far a summary has come
  * @property {"queued" | "running" | "waiting" | "failed"} state
  * @property {Problem} [problem] of one that failed
@@ -175,7 +177,9 @@ export async function createLead(draft, key) {
  */
 export async function changeLead(lead, changes) {
   const kept = leadOf(lead.id);
-  kept.value = { ...lead, ...changes };
+  const before = kept.peek() ?? lead;
+  const shown = { ...before, ...changes };
+  kept.value = shown;
   try {
     const { status, data } = await ask("PATCH", `/leads/${lead.id}`, {
       body: changes,
@@ -191,19 +195,24 @@ export async function changeLead(lead, changes) {
     put(/** @type {Lead} */ (data));
     return /** @type {Lead} */ (data);
   } catch (error) {
-    const now = kept.peek();
-    if (now && now.version === lead.version) kept.value = lead;
+    // What has come meanwhile is newer than both.
+    if (kept.peek() === shown) kept.value = before;
     throw error;
   }
 }
 
 /**
- * Deletes a lead; false when that is accepted and done later.
- * @param {Lead} lead
- * @throws {Problem}
+ * Deletes a lead, if it is still as it was seen; false when that is accepted and done later.
+ * @param {Seen} lead
+ * @throws {Problem} `version-mismatch` when it has changed since
  */
 export async function deleteLead(lead) {
-  const { status, data } = await ask("DELETE", `/leads/${lead.id}`, {});
+  const headers = { "If-Match": `"${lead.version}"` };
+  const { status, data } = await ask("DELETE", `/leads/${lead.id}`, { headers }).catch((error) => {
+    // Somebody was first.
+    if (error instanceof Problem && error.code === "lead-not-found") return { status: 204, data: null };
+    throw error;
+  });
   if (status === 202) {
     const name = `${lead.firstName} ${lead.lastName}`;
     wait({
@@ -343,7 +352,11 @@ async function end(one, operation) {
   const succeeded = operation.status === "succeeded";
   if (leadId && one.kind === "create") own.add(leadId);
   if (leadId && one.kind === "delete" && succeeded) forget(leadId);
-  else if (leadId) await readLead(leadId).catch(() => null);
+  else if (leadId) {
+    const lead = await readLead(leadId).catch(() => null);
+    // What was shown at once, and is not stored, has the version of what it was to change.
+    if (lead && !succeeded && leadOf(leadId).peek()?.version === lead.version) leadOf(leadId).value = lead;
+  }
   if (leadId && one.kind === "summary") {
     const error = operation.error;
     const problem = new Problem({

@@ -2,7 +2,7 @@
 
 import { pause, Problem } from "../api.js";
 import { capital, count, counted, nameOf, STATUSES } from "../format.js";
-import { changeLead, deleteLead, leadOf, readLead, summarise, writingOf } from "../store.js";
+import { changeLead, deleteLead, leadOf, readLead, readList, summarise, writingOf } from "../store.js";
 import { Confirm, Dialog } from "../ui/dialog.js";
 import { html, useValue } from "../ui/html.js";
 import { asProblem } from "../ui/states.js";
@@ -11,9 +11,10 @@ import { useState } from "../vendor/hooks.js";
 import { signal } from "../vendor/signals-core.js";
 import { exportSelection } from "./export.js";
 import { addressOf } from "./lead-actions.js";
-import { allIds, clearSelection, page, removeRow, selection, total } from "./lead-list.js";
+import { allLeads, clearSelection, page, removeRow, selection, total } from "./lead-list.js";
 
 /**
+ * @typedef {import("../store.js").Seen} Seen
  * @typedef {object} Run
  * @property {string} label such as `Summarise`
  * @property {number} of
@@ -107,11 +108,34 @@ async function summaryWork(id) {
   throw writingOf(id).peek()?.problem ?? new Problem({ code: "operation-failed", detail: "It failed" });
 }
 
-/** @type {Work} */
-async function deleteWork(id) {
-  const lead = leadOf(id).peek() ?? (await readLead(id));
-  if (lead) await deleteLead(lead);
-  removeRow(id);
+/** Deletes leads as they were when that was asked for. @param {readonly Seen[]} seen @returns {Work} */
+function deleteWork(seen) {
+  const leads = new Map(seen.map((lead) => [lead.id, lead]));
+  return async (id) => {
+    try {
+      await deleteLead(/** @type {Seen} */ (leads.get(id)));
+    } catch (error) {
+      if (!(error instanceof Problem && error.code === "version-mismatch")) throw error;
+      throw new Problem({ ...error, detail: "It has changed since it was selected, and is kept" });
+    }
+    removeRow(id);
+  };
+}
+
+/** Selected leads as they are shown; those that are not known any more are read. @param {readonly string[]} ids */
+async function seenOf(ids) {
+  await readList(ids.filter((id) => !leadOf(id).peek()));
+  return ids.flatMap((id) => leadOf(id).peek() ?? []);
+}
+
+/** @param {readonly Seen[]} leads */
+function idsOf(leads) {
+  return leads.map(({ id }) => id);
+}
+
+/** @param {readonly Seen[]} leads */
+function exportChosen(leads) {
+  return exportSelection(idsOf(leads));
 }
 
 /** @param {{query: URLSearchParams}} props */
@@ -120,25 +144,25 @@ export function BulkBar({ query }) {
   const known = useValue(total);
   const shown = useValue(page);
   const working = useValue(run);
-  const [asks, setAsks] = useState(/** @type {readonly string[] | null} */ (null));
+  const [asks, setAsks] = useState(/** @type {readonly Seen[] | null} */ (null));
   const [gathering, setGathering] = useState(false);
   const number = all ? (known ?? ids.size) : ids.size;
   if (working) return html`<${Progress} run=${working} />`;
   if (!number) return null;
-  const withIds = async (/** @type {(ids: readonly string[]) => unknown} */ act) => {
-    if (!all) return void act([...ids]);
-    setGathering(true);
+  const withChosen = async (/** @type {(chosen: readonly Seen[]) => unknown} */ act) => {
+    if (gathering) return;
+    setGathering(all);
     try {
-      await act(await allIds(query, new AbortController().signal));
+      await act(all ? await allLeads(query, new AbortController().signal) : await seenOf([...ids]));
     } catch (error) {
       toast({ kind: "error", text: asProblem(error).detail });
     }
     setGathering(false);
   };
   const start = (/** @type {string} */ label, /** @type {Work} */ work) =>
-    withIds((chosen) => {
+    withChosen((chosen) => {
       clearSelection();
-      void runAll(label, chosen, work);
+      void runAll(label, idsOf(chosen), work);
     });
   const isWholePage = shown.ids.length > 0 && shown.ids.every((id) => ids.has(id));
   return html`<section class="bulk" aria-label="Selected leads">
@@ -180,27 +204,27 @@ export function BulkBar({ query }) {
     >
       Summarise
     </button>
-    <button type="button" class="button" onClick=${() => withIds(exportSelection)}>Export</button>
-    <button type="button" class="button danger" onClick=${() => withIds(setAsks)}>Delete</button>
+    <button type="button" class="button" onClick=${() => withChosen(exportChosen)}>Export</button>
+    <button type="button" class="button danger" onClick=${() => withChosen(setAsks)}>Delete</button>
     <button type="button" class="icon" aria-label="Clear the selection" onClick=${clearSelection}>
       ✕
     </button>
-    ${asks && html`<${DeleteMany} ids=${asks} close=${() => setAsks(null)} />`}
+    ${asks && html`<${DeleteMany} leads=${asks} close=${() => setAsks(null)} />`}
   </section>`;
 }
 
-/** @param {{ids: readonly string[], close: () => void}} props */
-function DeleteMany({ ids, close }) {
-  const number = counted(ids.length, "lead");
+/** @param {{leads: readonly Seen[], close: () => void}} props */
+function DeleteMany({ leads, close }) {
+  const number = counted(leads.length, "lead");
   return html`<${Confirm}
     title=${`Delete ${number}?`}
     action="Delete"
-    typed=${ids.length >= TYPED_FROM ? String(ids.length) : undefined}
+    typed=${leads.length >= TYPED_FROM ? String(leads.length) : undefined}
     close=${close}
     run=${() => {
       close();
       clearSelection();
-      void runAll("Delete", ids, deleteWork);
+      void runAll("Delete", idsOf(leads), deleteWork(leads));
     }}
   >
     <p>What is known of these people is erased everywhere. That cannot be undone.</p>

@@ -1,7 +1,7 @@
 // One lead beside the list: what to do next, who it is, and what happened.
 
 import { ask } from "../api.js";
-import { capital, FIELDS, moment, nameOf, STATUSES } from "../format.js";
+import { capital, FIELDS, labelOf, moment, nameOf, STATUSES } from "../format.js";
 import { address, navigate, place } from "../router.js";
 import { deleteLead, leadOf, pending, readLead, writingOf } from "../store.js";
 import { Chip } from "../ui/chip.js";
@@ -45,13 +45,16 @@ function Creating({ close }) {
 function Opened({ id, close }) {
   const lead = useValue(leadOf(id));
   const [error, setError] = useState(/** @type {unknown} */ (null));
-  const [isGone, setGone] = useState(false);
+  const [isMissing, setMissing] = useState(false);
+  const wasThere = useRef(false);
   const heading = useRef(/** @type {HTMLElement | null} */ (null));
+  if (lead) wasThere.current = true;
+  const isGone = isMissing || wasThere.current;
   useTitle(lead ? nameOf(lead) : "Lead");
   const read = async () => {
     setError(null);
     try {
-      if (!(await readLead(id))) setGone(true);
+      if (!(await readLead(id))) setMissing(true);
     } catch (problem) {
       setError(problem);
     }
@@ -324,15 +327,34 @@ function Fields({ lead }) {
 /** Asks before a lead is deleted; afterwards the next one is where the reader is. */
 export function DeleteDialog() {
   const lead = useValue(deleting);
-  if (!lead) return null;
+  return lead && html`<${Deletion} key=${lead.id} lead=${lead} />`;
+}
+
+/** @param {{lead: Lead}} props */
+function Deletion({ lead }) {
+  const [before, setBefore] = useState(/** @type {Lead | null} */ (null));
   const close = () => {
     deleting.value = null;
+  };
+  /** Deletes it as it is shown here; what it has become meanwhile is shown first. */
+  const deleteShown = async () => {
+    try {
+      return await deleteLead(lead);
+    } catch (error) {
+      const now = asProblem(error).code === "version-mismatch" && (await readLead(lead.id));
+      // Deleted by somebody else: then there is nothing to ask for.
+      if (now === null) return true;
+      if (!now) throw error;
+      setBefore(lead);
+      deleting.value = now;
+      throw new Error("Somebody has changed this lead meanwhile, and it is not deleted.");
+    }
   };
   const run = async () => {
     const { ids } = page.peek();
     const at = ids.indexOf(lead.id);
     const next = ids[at + 1] ?? ids[at - 1];
-    const isDone = await deleteLead(lead);
+    const isDone = await deleteShown();
     close();
     toast({
       text: isDone
@@ -348,7 +370,21 @@ export function DeleteDialog() {
   };
   return html`<${Confirm} title="Delete this lead?" action="Delete" close=${close} run=${run}>
     <p><strong><bdi>${nameOf(lead)}</bdi></strong> (<bdi>${lead.email}</bdi>)</p>
+    ${before && html`<${Differences} before=${before} now=${lead} />`}
     <p>What is known of this person is erased everywhere. That cannot be undone.</p>
   <//>`;
 }
 
+/** What another has changed. @param {{before: Lead, now: Lead}} props */
+function Differences({ before, now }) {
+  const names = [...FIELDS.map(({ name }) => name), "status", "summary"];
+  const changed = names.filter((name) => shownValue(before, name) !== shownValue(now, name));
+  return html`<dl class="changes">
+    ${changed.map(
+      (name) => html`<div key=${name}>
+        <dt>${capital(labelOf(name))}</dt>
+        <dd><bdi>${shownValue(before, name)}</bdi> → <bdi>${shownValue(now, name)}</bdi></dd>
+      </div>`,
+    )}
+  </dl>`;
+}

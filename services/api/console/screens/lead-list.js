@@ -1,8 +1,8 @@
 // The list that is on screen: its page, its total, what is selected, and what changed meanwhile.
 
 import { ask, cursorOf, Problem } from "../api.js";
-import { follow } from "../changes.js";
-import { forget, leadOf, mark, own, put, putAll, readLeads } from "../store.js";
+import { follow, whenFollowed } from "../changes.js";
+import { forget, leadOf, mark, own, put, putAll, readLead, readLeads } from "../store.js";
 import { batch, signal } from "../vendor/signals-core.js";
 
 /**
@@ -35,7 +35,14 @@ export const selection = signal({
 
 /** @type {AbortController | null} */
 let reading = null;
-/** @type {{key: string, at: number, answer: Promise<Answer>} | null} */
+/**
+ * @typedef {object} Ahead the next page, read before it is asked for
+ * @property {string} key
+ * @property {number} at
+ * @property {Promise<Answer>} answer
+ * @property {ReadonlySet<string> | null} ids of its leads, once they are known
+ */
+/** @type {Ahead | null} */
 let ahead = null;
 let totalOf = "";
 
@@ -83,6 +90,8 @@ export async function load(query) {
   const mine = (reading = new AbortController());
   page.value = { ...page.peek(), key, loading: true, error: null };
   try {
+    await whenFollowed();
+    if (mine.signal.aborted) return;
     const isAhead = ahead?.key === key && Date.now() - ahead.at < FRESH_FOR;
     const found = await (isAhead && ahead ? ahead.answer : read(asked, mine.signal));
     if (mine.signal.aborted) return;
@@ -91,8 +100,8 @@ export async function load(query) {
     readAhead(found.next);
   } catch (error) {
     if (mine.signal.aborted) return;
-    if (!(error instanceof Problem)) throw error;
     page.value = { ...page.peek(), loading: false, error };
+    if (!(error instanceof Problem)) throw error;
   }
 }
 
@@ -115,10 +124,23 @@ function readAhead(next) {
   if (!next) return;
   const asked = request(next);
   const answer = read(asked);
-  answer.catch(() => {
-    ahead = null;
-  });
-  ahead = { key: asked.toString(), at: Date.now(), answer };
+  /** @type {Ahead} */
+  const mine = { key: asked.toString(), at: Date.now(), answer, ids: null };
+  ahead = mine;
+  answer.then(
+    ({ rows }) => {
+      mine.ids = new Set(rows.map(({ id }) => id));
+    },
+    () => {
+      if (ahead === mine) ahead = null;
+    },
+  );
+}
+
+/** Forgets the page that was read ahead when one of its leads has changed since. @param {readonly {leadId: string}[]} changes */
+function dropAhead(changes) {
+  const ids = ahead?.ids;
+  if (!ids || changes.some(({ leadId }) => ids.has(leadId))) ahead = null;
 }
 
 /** @param {URLSearchParams} query */
@@ -139,20 +161,22 @@ async function count(query) {
   }
 }
 
-/** Ids of all leads of a list. @param {URLSearchParams} query @param {AbortSignal} stop */
-export async function allIds(query, stop) {
-  /** @type {string[]} */
-  const ids = [];
+/** All leads of a list, as far as one needs to know them. @param {URLSearchParams} query @param {AbortSignal} stop */
+export async function allLeads(query, stop) {
+  /** @type {import("../store.js").Seen[]} */
+  const seen = [];
   /** @type {URLSearchParams | null} */
   let asked = filtersOf(query);
   asked.set("limit", "500");
   while (asked && !stop.aborted) {
     /** @type {Answer} */
     const found = await read(asked, stop);
-    ids.push(...found.rows.map(({ id }) => id));
+    for (const { id, version, firstName, lastName } of found.rows) {
+      seen.push({ id, version, firstName, lastName });
+    }
     asked = found.next;
   }
-  return ids;
+  return seen;
 }
 
 /** @param {string} id @param {boolean} [on] */
@@ -203,8 +227,13 @@ function belongs(lead) {
  */
 export function keepCurrent(opened, reload) {
   return follow({
-    gap: reload,
+    gap() {
+      reload();
+      const open = opened();
+      if (open) readLead(open).catch(() => {});
+    },
     changed(changes) {
+      dropAhead(changes);
       const shown = new Set(page.peek().ids);
       const open = opened();
       const [added, gone] = [new Set(fresh.peek()), new Map(strays.peek())];
