@@ -18,6 +18,9 @@
  * @property {(used: string | null) => Promise<boolean>} renew false when one has to sign in
  */
 
+// What a page gets that asks for something which is not there (any more), or in another form.
+const UNEXPECTED = new Set([400, 404, 405, 406, 410, 415, 422]);
+
 const DEADLINE = 20_000;
 const TRIES = 3;
 // What may be gone in a moment: a process that restarts, a dependency that comes back.
@@ -53,6 +56,14 @@ let authority = { token: () => null, renew: async () => false };
 /** Has requests sent with tokens from here. @param {Authority} given */
 export function setAuthority(given) {
   authority = given;
+}
+
+/** @type {() => void} */
+let onUnexpected = () => {};
+
+/** Has a function called when the API may be another one than this page was made for. @param {() => void} call */
+export function setOnUnexpected(call) {
+  onUnexpected = call;
 }
 
 /**
@@ -101,12 +112,34 @@ function isSession(/** @type {Problem} */ problem) {
  */
 export async function ask(method, path, options) {
   const response = await send(method, path, options);
-  const text = response.status === 204 ? "" : await response.text();
-  return {
-    status: response.status,
-    data: /** @type {T} */ (text ? JSON.parse(text) : null),
-    headers: response.headers,
-  };
+  const { status, headers } = response;
+  const text = status === 204 ? "" : await textOf(response, options);
+  try {
+    return { status, data: /** @type {T} */ (text ? JSON.parse(text) : null), headers };
+  } catch {
+    onUnexpected();
+    throw new Problem({ code: "unknown", detail: "The answer is not what the API would say", status });
+  }
+}
+
+/**
+ * Reads all of an answer, which may break off as well.
+ * @param {Response} response
+ * @param {Options} [options]
+ */
+async function textOf(response, { signal, deadline = DEADLINE } = {}) {
+  const read = new AbortController();
+  const expiry = pause(deadline, read.signal);
+  try {
+    const text = await Promise.race([response.text(), expiry]);
+    if (typeof text === "string") return text;
+  } catch {
+    if (signal?.aborted) throw new DOMException("Cancelled", "AbortError");
+    throw new Problem({ code: "unreachable", detail: "The answer has broken off" });
+  } finally {
+    read.abort();
+  }
+  throw new Problem({ code: "timeout", detail: "The server has not answered in time" });
 }
 
 /**
@@ -118,10 +151,7 @@ export async function ask(method, path, options) {
 async function sendOnce(method, path, options, token) {
   const { body, signal, deadline = DEADLINE } = options;
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort("deadline"), deadline);
-  const follow = () => limit.abort(signal?.reason);
-  if (signal?.aborted) follow();
-  signal?.addEventListener("abort", follow, { once: true });
+  const timer = setTimeout(() => limit.abort(), deadline);
   /** @type {Response} */
   let response;
   try {
@@ -129,7 +159,8 @@ async function sendOnce(method, path, options, token) {
       method,
       headers: headersOf(options, token),
       body: body === undefined ? null : body instanceof Blob ? body : JSON.stringify(body),
-      signal: limit.signal,
+      // Joined so that nothing of a request stays with a signal that lives longer.
+      signal: signal ? AbortSignal.any([signal, limit.signal]) : limit.signal,
       cache: "no-store",
       credentials: "omit",
       redirect: "error",
@@ -145,6 +176,7 @@ async function sendOnce(method, path, options, token) {
     clearTimeout(timer);
   }
   if (response.ok) return response;
+  if (UNEXPECTED.has(response.status)) onUnexpected();
   throw await problemOf(response);
 }
 

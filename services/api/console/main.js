@@ -1,6 +1,7 @@
 // Starts the console: who is signed in, the frame around every screen, and which one is shown.
 
-import { begin as followChanges, connection, isOutdated } from "./changes.js";
+import { setOnUnexpected } from "./api.js";
+import { begin as followChanges, connection, isOutdated, suspectRelease } from "./changes.js";
 import { bind, listen as listenToKeys } from "./keyboard.js";
 import { address, listen as listenToAddresses, navigate, place, stays } from "./router.js";
 import { Help } from "./screens/help.js";
@@ -11,9 +12,9 @@ import { clear, onOperationEnd, resume } from "./store.js";
 import { reportEnd } from "./screens/lead-actions.js";
 import { html, useTitle, useValue } from "./ui/html.js";
 import { Skeleton } from "./ui/states.js";
-import { Toasts } from "./ui/toast.js";
+import { toast, Toasts } from "./ui/toast.js";
 import { render } from "./vendor/preact.js";
-import { useEffect, useLayoutEffect, useState } from "./vendor/hooks.js";
+import { useEffect, useErrorBoundary, useLayoutEffect, useState } from "./vendor/hooks.js";
 import { effect } from "./vendor/signals-core.js";
 
 /**
@@ -98,15 +99,17 @@ function Frame({ path }) {
         </details>
       </nav>
       <span class="grow" />
-      <${Outdated} />
       <${Live} />
+      <${Outdated} />
       <${Theme} />
       <button type="button" class="icon" aria-label="Keyboard shortcuts" onClick=${() => setHelps(true)}>
         ?
       </button>
       <${Account} />
     </header>
-    <main id="main" tabindex="-1"><${Shown} path=${path} /></main>
+    <main id="main" tabindex="-1">
+      <${Guarded} key=${SCREENS.findIndex(({ at }) => at.test(path))} path=${path} />
+    </main>
     ${helps && html`<${Help} close=${() => setHelps(false)} />`}`;
 }
 
@@ -124,6 +127,15 @@ function skip(event) {
   document.getElementById("main")?.focus();
 }
 
+/** A screen, or that it cannot be shown: the rest of the page stays. @param {{path: string}} props */
+function Guarded({ path }) {
+  const [broken] = useErrorBoundary((/** @type {unknown} */ error) => {
+    suspectRelease();
+    console.error(error);
+  });
+  return broken ? html`<${Gone} />` : html`<${Shown} path=${path} />`;
+}
+
 /** @param {{path: string}} props */
 function Shown({ path }) {
   const entry = SCREENS.find(({ at }) => at.test(path));
@@ -136,7 +148,10 @@ function Shown({ path }) {
         loaded.set(entry, screen);
         setLoaded((count) => count + 1);
       },
-      () => setFailed(true),
+      () => {
+        suspectRelease();
+        setFailed(true);
+      },
     );
   }, [entry]);
   if (!entry) return html`<${Nowhere} />`;
@@ -154,19 +169,39 @@ function Nowhere() {
 }
 
 function Gone() {
-  useTitle("New version");
-  return html`<div class="page">
-    <h1>This screen could not be loaded</h1>
-    <p>The server may have a new version of this page.</p>
-    <button type="button" class="button primary" onClick=${() => location.reload()}>Reload</button>
+  const isOld = useValue(isOutdated);
+  useTitle("Not shown");
+  return html`<div class="page" role="alert">
+    <h1>This screen cannot be shown</h1>
+    <p>The server ${isOld ? "has" : "may have"} a new version of this page.</p>
+    <button type="button" class="button primary" onClick=${reload}>Reload</button>
   </div>`;
 }
 
+function reload() {
+  location.reload();
+}
+
 function Outdated() {
-  if (!useValue(isOutdated)) return null;
-  return html`<button type="button" class="link" onClick=${() => location.reload()}>
-    New version · Reload
-  </button>`;
+  const isOld = useValue(isOutdated);
+  return html`<span role="status">
+    ${isOld && html`<button type="button" class="link" onClick=${reload}>New version · Reload</button>`}
+  </span>`;
+}
+
+/** Says what went wrong in the page itself: it may not fit what the server answers by now. */
+function reportDefects() {
+  const report = (/** @type {unknown} */ error) => {
+    suspectRelease();
+    const detail = error instanceof Error ? error.message : String(error);
+    toast({
+      kind: "error",
+      text: `Something went wrong in this page: ${detail}`,
+      action: { label: "Reload", run: reload },
+    });
+  };
+  addEventListener("error", ({ error, message }) => report(error ?? message));
+  addEventListener("unhandledrejection", ({ reason }) => report(reason));
 }
 
 const CONNECTIONS = {
@@ -253,6 +288,8 @@ function closeMenus() {
 }
 
 async function start() {
+  setOnUnexpected(suspectRelease);
+  reportDefects();
   listenToAddresses();
   listenToKeys();
   closeMenus();
@@ -267,6 +304,7 @@ async function start() {
   });
   if (session.peek()) resume();
   const root = document.getElementById("app");
+  root?.replaceChildren();
   if (root) render(html`<${App} />`, root);
 }
 

@@ -24,6 +24,11 @@ function read(/** @type {Place["by"]} */ by) {
 
 export const place = signal(read("load"));
 
+/** Where in the history the shown entry is: Back and Forward are told apart by it. */
+let position = 0;
+/** Whether the browser is on its way back to where a guard keeps it. */
+let isReturning = false;
+
 /** What asks before one leaves: returns true to stay. @type {Set<() => boolean>} */
 export const guards = new Set();
 
@@ -55,7 +60,8 @@ export function stays() {
  */
 export function navigate(to, { replace = false, state = {} } = {}) {
   if (new URL(to, location.href).pathname !== location.pathname && stays()) return;
-  history[replace ? "replaceState" : "pushState"](state, "", to);
+  if (!replace) position += 1;
+  history[replace ? "replaceState" : "pushState"]({ ...state, position }, "", to);
   place.value = read(replace ? "replace" : "push");
 }
 
@@ -67,9 +73,9 @@ export function remember(more) {
 /** Follows the browser's own navigation, and links within the console. */
 export function listen() {
   history.scrollRestoration = "manual";
-  addEventListener("popstate", () => {
-    place.value = read("back");
-  });
+  position = history.state?.position ?? 0;
+  remember({ position });
+  addEventListener("popstate", goBack);
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey) return;
     if (event.shiftKey || event.altKey || !(event.target instanceof Element)) return;
@@ -79,6 +85,22 @@ export function listen() {
     event.preventDefault();
     batch(() => navigate(link.pathname + link.search));
   });
+}
+
+/** Shows where the browser has gone by itself, or has it come back to a draft. */
+function goBack() {
+  const to = history.state?.position ?? position;
+  const isSame = read("back").path === place.peek().path;
+  const hasReturned = isReturning && to === position;
+  isReturning = false;
+  if (hasReturned) return;
+  if (!isSame && to !== position && stays()) {
+    isReturning = true;
+    history.go(position - to);
+    return;
+  }
+  position = to;
+  place.value = read("back");
 }
 
 /** Whether a path is one of the console's own. @param {string} path */

@@ -90,9 +90,28 @@ function Taken({ id }) {
   return html`taken by <bdi>${name}</bdi>${id && html`: <a href=${addressOf(id)}>open</a>`}`;
 }
 
-/** Asks before a draft is lost. @param {boolean} isDirty */
-function useGuard(isDirty) {
-  const stays = useLatest(() => isDirty && !confirmLeave());
+// Time enough for those who are slow with keys, too.
+const LEAVE_WITHIN = 20_000;
+
+/**
+ * Asks before a draft is lost: the first attempt to leave is told so, the next one goes.
+ * @param {boolean} isDirty
+ * @param {Draft} draft
+ */
+function useGuard(isDirty, draft) {
+  const warned = useRef({ of: /** @type {Draft | null} */ (null), at: 0, close: () => {} });
+  const stays = useLatest(() => {
+    const { of, at, close } = warned.current;
+    if (!isDirty || (of === draft && Date.now() - at < LEAVE_WITHIN)) return false;
+    close();
+    warned.current = {
+      of: draft,
+      at: Date.now(),
+      close: toast({ text: "There are unsaved entries. Once more to leave them.", time: LEAVE_WITHIN }),
+    };
+    return true;
+  });
+  useEffect(() => () => warned.current.close(), []);
   useEffect(() => {
     guards.add(stays);
     const warn = (/** @type {Event} */ event) => {
@@ -104,17 +123,6 @@ function useGuard(isDirty) {
       removeEventListener("beforeunload", warn);
     };
   }, [isDirty]);
-}
-
-const LEAVE_WITHIN = 4000;
-let warned = 0;
-
-/** The first attempt to leave is told what would be lost, the next one goes. */
-function confirmLeave() {
-  if (Date.now() - warned < LEAVE_WITHIN) return true;
-  warned = Date.now();
-  toast({ text: "There are unsaved entries. Once more to leave them.", time: LEAVE_WITHIN });
-  return false;
 }
 
 /** @param {{close: () => void}} props */
@@ -135,7 +143,7 @@ export function NewLead({ close }) {
     setDraft((before) => ({ ...before, [name]: value }));
   };
   const isDirty = !isSent.current && Object.values(draft).some((value) => value.trim());
-  useGuard(isDirty);
+  useGuard(isDirty, draft);
   const submit = async () => {
     if (busy) return;
     const given = Object.fromEntries(
@@ -187,7 +195,7 @@ export function EditLead({ lead, done }) {
   const [busy, setBusy] = useState(false);
   const changes = changesOf(draft, draftOf(before));
   const isDirty = Object.keys(changes).length > 0;
-  useGuard(isDirty && !busy);
+  useGuard(isDirty && !busy, draft);
   const submit = async () => {
     if (busy) return;
     if (!isDirty) return done();

@@ -202,8 +202,8 @@ export function useReading(read, { key = "", every = () => null } = {}) {
           await pause(interval(data) ?? FOREVER, next.signal);
         } catch (error) {
           if (signal.aborted) return;
-          if (!(error instanceof Problem)) throw error;
           setState((known) => ({ ...known, error, loading: false }));
+          if (!(error instanceof Problem)) reportError(error);
           await pause(interval(null) ?? FOREVER, next.signal);
         }
         if (signal.aborted) return;

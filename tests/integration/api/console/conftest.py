@@ -15,7 +15,7 @@ from tests.support.api import OpenApi
 from tests.support.auth_server import AuthServer
 from tests.support.browser import Tab, open_browser, open_tab
 
-SIZES = [(1280, 800), (360, 740)]
+SIZES = [(1600, 1000), (1280, 800), (360, 740)]
 
 looks = pytest.mark.parametrize("scheme", ["light", "dark"])
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))

@@ -14,7 +14,7 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from tests.integration.api.console.conftest import OpenTab
 from tests.support.api import RunSyncer, running_api
 from tests.support.auth_server import AuthServer
-from tests.support.browser import Tab, expect, needs_chromium
+from tests.support.browser import PATIENCE_MS, Tab, expect, needs_chromium
 from tests.support.builders import lead_body
 from tests.support.responder import Responder
 
@@ -262,3 +262,112 @@ async def test_a_selection_of_many_pages_is_exported(tab: Tab, client: httpx.Asy
     # The thirty that no page has shown come in one answer.
     assert len([url for url in asked if "/leads?id=" in url]) == 1
     assert not [url for url in asked if "/leads/" in url]
+
+
+async def test_a_lead_that_changed_is_not_deleted_unseen(
+    tab: Tab, client: httpx.AsyncClient
+) -> None:
+    page = tab.page
+    lead = (await client.post("/leads", json=lead_body(city="Bonn"))).json()
+    await tab.open(f"/leads/{lead['id']}")
+    await page.get_by_role("tabpanel").get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_be_visible()
+    await client.patch(f"/leads/{lead['id']}", json={"city": "Paris", "status": "qualified"})
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("changed this lead meanwhile")
+    await expect(dialog.locator(".changes")).to_have_text("CityBonn → ParisStatusnew → qualified")
+    assert await tab.violations() == []
+    assert (await client.get(f"/leads/{lead['id']}")).status_code == 200
+    # What is shown now may be deleted.
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(page.get_by_text("is deleted")).to_be_visible()
+    assert (await client.get(f"/leads/{lead['id']}")).status_code == 404
+
+
+async def test_a_lead_that_another_deletes_first_is_gone(
+    tab: Tab, client: httpx.AsyncClient
+) -> None:
+    page = tab.page
+    lead = (await client.post("/leads", json=lead_body())).json()
+    await tab.open(f"/leads/{lead['id']}")
+    await page.get_by_role("tabpanel").get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_be_visible()
+    await client.delete(f"/leads/{lead['id']}")
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(page.get_by_text("is deleted")).to_be_visible()
+    await expect(page.get_by_text("There are no leads yet")).to_be_visible()
+
+
+@pytest.mark.parametrize("number", [3, 101])
+async def test_of_many_those_that_changed_are_kept(
+    number: int, tab: Tab, client: httpx.AsyncClient
+) -> None:
+    page = tab.page
+    rows = [lead_body() for _ in range(number)]
+    written = (await client.post("/leads/batch", json={"leads": rows})).json()["results"]
+    # The last that the list shows: of a hundred and one it is on no page that was seen.
+    listed = (await client.get("/leads?limit=500&sort=createdAt")).json()
+    kept = listed[-1]
+    assert len(listed) == len(written) == number
+    await tab.open("/leads?sort=createdAt")
+    await page.get_by_label("Select all rows of this page").check()
+    if number > 100:
+        await page.get_by_role("button", name=f"Select all {number} that match").click()
+    await page.get_by_label("Selected leads").get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text(f"Delete {number} leads?")
+    await client.patch(f"/leads/{kept['id']}", json={"status": "qualified"})
+    if number > 9:
+        await dialog.get_by_role("textbox").fill(str(number))
+    await dialog.get_by_role("button", name="Delete").click()
+    done = page.get_by_text(f"Delete: {number} of {number}")
+    await expect(done).to_be_visible(timeout=3 * PATIENCE_MS)
+    await page.get_by_role("button", name="1 failed · Show").click()
+    await expect(dialog).to_contain_text("It has changed since it was selected")
+    assert [lead["id"] for lead in (await client.get("/leads")).json()] == [kept["id"]]
+
+
+async def test_back_from_a_form_asks_first(tab: Tab, client: httpx.AsyncClient) -> None:
+    page = tab.page
+    lead = (await client.post("/leads", json=lead_body(city="Bonn"))).json()
+    back, warning = "history.back()", page.get_by_text("There are unsaved entries")
+    await tab.open("/leads")
+    # A form without entries lets go at once.
+    await page.get_by_role("link", name="+ New").click()
+    await page.evaluate(back)
+    await expect(page.get_by_label("First name")).to_have_count(0)
+
+    await page.get_by_role("link", name="+ New").click()
+    await page.get_by_label("First name").fill("Half")
+    await page.evaluate(back)
+    await expect(warning).to_be_visible()
+    await expect(page.get_by_label("First name")).to_have_value("Half")
+    await expect(page).to_have_url(f"{tab.url}/console/leads/new")
+    await page.evaluate(back)
+    await expect(page.get_by_label("First name")).to_have_count(0)
+    await expect(page).to_have_url(f"{tab.url}/console/leads")
+    await expect(page.locator(f"tr[data-id='{lead['id']}']")).to_be_visible()
+    await expect(warning).to_have_count(0)
+
+    # Forward asks as well, and so does an edit, for itself.
+    await page.locator("tbody a.name").click()
+    await page.get_by_role("button", name="Edit").click()
+    await page.get_by_label("City").fill("Par")
+    await page.evaluate(back)
+    await expect(warning).to_be_visible()
+    await page.get_by_label("City").fill("Paris")
+    await page.evaluate(back)
+    await expect(page.get_by_label("City")).to_have_value("Paris")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".values")).to_contain_text("Paris")
+    await page.evaluate(back)
+    await expect(page.locator(".drawer")).to_have_count(0)
+    await page.get_by_role("link", name="+ New").click()
+    await page.get_by_role("button", name="Close", exact=True).click()
+    await page.evaluate(back)
+    await page.get_by_label("First name").fill("Half")
+    await page.evaluate("history.forward()")
+    await expect(warning).to_be_visible()
+    await expect(page.get_by_label("First name")).to_have_value("Half")
