@@ -48,6 +48,6 @@ def create_gateway(api: Api, settings: ApiSettings) -> Gateway:
         operator_key=settings.http.operator_key,
         request_timeout=settings.http.request_timeout,
         logs_reads=logging.getLogger().isEnabledFor(logging.DEBUG),
-        on_drain=api.feed.close,
+        on_drain=api.changes.close,
         unknown=settings.http.unknown_fields,
     )

@@ -108,7 +108,7 @@ class Api:
     verifier: TokenVerifier
     limits: CallLimits | None
     exchange: Exchange
-    feed: ChangeFeed
+    changes: ChangeHandlers
     health: HealthHandlers
 
 
@@ -147,7 +147,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             replies=Replies(
                 reader, instance=name or instance_name(API), block=REPLY_BLOCK, outages=outages
             ),
-            feed=ChangeFeed(redis, reader, block=REPLY_BLOCK, outages=outages),
+            feed=ChangeFeed(redis, reader, block=REPLY_BLOCK),
             auth=auth,
             runner=ReplayRunner(Replays(redis, operators), AdminLog(operators), actor=ACTOR),
             outages=outages,
@@ -156,7 +156,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
         api = _join(settings, clients, keys, tokens)
         async with (
             background(clients.replies.run(), name="replies"),
-            background(clients.feed.run(), name="changes"),
+            background(api.changes.run(), name="changes"),
             background(keys.run(), name="signing keys"),
             background(api.health.watch(), name="health watch"),
             clients.runner.running(),
@@ -241,10 +241,14 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
     addresses = ClientAddresses(hops=settings.limits.forwarded_hops)
     verifier, accounts = _join_auth(settings, clients, keys, tokens, addresses)
     health = _join_health(clients, exchange, verifier)
+    changes = ChangeHandlers(
+        clients.feed, timeout=settings.http.read_timeout, outages=clients.outages
+    )
     return Api(
         handlers=(
             *_join_leads(settings.http, clients, exchange, notes),
             accounts,
+            changes,
             health,
             DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
             *_join_administration(settings.http, clients, exchange, notes),
@@ -252,7 +256,7 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
         verifier=verifier,
         limits=CallLimits.of(partial(RateLimits, clients.guard), settings.limits, addresses),
         exchange=exchange,
-        feed=clients.feed,
+        changes=changes,
         health=health,
     )
 
@@ -313,7 +317,6 @@ def _join_leads(
         LeadHistoryHandlers(
             lookup=lookup, history=Reads(replica, LeadHistory), timeout=http.read_timeout
         ),
-        ChangeHandlers(clients.feed, timeout=http.read_timeout),
         OperationHandlers(
             OperationRepository(clients.database),
             notes,

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared.background import background
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.change_feed import BEGINNING, ChangeFeed
-from shared.streams.codec import decode
+from shared.streams.codec import Entry, decode
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import add_events, open_publisher
 from tests.support.builders import summary_requested
@@ -41,19 +40,27 @@ async def test_changes(workers: Workers, streams_settings: StreamsSettings) -> N
 
         # No group consumes this stream: a process reads it once for all its followers.
         feed = ChangeFeed(workers.redis, reader, block=BLOCK)
-        async with background(feed.run(), name="changes"), workers.running(handler):
+        async with workers.running(handler):
             first = summary_requested()
             await add_events(workers.redis, [first])
             await eventually(workers.all_done)
 
             # Who comes late catches up from the last entry it saw, here from the beginning.
-            history = [entry async for entry in feed.history(after=BEGINNING)]
-            assert [decode(entry.fields).subject for entry in history] == [first.subject]
+            history = await feed.page(after=BEGINNING)
+            assert subjects(history) == [first.subject]
 
             # From then on it hears what comes.
-            with feed.following() as follower:
-                another = summary_requested()
-                await add_events(workers.redis, [another])
-                news = await follower.read(within=timedelta(seconds=5))
-                assert news is not None
-                assert [decode(entry.fields).subject for entry in news] == [another.subject]
+            another = summary_requested()
+            await add_events(workers.redis, [another])
+            assert subjects(await news(feed, after=history[-1].id)) == [another.subject]
+
+
+async def news(feed: ChangeFeed, *, after: str) -> Sequence[Entry]:
+    async def probe() -> Sequence[Entry]:
+        return await feed.next(after=after)
+
+    return await eventually(probe)
+
+
+def subjects(entries: Sequence[Entry]) -> list[str]:
+    return [decode(entry.fields).subject for entry in entries]

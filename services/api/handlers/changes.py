@@ -3,21 +3,27 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from datetime import timedelta
 from typing import Annotated
 
 import orjson
+import structlog
 from aiohttp import web
 from pydantic import Field
 
 from services.api.server.routing import Call
+from services.api.web.broadcast import Broadcast, Follower, Message
 from services.api.web.endpoint import Answer, Endpoint, Parameter, Tag
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query
-from services.api.web.streaming import BUFFERING, EVENT_STREAM, HEARTBEAT, event_stream, message
-from shared.streams.change_feed import ChangeFeed, Follower, parse_entry_id
-from shared.streams.codec import Entry, entry_id
+from services.api.web.streaming import BUFFERING, EVENT_STREAM, event_stream, message
+from shared.background import background, repeat
+from shared.observability.outages import Outages
+from shared.streams.change_feed import ChangeFeed, parse_entry_id
+from shared.streams.codec import Entry, EntryId, entry_id
+
+log = structlog.get_logger(__name__)
 
 MOST_AT_A_TIME = 1_000
 # Of one user: more are a program that forgets to close them, and would take the others' places.
@@ -57,12 +63,23 @@ class ChangeHandlers:
         feed: ChangeFeed,
         *,
         timeout: timedelta,
+        outages: Outages | None = None,
         heartbeat_every: timedelta = HEARTBEAT_EVERY,
     ) -> None:
         self._feed = feed
-        self._heartbeat_every = heartbeat_every
+        self._outages = outages or Outages()
+        self._broadcast = Broadcast(heartbeat_every=heartbeat_every)
         self._seconds = timeout.total_seconds()
         self._clients: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Pass on what happens while somebody follows, forever."""
+        async with background(self._broadcast.run(), name="heartbeats"):
+            await repeat(self._pass_on, outages=self._outages, activity="changes")
+
+    def close(self) -> None:
+        """Let every client go."""
+        self._broadcast.close()
 
     @Endpoint(
         "GET",
@@ -92,36 +109,54 @@ class ChangeHandlers:
     async def follow(self, call: Call) -> web.StreamResponse:
         """Answer with a stream of events."""
         after = _last_seen(call)
+        end = asyncio.get_running_loop().time() + LONGEST.total_seconds()
+        follower = Follower(until=end)
+        messages = self.messages(after, follower, user=call.user.id)
         async with asyncio.timeout(self._seconds):
-            return await event_stream(self.messages(after, user=call.user.id))
+            return await event_stream(messages, on_open=follower.connect)
 
-    async def messages(self, after: str | None, *, user: str) -> AsyncGenerator[bytes]:
-        """Yield the stream of a client of a user that has seen `after`."""
-        with self._admission(user), self._feed.following() as follower:
-            seen, is_complete = follower.since, True
+    async def messages(
+        self, after: str | None, follower: Follower, *, user: str
+    ) -> AsyncGenerator[bytes]:
+        """Yield what a client of a user that has seen `after` gets until it has caught up.
+
+        From then on it is written to as a follower, until that ends.
+        """
+        with self._admission(user), self._broadcast.following(follower):
+            seen, is_complete = _text(await self._begin()), True
             if after is not None:
                 seen, is_complete = await self._feed.resume(after)
             # Sent at once, with a place to go on from for clients that see no event until then.
             yield RETRY + (b"id: %b\n\n" % seen.encode() if is_complete else _gap(after, seen))
-            if after is not None:
-                async with contextlib.aclosing(self._feed.history(after=seen)) as entries:
-                    async for entry in entries:
-                        seen = entry.id
-                        yield _message(entry)
-            async with contextlib.aclosing(self._live(follower, seen)) as messages:
-                async for one in messages:
-                    yield one
+            follower.seen = entry_id(seen)
+            while not self._broadcast.join(follower):
+                # What is not there up to here has been deleted.
+                remembered = self._broadcast.complete_after
+                entries = await self._feed.page(after=_text(follower.seen))
+                if not entries:
+                    follower.seen = remembered
+                    continue
+                yield b"".join([one.text for one in _messages(entries)])
+                follower.seen = entry_id(entries[-1].id)
+            await follower.ended()
 
-    async def _live(self, follower: Follower, seen: str) -> AsyncGenerator[bytes]:
-        """Yield new entries, without those that the history has brought already."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + LONGEST.total_seconds()
-        while loop.time() < end:
-            entries = await follower.read(within=self._heartbeat_every)
-            if entries is None:
-                return
-            new = [one for one in entries if entry_id(one.id) > entry_id(seen)]
-            yield b"".join(map(_message, new)) or HEARTBEAT
+    async def _pass_on(self) -> None:
+        await self._broadcast.occupied()
+        position = await self._begin()
+        entries = await self._feed.next(after=_text(position))
+        if entries:
+            last = entry_id(entries[-1].id)
+            await self._broadcast.send(_messages(entries), position=last)
+        elif position > entry_id(end := await self._feed.last()):
+            # The stream was lost, and ids of the new one may be below those of the old one.
+            log.warning("changes.lost", position=_text(position), last=end)
+            self._broadcast.forget()
+
+    async def _begin(self) -> EntryId:
+        """Return the last entry that was read, or that there is while none are."""
+        while (position := self._broadcast.position) is None:
+            self._broadcast.begin(entry_id(await self._feed.last()))
+        return position
 
     @contextlib.contextmanager
     def _admission(self, user: str) -> Generator[None]:
@@ -154,11 +189,20 @@ def _last_seen(call: Call) -> str | None:
     return entry_id
 
 
+def _text(position: EntryId) -> str:
+    return "{}-{}".format(*position)
+
+
 def _gap(after: str | None, seen: str) -> bytes:
     """Return the message that events are missing before a place."""
     return message("gap", orjson.dumps({"after": after}), entry_id=seen)
 
 
-def _message(entry: Entry) -> bytes:
-    fields = entry.fields
-    return message(fields[b"type"].decode(), fields[b"data"], entry_id=entry.id)
+def _messages(entries: Sequence[Entry]) -> Sequence[Message]:
+    """Return what is sent of entries; what is no event is passed over."""
+    return [
+        Message(entry_id(one.id), message(kind.decode(), data, entry_id=one.id))
+        for one in entries
+        if (kind := one.fields.get(b"type")) is not None
+        and (data := one.fields.get(b"data")) is not None
+    ]

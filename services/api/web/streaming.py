@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
+from typing import TypeAlias
 
 import structlog
 from aiohttp import hdrs, web
@@ -38,8 +39,16 @@ EVENT_STREAM_HEADERS = {
 }
 
 
+# Takes a connection, and the headers of the answer that has begun on it.
+OnOpen: TypeAlias = Callable[[asyncio.WriteTransport, Mapping[str, str]], None]
+
+
 async def streamed(
-    chunks: AsyncGenerator[bytes], *, content_type: str, headers: Mapping[str, str]
+    chunks: AsyncGenerator[bytes],
+    *,
+    content_type: str,
+    headers: Mapping[str, str],
+    on_open: OnOpen | None = None,
 ) -> "StreamedResponse":
     """Answer with what `chunks` yields.
 
@@ -50,13 +59,23 @@ async def streamed(
         first = await anext(chunks, b"")
         stack.pop_all()
     return StreamedResponse(
-        first, chunks, headers={**SECURITY_HEADERS, hdrs.CONTENT_TYPE: content_type, **headers}
+        first,
+        chunks,
+        headers={**SECURITY_HEADERS, hdrs.CONTENT_TYPE: content_type, **headers},
+        on_open=on_open,
     )
 
 
-async def event_stream(messages: AsyncGenerator[bytes]) -> "StreamedResponse":
-    """Answer with events as they come, each made by `message`."""
-    return await streamed(messages, content_type=EVENT_STREAM, headers=EVENT_STREAM_HEADERS)
+async def event_stream(
+    messages: AsyncGenerator[bytes], *, on_open: OnOpen | None = None
+) -> "StreamedResponse":
+    """Answer with events as they come, each made by `message`.
+
+    Who takes the connection by `on_open` may write to it while `messages` yields nothing.
+    """
+    return await streamed(
+        messages, content_type=EVENT_STREAM, headers=EVENT_STREAM_HEADERS, on_open=on_open
+    )
 
 
 def message(event: str, data: bytes, *, entry_id: str | None = None) -> bytes:
@@ -80,8 +99,10 @@ class StreamedResponse(web.StreamResponse):
         headers: Mapping[str, str],
         slowest: int = SLOWEST,
         to_spare: timedelta = TO_SPARE,
+        on_open: OnOpen | None = None,
     ) -> None:
         super().__init__(headers=headers)
+        self._on_open = on_open
         self._slowest = slowest
         self._seconds_to_spare = to_spare.total_seconds()
         self.on_end: Callable[[], None] | None = None
@@ -92,10 +113,13 @@ class StreamedResponse(web.StreamResponse):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send status and headers."""
         try:
-            return await super().prepare(request)
+            writer = await super().prepare(request)
         except BaseException:
             await self._end()
             raise
+        if self._on_open is not None and request.transport is not None:
+            self._on_open(request.transport, self.headers)
+        return writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the body."""

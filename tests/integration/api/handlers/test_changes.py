@@ -2,28 +2,32 @@
 
 import asyncio
 import contextlib
+import math
+import re
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.api.handlers.changes import MOST_EACH, ChangeHandlers
+from services.api.handlers.changes import HEARTBEAT_EVERY, MOST_EACH, ChangeHandlers
 from services.api.settings import ApiSettings
+from services.api.web.broadcast import Follower
 from services.api.web.problems import Problem
+from services.api.web.streaming import HEARTBEAT
 from shared.background import background
-from shared.domain.errors import UnavailableError
 from shared.events.catalog import CHANGES
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.streams.change_feed import BEGINNING, MOST_WAITING, ChangeFeed, Follower
-from shared.streams.codec import Entry
+from shared.streams.change_feed import ChangeFeed
 from shared.streams.publisher import add_events
 from tests.support.api import OpenApi
 from tests.support.api_process import running_process
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
+from tests.support.connection import Connection
 from tests.support.event_streams import EventSource, Message, messages
 from tests.support.eventually import eventually
 
@@ -178,19 +182,17 @@ async def _has_id(source: EventSource) -> bool:
 async def test_followers_of_a_stream_that_was_lost_come_again(redis: Redis) -> None:
     """Where the clock of the new server is behind, its entries have lower ids."""
     await redis.xadd(CHANGES, {"type": "lead-changed", "data": "{}"}, id="99999999999999-0")
-    feed = ChangeFeed(redis, redis, block=timedelta(milliseconds=20))
-    async with background(feed.run(), name="changes"):
-        await eventually(lambda: is_ready(feed))
-        with feed.following() as follower:
+    handlers = changes(redis, block=timedelta(milliseconds=20))
+    async with background(handlers.run(), name="changes"):
+        async with followed(handlers) as client:
             await redis.delete(CHANGES)
             added = await change(redis)
-            assert await follower.read(within=timedelta(seconds=PATIENCE)) is None
-        assert await feed.resume(follower.since) == (added[-1], False)
-        await eventually(lambda: has_read(feed, added[-1]))
-        with feed.following() as follower:
+            async with asyncio.timeout(PATIENCE):
+                await client.ended
+        async with followed(handlers, "99999999999999-0") as client:
+            assert client.first.startswith(b"retry: 2000\nid: %b\nevent: gap" % added[-1].encode())
             added = await change(redis)
-            entries = await follower.read(within=timedelta(seconds=PATIENCE))
-            assert [entry.id for entry in entries or ()] == added
+            await eventually(lambda: has_come(client, added))
 
 
 @pytest.mark.parametrize(
@@ -214,54 +216,80 @@ async def test_what_is_no_id_is_refused(
 
 
 async def test_a_quiet_stream_gives_signs_of_life(redis: Redis) -> None:
-    feed = ChangeFeed(redis, redis, block=BLOCK)
-    handlers = ChangeHandlers(feed, timeout=BLOCK, heartbeat_every=timedelta(milliseconds=20))
-    async with background(feed.run(), name="changes"):
-        await eventually(lambda: is_ready(feed))
-        async with contextlib.aclosing(handlers.messages(None, user="ada")) as sent:
-            assert (await anext(sent)).startswith(b"retry:")
-            assert [await anext(sent) for _ in range(3)] == [b": heartbeat\n\n"] * 3
+    handlers = changes(redis, heartbeat_every=timedelta(milliseconds=20))
+    async with background(handlers.run(), name="changes"), followed(handlers) as client:
+        await eventually(lambda: has_sent(client, HEARTBEAT * 3))
+        added = await change(redis)
+        await eventually(lambda: has_come(client, added))
 
 
 async def test_one_user_cannot_take_all_places(redis: Redis) -> None:
-    feed = ChangeFeed(redis, redis, block=BLOCK)
-    handlers = ChangeHandlers(feed, timeout=BLOCK)
-    async with background(feed.run(), name="changes"), contextlib.AsyncExitStack() as open_:
-        await eventually(lambda: is_ready(feed))
-
-        async def follow(user: str) -> None:
-            stream = handlers.messages(None, user=user)
-            await open_.enter_async_context(contextlib.aclosing(stream))
-            await anext(stream)
-
+    handlers = changes(redis)
+    async with background(handlers.run(), name="changes"), contextlib.AsyncExitStack() as open_:
         for _ in range(MOST_EACH):
-            await follow("ada")
+            await open_.enter_async_context(followed(handlers, user="ada"))
         with pytest.raises(Problem, match="rate-limited") as refused:
-            await follow("ada")
+            await open_.enter_async_context(followed(handlers, user="ada"))
         assert (refused.value.status, "Retry-After" in refused.value.headers) == (429, True)
-        await follow("grace")
+        await open_.enter_async_context(followed(handlers, user="grace"))
         await open_.aclose()
-        await follow("ada")
+        await open_.enter_async_context(followed(handlers, user="ada"))
 
 
-async def has_read(feed: ChangeFeed, entry: str) -> bool:
-    with feed.following() as follower:
-        return follower.since == entry
+@pytest.mark.parametrize("strange", [{"a": "b"}, {"type": "lead-changed"}, {"data": "{}"}])
+async def test_an_entry_that_is_no_event_is_passed_over(
+    strange: dict[str, str], api: httpx.AsyncClient, redis: Redis
+) -> None:
+    last = await change(redis)
+    await redis.xadd(CHANGES, dict(strange.items()))
+    async with following(api, f"?after={last[0]}") as events:
+        added = await change(redis)
+        await redis.xadd(CHANGES, dict(strange.items()))
+        added += await change(redis)
+        assert ids(await take(events, 2)) == added
 
 
-async def is_ready(feed: ChangeFeed) -> bool:
-    with contextlib.suppress(UnavailableError), feed.following():
-        return True
-    return False
+def changes(
+    redis: Redis, *, block: timedelta = BLOCK, heartbeat_every: timedelta = HEARTBEAT_EVERY
+) -> ChangeHandlers:
+    feed = ChangeFeed(redis, redis, block=block)
+    return ChangeHandlers(feed, timeout=BLOCK, heartbeat_every=heartbeat_every)
 
 
-async def test_a_client_that_is_too_slow_is_let_go() -> None:
-    follower = Follower(since=BEGINNING)
-    follower.push([Entry(f"{number}-0", {}) for number in range(MOST_WAITING)])
-    assert len(await follower.read(within=BLOCK) or ()) == MOST_WAITING
-    for number in range(MOST_WAITING + 1):
-        follower.push([Entry(f"{number}-1", {})])
-    assert await follower.read(within=BLOCK) is None
+@dataclass
+class Client:
+    """What a follower is sent: first by its answer, then on its connection."""
+
+    first: bytes
+    connection: Connection
+    ended: asyncio.Future[bytes]
+
+
+@contextlib.asynccontextmanager
+async def followed(
+    handlers: ChangeHandlers, after: str | None = None, *, user: str = "ada"
+) -> AsyncGenerator[Client]:
+    connection, follower = Connection(), Follower(until=math.inf)
+    follower.connect(connection, {})
+    sent = handlers.messages(after, follower, user=user)
+    try:
+        first = await anext(sent)
+        ended = asyncio.ensure_future(anext(sent, b""))
+        try:
+            yield Client(first, connection, ended)
+        finally:
+            ended.cancel()
+            await asyncio.wait([ended])
+    finally:
+        await sent.aclose()
+
+
+async def has_sent(client: Client, text: bytes) -> bool:
+    return text in client.connection.sent
+
+
+async def has_come(client: Client, entries: Sequence[str]) -> bool:
+    return re.findall(rb"id: (.*)", client.connection.sent) == [one.encode() for one in entries]
 
 
 async def test_a_lost_connection_to_redis_loses_no_change(open_api: OpenApi, redis: Redis) -> None:
