@@ -107,8 +107,10 @@ async def postgres() -> AsyncGenerator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def fresh_databases(postgres: EmbeddedPostgres) -> FreshDatabases:
-    return FreshDatabases(postgres)
+async def fresh_databases(postgres: EmbeddedPostgres) -> AsyncGenerator[FreshDatabases]:
+    databases = FreshDatabases(postgres)
+    yield databases
+    await databases.close()
 
 
 @pytest.fixture
