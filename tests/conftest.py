@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -31,6 +32,8 @@ from tests.support.tcp_proxy import TcpProxy
 
 # As a first start would divide it, with fewer partitions to look at.
 LEADS_DIVISION = Division([Layout(LEADS, 1, 3)], is_open=True)
+
+PATIENCE = timedelta(seconds=15)
 
 # The tests of such a folder share one running system; some of its files bring their own.
 SHARE_A_SYSTEM = ("tests/contract/", "tests/e2e/")
@@ -179,7 +182,9 @@ def cache_settings() -> CacheSettings:
 
 @pytest.fixture
 async def redis(streams_settings: StreamsSettings) -> AsyncGenerator[Redis]:
-    async with open_redis(streams_settings) as client:
+    """Yield the test's own client, more patient than a service where a machine is busy."""
+    patient = streams_settings.model_copy(update={"redis_timeout": PATIENCE})
+    async with open_redis(patient) as client:
         yield client
 
 

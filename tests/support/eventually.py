@@ -8,9 +8,12 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+# Where it comes true this costs nothing, and a process has taken 10 s to start on a busy machine.
+LONGEST = timedelta(seconds=30)
+
 
 async def eventually(
-    probe: Callable[[], Awaitable[Value | None]], *, within: timedelta = timedelta(seconds=10)
+    probe: Callable[[], Awaitable[Value | None]], *, within: timedelta = LONGEST
 ) -> Value:
     """Call `probe` until it gives something true and return that.
 

@@ -17,7 +17,7 @@ from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 from tests.support.repository import ROOT
 
-END = timedelta(seconds=10)
+END = timedelta(seconds=30)
 
 
 async def ends(process: asyncio.subprocess.Process) -> int:
