@@ -6,6 +6,7 @@ never the result.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ class Reply:
 MAX_LENGTH = 1_000
 TIME_TO_LIVE = timedelta(minutes=2)
 
+# What was read is personal data, and no one's to read again: it goes within twice this.
+TRIM_EVERY = timedelta(milliseconds=100)
+
 # How many reads may be overdue before the reader counts as stuck.
 MOST_OVERDUE = 5
 
@@ -59,6 +63,8 @@ class Replies:
         self._block_ms = milliseconds(block)
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._read_at = time.monotonic()
+        self._trimmed_at = -math.inf
+        self._is_untrimmed = False
         # The instance's name is new with every start, so its stream begins with its first reply.
         self._last_id = "0-0"
         self._outages = outages or Outages()
@@ -91,19 +97,30 @@ class Replies:
 
     async def _read(self) -> None:
         with translated_errors():
-            reply = await self._reader.xread({self.address: self._last_id}, block=self._block_ms)
-        for entry in read_entries(reply):
+            reply = await self._reader.xread(
+                {self.address: self._last_id},
+                block=milliseconds(TRIM_EVERY) if self._is_untrimmed else self._block_ms,
+            )
+        entries = read_entries(reply)
+        for entry in entries:
             self._last_id = entry.id
             self._wake(entry.fields)
+        # Not with each read: requests that were woken would wait, and the replies behind these too.
+        now = time.monotonic()
+        self._is_untrimmed = bool(entries) and now - self._trimmed_at < TRIM_EVERY.total_seconds()
+        if not self._is_untrimmed:
+            await self._trim()
+            self._trimmed_at = now
+        self._read_at = time.monotonic()
+
+    async def _trim(self) -> None:
         time_part, sequence = entry_id(self._last_id)
         with translated_errors():
             async with self._reader.pipeline(transaction=False) as pipeline:
-                # What was read is personal data, and no one's to read again.
                 pipeline.xtrim(self.address, minid=f"{time_part}-{sequence + 1}", approximate=False)
                 # Keeps the stream while its reader lives, and only then.
                 pipeline.expire(self.address, TIME_TO_LIVE)
                 await pipeline.execute()
-        self._read_at = time.monotonic()
 
     def _wake(self, fields: Fields) -> None:
         outcome = Outcome(OutcomeStatus(fields[b"status"].decode()), fields[b"body"])

@@ -1,6 +1,7 @@
 """What the streams runtime does with events, in the order in which one would ask."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.consuming.subscription import Handler
 from shared.streams.publisher import add_events
-from shared.streams.replies import Replies
+from shared.streams.replies import TRIM_EVERY, LateReplies, Replies, Reply
 from shared.streams.workers import AnyWorker
 from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
@@ -44,6 +45,30 @@ async def test_the_reply_reaches_the_asker(
             with replies.expect(event.id) as reply:
                 await add_events(workers.redis, [event])
                 assert await asyncio.wait_for(reply, 5) == DONE
+
+
+@pytest.mark.parametrize("replies_sent", [1, 2, 60])
+async def test_replies_in_a_row_are_trimmed_together_and_none_stays(
+    workers: Workers, streams_settings: StreamsSettings, replies_sent: int
+) -> None:
+    block = timedelta(seconds=20)
+    async with open_redis(streams_settings, block=block) as reader:
+        replies = Replies(reader, instance="api:test:1", block=block)
+        events = [summary_requested(reply_to=replies.address) for _ in range(replies_sent)]
+        started, before = time.monotonic(), await _calls(workers, "xtrim")
+
+        async def stream_is_empty() -> bool:
+            return not await workers.redis.xlen(replies.address)
+
+        async with background(replies.run(), name="replies"):
+            for event in events:
+                with replies.expect(event.id) as reply:
+                    await LateReplies(workers.redis).send([Reply(replies.address, event.id, DONE)])
+                    assert await asyncio.wait_for(reply, 5) == DONE
+            await eventually(stream_is_empty)
+        # The first read's, the last one's, and one for each span between.
+        most = 2 + (time.monotonic() - started) / TRIM_EVERY.total_seconds()
+    assert 1 <= await _calls(workers, "xtrim") - before <= most
 
 
 async def test_a_reply_that_cannot_be_sent_is_no_reason_to_handle_an_event_again(
