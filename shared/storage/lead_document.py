@@ -62,8 +62,9 @@ class LeadRepository:
                 self._database.transaction() as connection,
             ):
                 # Else the server would go on waiting for it when nobody does any more.
-                await connection.execute("SET LOCAL lock_timeout = '500ms'")
-                await connection.execute("SELECT 1 FROM leads.lead LIMIT 1")
+                await connection.execute(
+                    "SET LOCAL lock_timeout = '500ms'; SELECT 1 FROM leads.lead LIMIT 1"
+                )
         except TimeoutError as error:
             raise UnavailableError(self._database.silence, dependency="postgres") from error
 

@@ -1,6 +1,8 @@
 """Trimming forgets what is old and finished, and nothing else."""
 
+import contextlib
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -92,6 +94,44 @@ async def test_the_bound_counts_all_partitions_together(redis: Redis) -> None:
         await redis.xtrim(name, maxlen=0, approximate=False)
     await capacity.measure()
     capacity.check(catalog.LEADS)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        {catalog.SUMMARIES},
+        {catalog.LEADS},
+        {catalog.LEADS, catalog.SYNC},
+        {catalog.IMPORTS, catalog.SUMMARIES, catalog.SYNC},
+        set[str](),
+    ],
+)
+async def test_all_streams_are_measured_at_once_and_each_by_itself(
+    redis: Redis, full: set[str]
+) -> None:
+    names = [catalog.LEADS, catalog.SUMMARIES, catalog.SYNC, catalog.IMPORTS]
+    for name in full:
+        place = LEADS_DIVISION.last.names[-1] if name == catalog.LEADS else name
+        await redis.xadd(place, {"text": "x" * 20_000})
+    trips = RoundTrips(redis)
+    capacity = Capacity(cast("Redis", trips), Divisions(redis), streams=names, max_bytes=10_000)
+    await capacity.measure()
+    assert trips.number == 1
+    for name in names:
+        with pytest.raises(StreamFullError) if name in full else contextlib.nullcontext():
+            capacity.check(name)
+
+
+class RoundTrips:
+    """A client of Redis for pipelines, which it counts."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.number = 0
+
+    def pipeline(self, **options: Any) -> object:
+        self.number += 1
+        return self._redis.pipeline(**options)
 
 
 async def test_a_full_stream_refuses_events_until_it_has_room(redis: Redis) -> None:
