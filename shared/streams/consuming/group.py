@@ -10,8 +10,11 @@ import redis
 from redis.asyncio import Redis
 
 from shared.lua import Key, lua_script
-from shared.redis_connections import GROUP_GONE, milliseconds, translated_errors
+from shared.redis_connections import milliseconds, translated_errors
 from shared.streams.codec import Entry, EntryId, entries_of, entry_id, read_entries
+
+# What a command answers when its group went with the stream, until the reader has made it anew.
+GROUP_GONE = ("NOGROUP", "UNBLOCKED")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,16 @@ from redis.asyncio import Connection, SSLConnection
 
 from shared.domain.errors import UnavailableError
 from shared.redis_connections import (
-    PackedInC,
+    LeanSending,
     client_of,
     open_redis,
     translated_errors,
 )
 from shared.redis_errors import is_outage
 from shared.settings import StreamsSettings
+
+# More than the system takes on the way.
+LARGE = b"x" * 20_000_000
 
 
 class LostTransport(asyncio.WriteTransport):
@@ -26,6 +29,7 @@ class LostTransport(asyncio.WriteTransport):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self._error = error
+        self._is_closed = False
 
     def write(self, data: object) -> None:  # noqa: ARG002 (it is the base class's)
         raise self._error
@@ -34,13 +38,13 @@ class LostTransport(asyncio.WriteTransport):
         raise self._error
 
     def is_closing(self) -> bool:
-        return False
+        return self._is_closed
 
     def close(self) -> None:
-        pass
+        self._is_closed = True
 
 
-class LostConnection(Connection):
+class LostConnection(LeanSending, Connection):
     """A connection whose transport is lost, which it does not know."""
 
     def __init__(self, error: Exception) -> None:
@@ -84,6 +88,49 @@ async def test_a_write_to_a_connection_that_was_reset_is_an_outage(error: Except
     """As uvloop, Python 3.12 and Python 3.13 have it."""
     with pytest.raises(UnavailableError, match="Redis is unavailable"), translated_errors():
         await LostConnection(error).send_packed_command([b"PING"], check_health=False)
+
+
+class OpenConnection(LeanSending, Connection):
+    """A connection that is made already."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(socket_timeout=0.05)
+        self._reader, self._writer = reader, writer
+
+
+@pytest.mark.parametrize("command", [LARGE, [LARGE, b"PING"], [b"PING", *[LARGE] * 3]])
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_a_write_that_the_server_does_not_take_ends_in_time(
+    command: bytes | list[bytes], *, gives_up: bool
+) -> None:
+    ended = asyncio.Event()
+
+    async def take_little(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+
+    async with await asyncio.start_server(take_little, "127.0.0.1", 0, limit=1) as server:
+        host, port = server.sockets[0].getsockname()
+        connection = OpenConnection(*await asyncio.open_connection(host, port))
+        sending = asyncio.create_task(connection.send_packed_command(command))
+        try:
+            if gives_up:
+                await asyncio.sleep(0)
+                sending.cancel()
+            with pytest.raises(asyncio.CancelledError if gives_up else redis.TimeoutError):
+                await sending
+            # Half a command may have been sent.
+            assert not connection.is_connected
+        finally:
+            ended.set()
+
+
+async def test_a_write_that_fails_is_the_library_s_error() -> None:
+    for error in (ConnectionResetError("reset"), OSError(113, "away"), RuntimeError("closed")):
+        connection = LostConnection(error)
+        with pytest.raises(redis.ConnectionError, match=str(error.args[-1])):
+            await connection.send_packed_command(b"PING", check_health=False)
+        assert not connection.is_connected
 
 
 @pytest.mark.parametrize(
@@ -205,10 +252,10 @@ async def test_what_no_server_takes_is_a_defect(value: object) -> None:
         ("redis+sentinel://localhost/group", Connection),
     ],
 )
-async def test_connections_of_every_kind_pack_in_c(url: str, kind: type[Connection]) -> None:
+async def test_connections_of_every_kind_are_lean(url: str, kind: type[Connection]) -> None:
     async with open_redis(StreamsSettings(redis_url=SecretStr(url))) as client:
         pool: Any = client.connection_pool  # without types
         connection = pool.make_connection()
     assert isinstance(connection, kind)
     assert connection.pack_command("PING") == [b"*1\r\n$4\r\nPING\r\n"]
-    assert isinstance(connection, PackedInC)
+    assert isinstance(connection, LeanSending)
