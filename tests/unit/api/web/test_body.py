@@ -20,6 +20,8 @@ DEEPEST = b"[" * 32 + b"]" * 32
         # A byte order mark, as PowerShell and .NET write it.
         (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
         (b"\xef\xbb\xbf\r\n[]", []),
+        (b'["' + b"[{" * 40 + b'"]', ["[{" * 40]),
+        (b"[" + b",".join([b"[{}]"] * 40) + b"]", [[{}]] * 40),
         ('\ufeff{"a": "\ufeff"}'.encode(), {"a": "\ufeff"}),
     ],
 )
