@@ -57,14 +57,7 @@ async def of_redis_writes(redis: Redis) -> list[Finding]:
     try:
         await check_writable(redis)
     except UnavailableError as error:
-        advice = _advice(error, _REDIS_ADVICE, "Find out why it refuses to write.")
-        failure = Finding(
-            check="redis writes",
-            severity=Severity.FAILURE,
-            detail=str(error),
-            advice=f"{advice} Until then creates are answered 503.",
-        )
-        return [failure]
+        return [_refusal("redis writes", error, _REDIS_ADVICE, answer="503")]
     return [Finding(check="redis writes", severity=Severity.OK, detail="are taken")]
 
 
@@ -196,14 +189,7 @@ async def of_postgres_writes(database: Database) -> list[Finding]:
     try:
         await write_and_undo(database)
     except TransientError as error:
-        advice = _advice(error, _POSTGRES_ADVICE, "Find out why it refuses to write.")
-        failure = Finding(
-            check="postgres writes",
-            severity=Severity.FAILURE,
-            detail=str(error),
-            advice=f"{advice} Until then creates are answered 202 and wait.",
-        )
-        return [failure]
+        return [_refusal("postgres writes", error, _POSTGRES_ADVICE, answer="202 and wait")]
     return [Finding(check="postgres writes", severity=Severity.OK, detail="are taken")]
 
 
@@ -237,6 +223,14 @@ def _held(facts: HeldFacts) -> Finding:
     )
 
 
-def _advice(error: Exception, known: dict[str, str], unknown: str) -> str:
+def _refusal(check: str, error: Exception, known: dict[str, str], *, answer: str) -> Finding:
+    """Say why writes are refused, and what to do: that is known by the words of the error."""
     said = str(error).lower()
-    return next((advice for words, advice in known.items() if words in said), unknown)
+    unknown = "Find out why it refuses to write."
+    advice = next((advice for words, advice in known.items() if words in said), unknown)
+    return Finding(
+        check=check,
+        severity=Severity.FAILURE,
+        detail=str(error),
+        advice=f"{advice} Until then creates are answered {answer}.",
+    )
