@@ -1,26 +1,52 @@
 """Tabs of the console on an API in this process, with its syncer."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, ViewportSize
 from pydantic import SecretStr
 
 from tests.integration.api.handlers.admin.conftest import KEY
 from tests.support.api import OpenApi
 from tests.support.auth_server import AuthServer
-from tests.support.browser import Tab, open_browser, open_tab
+from tests.support.browser import Scheme, Tab, open_browser, open_tab
 
 SIZES = [(1600, 1000), (1280, 800), (360, 740)]
 
-looks = pytest.mark.parametrize("scheme", ["light", "dark"])
-sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))
+SCHEMES: list[Scheme] = ["light", "dark"]
 
 OpenTab = Callable[..., AbstractAsyncContextManager[Tab]]
+
+
+class Look(TypedDict):
+    """How a tab is looked at, as options of the browser's."""
+
+    color_scheme: Scheme
+    viewport: ViewportSize
+
+
+def looks_of(sizes: Iterable[tuple[int, int]]) -> list[Look]:
+    """Return each size in both schemes."""
+    return [
+        {"color_scheme": scheme, "viewport": {"width": width, "height": height}}
+        for width, height in sizes
+        for scheme in SCHEMES
+    ]
+
+
+def id_of(look: Look) -> str:
+    return f"{look['color_scheme']} {look['viewport']['width']}"
+
+
+@pytest.fixture(params=looks_of(SIZES), ids=id_of)
+def look(request: pytest.FixtureRequest) -> Look:
+    """Return one after the other in which every screen is looked at."""
+    given: Look = request.param
+    return given
 
 
 @pytest.fixture(scope="module")

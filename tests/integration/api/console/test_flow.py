@@ -16,12 +16,12 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.streams.model_status import ModelStatuses
 from shared.streams.publisher import add_events
 from shared.streams.replays.replayer import IN_FLIGHT
-from tests.integration.api.console.conftest import OpenTab, check, enter_key, looks, sizes
+from tests.integration.api.console.conftest import Look, OpenTab, check, enter_key
 from tests.integration.api.handlers.admin.conftest import KEY
 from tests.integration.api.handlers.admin.test_model import status
 from tests.integration.api.handlers.admin.test_syncs import Offer
 from tests.support.api import OpenApi, RunSyncer
-from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
+from tests.support.browser import PATIENCE_MS, expect, needs_chromium
 from tests.support.builders import lead_body, lead_created, lead_fields
 from tests.support.eventually import eventually
 from tests.support.syncer import running_syncer
@@ -41,13 +41,10 @@ async def create_leads(client: httpx.AsyncClient, number: int) -> list[dict[str,
     return [(await client.post("/leads", json=lead_body())).json() for _ in range(number)]
 
 
-@looks
-@sizes
 async def test_replays_look(
-    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+    look: Look, operated: httpx.AsyncClient, open_signed_in: OpenTab
 ) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+    async with open_signed_in(operated, **look) as tab:
         page = tab.page
         await tab.open("/replays")
         await enter_key(page)
@@ -146,13 +143,8 @@ async def test_a_replay_is_cancelled_and_resumed(
         await expect(progress).to_contain_text(f"{number} of {number}")
 
 
-@looks
-@sizes
-async def test_syncs_look(
-    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
-) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+async def test_syncs_look(look: Look, operated: httpx.AsyncClient, open_signed_in: OpenTab) -> None:
+    async with open_signed_in(operated, **look) as tab:
         page = tab.page
         await tab.open("/syncs")
         await enter_key(page)
@@ -193,17 +185,13 @@ async def test_a_sync_is_run_now(
             await expect(cells).to_have_text(["3", "0", "3", "0", "0"], timeout=PATIENCE_MS)
 
 
-@looks
-@sizes
 async def test_streams_look(
-    scheme: Scheme,
-    size: tuple[int, int],
+    look: Look,
     operated: httpx.AsyncClient,
     redis: Redis,
     open_signed_in: OpenTab,
 ) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+    async with open_signed_in(operated, **look) as tab:
         page = tab.page
         await tab.open("/streams")
         await enter_key(page)
@@ -302,13 +290,10 @@ async def test_streams_are_watched(
         assert most == 1
 
 
-@looks
-@sizes
 async def test_doctor_looks(
-    scheme: Scheme, size: tuple[int, int], operated: httpx.AsyncClient, open_signed_in: OpenTab
+    look: Look, operated: httpx.AsyncClient, open_signed_in: OpenTab
 ) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+    async with open_signed_in(operated, **look) as tab:
         page = tab.page
         await tab.open("/doctor")
         await enter_key(page)

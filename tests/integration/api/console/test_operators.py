@@ -15,11 +15,11 @@ from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository, LetterSelection
 from shared.storage.pool import Database
 from shared.streams.publisher import add_events
-from tests.integration.api.console.conftest import OpenTab, check, enter_key, looks, sizes
+from tests.integration.api.console.conftest import Look, OpenTab, check, enter_key
 from tests.integration.api.console.test_work import PAYLOADS
 from tests.integration.api.handlers.admin.conftest import KEY, keep
 from tests.support.api import running_api
-from tests.support.browser import PATIENCE_MS, Scheme, expect, needs_chromium
+from tests.support.browser import PATIENCE_MS, expect, needs_chromium
 from tests.support.builders import lead_created
 
 pytestmark = [needs_chromium, pytest.mark.long]
@@ -30,17 +30,13 @@ def letters(database: Database) -> DeadLetterRepository:
     return DeadLetterRepository(database)
 
 
-@looks
-@sizes
 async def test_dead_letters_look(
-    scheme: Scheme,
-    size: tuple[int, int],
+    look: Look,
     operated: httpx.AsyncClient,
     letters: DeadLetterRepository,
     open_signed_in: OpenTab,
 ) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(operated, color_scheme=scheme, viewport=viewport) as tab:
+    async with open_signed_in(operated, **look) as tab:
         page = tab.page
         await tab.open("/dead-letters")
         await expect(page.get_by_role("dialog")).to_be_visible()

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
-from tests.integration.api.console.conftest import OpenTab, check, looks, sizes
-from tests.support.browser import Scheme, expect, needs_chromium, open_tab
+from tests.integration.api.console.conftest import Look, OpenTab, check
+from tests.support.browser import expect, needs_chromium, open_tab
 from tests.support.builders import lead_body
 
 pytestmark = [needs_chromium, pytest.mark.long]
@@ -13,14 +13,9 @@ pytestmark = [needs_chromium, pytest.mark.long]
 CSV = "Given Name;E-Mail;Surname;Notes\nAda;ada.csv@example.com;King;call\nBob;no;Ross;\n"
 
 
-@looks
-@sizes
-async def test_signing_in(
-    scheme: Scheme, size: tuple[int, int], browser: Browser, client: httpx.AsyncClient
-) -> None:
-    viewport = {"width": size[0], "height": size[1]}
+async def test_signing_in(look: Look, browser: Browser, client: httpx.AsyncClient) -> None:
     url = str(client.base_url).rstrip("/")
-    async with open_tab(browser, url, color_scheme=scheme, viewport=viewport) as tab:
+    async with open_tab(browser, url, **look) as tab:
         await tab.open("/leads?status=new")
         await expect(tab.page).to_have_title("Sign in · Leads")
         await check(tab, "sign in")
@@ -32,13 +27,8 @@ async def test_signing_in(
         await check(tab, "errors")
 
 
-@looks
-@sizes
-async def test_leads(
-    scheme: Scheme, size: tuple[int, int], client: httpx.AsyncClient, open_signed_in: OpenTab
-) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(client, color_scheme=scheme, viewport=viewport) as tab:
+async def test_leads(look: Look, client: httpx.AsyncClient, open_signed_in: OpenTab) -> None:
+    async with open_signed_in(client, **look) as tab:
         page = tab.page
         await tab.open("/leads")
         await expect(page.get_by_text("There are no leads yet")).to_be_visible()
@@ -79,13 +69,8 @@ async def test_leads(
         await check(tab, "no lead")
 
 
-@looks
-@sizes
-async def test_import(
-    scheme: Scheme, size: tuple[int, int], client: httpx.AsyncClient, open_signed_in: OpenTab
-) -> None:
-    viewport = {"width": size[0], "height": size[1]}
-    async with open_signed_in(client, color_scheme=scheme, viewport=viewport) as tab:
+async def test_import(look: Look, client: httpx.AsyncClient, open_signed_in: OpenTab) -> None:
+    async with open_signed_in(client, **look) as tab:
         page = tab.page
         await tab.open("/import")
         await check(tab, "beginning")

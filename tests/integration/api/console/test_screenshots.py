@@ -21,8 +21,8 @@ from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.pool import Database
 from shared.streams.codec import encode
-from tests.integration.api.console.conftest import OpenTab, enter_key
-from tests.support.browser import Scheme, expect, needs_chromium
+from tests.integration.api.console.conftest import Look, OpenTab, enter_key, id_of, looks_of
+from tests.support.browser import expect, needs_chromium
 from tests.support.builders import lead_created, lead_fields
 from tests.support.repository import ROOT
 from tests.support.summarizer import running_summarizer, summarizer_settings
@@ -168,69 +168,62 @@ async def show_streams(page: Page, url: str, client: httpx.AsyncClient) -> None:
             await page.clock.fast_forward(2100)
 
 
-async def take(page: Page, name: str, scheme: Scheme) -> None:
-    width = page.viewport_size["width"] if page.viewport_size else 0
-    await page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", animations="disabled")
+async def take(page: Page, name: str, look: Look) -> None:
+    path = PICTURES / f"{name}-{look['color_scheme']}-{look['viewport']['width']}.png"
+    await page.screenshot(path=path, animations="disabled")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (360, 740)], ids=lambda size: str(size[0]))
-async def test_pictures(
-    scheme: Scheme,
-    size: tuple[int, int],
-    seeded: httpx.AsyncClient,
-    session: dict[str, Any],
-    open_signed_in: OpenTab,
-) -> None:
+@pytest.fixture(params=looks_of([(1280, 800), (360, 740)]), ids=id_of)
+def look(request: pytest.FixtureRequest, session: dict[str, Any]) -> Look:
+    """Return one after the other for pictures of somebody who signed in at the fixed time."""
     made = NOW.timestamp() * 1000
     session |= {"made": made, "expires": made + 3_600_000}
-    viewport = {"width": size[0], "height": size[1]}
-    options = {"color_scheme": scheme, "viewport": viewport, "timezone_id": "UTC"}
-    async with open_signed_in(seeded, **options) as tab:
+    given: Look = request.param
+    return given
+
+
+async def test_pictures(
+    look: Look,
+    seeded: httpx.AsyncClient,
+    open_signed_in: OpenTab,
+) -> None:
+    async with open_signed_in(seeded, **look, timezone_id="UTC") as tab:
         page = tab.page
         await page.clock.set_fixed_time(NOW)
         await tab.open("/leads")
         await expect(page.locator("tbody tr")).to_have_count(LEADS)
         await expect(page.locator(".foot")).to_contain_text("of 64")
         await expect(page.get_by_text("Live", exact=True)).to_be_attached()
-        await take(page, "leads", scheme)
+        await take(page, "leads", look)
         await page.locator("tbody a.name").nth(2).click()
         await expect(page.locator(".provenance")).to_contain_text("prompt")
-        await take(page, "lead", scheme)
+        await take(page, "lead", look)
         await tab.open("/leads/new")
         await page.get_by_label("First name").fill("Grace")
         await page.get_by_label("E-mail").fill("grace@")
         await page.keyboard.press("Control+Enter")
         await expect(page.locator(".field .error").first).to_be_visible()
-        await take(page, "new-lead", scheme)
+        await take(page, "new-lead", look)
         await tab.open("/import")
         await tab.choose_file("fair.csv", CSV)
         await page.get_by_role("button", name="Dry run").click()
         await expect(page.locator(".row-errors")).to_be_visible()
-        await take(page, "import", scheme)
+        await take(page, "import", look)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (360, 740)], ids=lambda size: str(size[0]))
 async def test_pictures_for_operators(
-    scheme: Scheme,
-    size: tuple[int, int],
+    look: Look,
     parked: httpx.AsyncClient,
-    session: dict[str, Any],
     open_signed_in: OpenTab,
 ) -> None:
-    made = NOW.timestamp() * 1000
-    session |= {"made": made, "expires": made + 3_600_000}
-    viewport = {"width": size[0], "height": size[1]}
-    options = {"color_scheme": scheme, "viewport": viewport, "timezone_id": "UTC"}
-    async with open_signed_in(parked, **options) as tab:
+    async with open_signed_in(parked, **look, timezone_id="UTC") as tab:
         page = tab.page
         await page.clock.set_fixed_time(NOW)
         await tab.open("/dead-letters")
         await enter_key(page)
         await page.locator("tbody a.name").nth(2).click()
         await expect(page.get_by_role("region", name="Payload")).to_be_visible()
-        await take(page, "dead-letter", scheme)
+        await take(page, "dead-letter", look)
         await tab.open("/replays/new")
         await enter_key(page)
         await page.get_by_label("Types of events").fill("lead-created, lead-updated")
@@ -238,13 +231,13 @@ async def test_pictures_for_operators(
         typed = page.get_by_label(re.compile("^Type replay"))
         await typed.scroll_into_view_if_needed()
         await typed.fill("replay")
-        await take(page, "replay", scheme)
+        await take(page, "replay", look)
         await tab.open("/doctor")
         await enter_key(page)
         await expect(page.get_by_role("region", name="What is well")).to_be_visible()
-        await take(page, "doctor", scheme)
-    async with open_signed_in(parked, **options) as tab:
+        await take(page, "doctor", look)
+    async with open_signed_in(parked, **look, timezone_id="UTC") as tab:
         await tab.page.clock.install(time=NOW)
         await show_streams(tab.page, tab.url, parked)
         await expect(tab.page.get_by_text("Live", exact=True)).to_be_attached()
-        await take(tab.page, "streams", scheme)
+        await take(tab.page, "streams", look)
