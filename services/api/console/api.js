@@ -23,6 +23,8 @@ const UNEXPECTED = new Set([400, 404, 405, 406, 410, 415, 422]);
 
 const DEADLINE = 20_000;
 const TRIES = 3;
+const SILENCE = 45_000;
+const LATE = "The server has not answered in time";
 // What may be gone in a moment: a process that restarts, a dependency that comes back.
 const PASSING = new Set([502, 503, 504]);
 
@@ -128,18 +130,33 @@ export async function ask(method, path, options) {
  * @param {Options} [options]
  */
 async function textOf(response, { signal, deadline = DEADLINE } = {}) {
-  const read = new AbortController();
-  const expiry = pause(deadline, read.signal);
   try {
-    const text = await Promise.race([response.text(), expiry]);
-    if (typeof text === "string") return text;
-  } catch {
+    return await within(deadline, response.text());
+  } catch (error) {
+    if (error instanceof Problem) throw error;
     if (signal?.aborted) throw new DOMException("Cancelled", "AbortError");
     throw new Problem({ code: "unreachable", detail: "The answer has broken off" });
-  } finally {
-    read.abort();
   }
-  throw new Problem({ code: "timeout", detail: "The server has not answered in time" });
+}
+
+/**
+ * @template T
+ * @param {number} time in milliseconds
+ * @param {Promise<T>} result
+ * @returns {Promise<T>}
+ */
+async function within(time, result) {
+  const come = new AbortController();
+  const late = pause(time, come.signal).then(() => {
+    throw new Problem({ code: "timeout", detail: LATE });
+  });
+  // What has come in time does not ask for the other any more.
+  late.catch(() => {});
+  try {
+    return await Promise.race([result, late]);
+  } finally {
+    come.abort();
+  }
 }
 
 /**
@@ -170,7 +187,7 @@ async function sendOnce(method, path, options, token) {
     const late = limit.signal.aborted;
     throw new Problem({
       code: late ? "timeout" : "unreachable",
-      detail: late ? "The server has not answered in time" : "The server cannot be reached",
+      detail: late ? LATE : "The server cannot be reached",
     });
   } finally {
     clearTimeout(timer);
@@ -249,20 +266,19 @@ export function pause(time, signal) {
 /**
  * Yields the events of a stream as they come (Server-Sent Events).
  *
- * `EventSource` cannot send a token.
+ * `EventSource` cannot send a token. A stream without even a heartbeat is given up.
  * @param {Response} response
- * @param {(at: number) => void} [alive] called whenever something has come, heartbeats too
  * @returns {AsyncGenerator<{event: string, data: any, id: string | null}, void, void>}
+ * @throws {Problem} `timeout`
  */
-export async function* events(response, alive = () => {}) {
+export async function* events(response) {
   if (!response.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await within(SILENCE, reader.read());
       if (done) return;
-      alive(Date.now());
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop() ?? "";
       for (const block of blocks) {

@@ -16,7 +16,7 @@ import { effect, signal } from "./vendor/signals-core.js";
  *   {kind: "goes-on", after: string | null} | {kind: "event", event: StreamEvent}} Told
  */
 
-const SILENCE = 45_000;
+const STABLE = 45_000;
 const GATHER = 250;
 const MOST_WAIT = 30_000;
 const HIDDEN = 30_000;
@@ -202,7 +202,7 @@ async function run(signal) {
     const began = Date.now();
     try {
       await connect(signal);
-      if (Date.now() - began > SILENCE) failures = 0;
+      if (Date.now() - began > STABLE) failures = 0;
     } catch (error) {
       if (!(error instanceof Problem || error instanceof TypeError) && !signal.aborted) {
         if (!(error instanceof DOMException)) throw error;
@@ -219,42 +219,18 @@ async function run(signal) {
   }
 }
 
-/** @param {AbortSignal} outer */
-async function connect(outer) {
-  const silence = new AbortController();
-  const end = () => silence.abort();
-  outer.addEventListener("abort", end);
-  let timer = setTimeout(end, SILENCE);
-  const alive = () => {
-    clearTimeout(timer);
-    timer = setTimeout(end, SILENCE);
-  };
-  try {
-    const response = await send("GET", "/changes", {
-      headers: { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) },
-      signal: silence.signal,
-    });
-    tell({ kind: "goes-on", after: last });
-    goOn(last);
-    const abort = new Promise((_, reject) => {
-      silence.signal.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
-    });
-    const stream = events(response, alive);
-    try {
-      for (;;) {
-        const next = await Promise.race([stream.next(), abort]);
-        if (!next || typeof next !== "object" || !("done" in next) || next.done) return;
-        const { value } = /** @type {{value: StreamEvent}} */ (next);
-        take(value);
-        tell({ kind: "event", event: value });
-      }
-    } finally {
-      void stream.return();
-    }
-  } finally {
-    clearTimeout(timer);
-    outer.removeEventListener("abort", end);
-    silence.abort();
+/** @param {AbortSignal} signal */
+async function connect(signal) {
+  const response = await send("GET", "/changes", {
+    headers: { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) },
+    signal,
+  });
+  tell({ kind: "goes-on", after: last });
+  goOn(last);
+  for await (const event of events(response)) {
+    if (signal.aborted) return;
+    take(event);
+    tell({ kind: "event", event });
   }
 }
 

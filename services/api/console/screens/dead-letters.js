@@ -98,11 +98,13 @@ function Letters({ params }) {
     requestAnimationFrame(() => focusLetter(opened));
   });
   const gone = useLatest((/** @type {string} */ id) => {
+    reload();
+    // Another may be open by the time that one is answered.
+    if (opened !== id) return;
     const at = letters.findIndex((one) => String(one.id) === id);
     const next = letters[at + 1] ?? letters[at - 1];
     navigate(address("/dead-letters", query));
     requestAnimationFrame(() => focusLetter(next && String(next.id)));
-    reload();
   });
   const reload = useLatest(() => {
     page.reload();

@@ -32,6 +32,19 @@ const WORDS = {
   createdAfter: "Created since",
 };
 
+/** What is chosen of a few. @type {["status" | "source" | "hasSummary", [string, string][]][]} */
+const CHOICES = [
+  ["status", STATUSES.map((one) => [one, capital(one)])],
+  ["source", ["manual", "import", "randomuser"].map((one) => [one, capital(one)])],
+  [
+    "hasSummary",
+    [
+      ["true", "Written"],
+      ["false", "None yet"],
+    ],
+  ],
+];
+
 /** @param {string} name @param {string} value */
 function worded(name, value) {
   if (name === "hasSummary") return value === "true" ? "written" : "none";
@@ -125,38 +138,20 @@ function Choices({ filters, close }) {
     close();
   });
   return html`<form key=${search} class="menu-body form" aria-label="Filters" onSubmit=${apply}>
-    <label class="field">
-      <span>Status</span>
-      <select name="status">
-        <option value="">Any</option>
-        ${STATUSES.map(
-          (one) =>
-            html`<option key=${one} value=${one} selected=${given("status") === one}>
-              ${capital(one)}
-            </option>`,
-        )}
-      </select>
-    </label>
-    <label class="field">
-      <span>Source</span>
-      <select name="source">
-        <option value="">Any</option>
-        ${["manual", "import", "randomuser"].map(
-          (one) =>
-            html`<option key=${one} value=${one} selected=${given("source") === one}>
-              ${capital(one)}
-            </option>`,
-        )}
-      </select>
-    </label>
-    <label class="field">
-      <span>Summary</span>
-      <select name="hasSummary">
-        <option value="">Any</option>
-        <option value="true" selected=${given("hasSummary") === "true"}>Written</option>
-        <option value="false" selected=${given("hasSummary") === "false"}>None yet</option>
-      </select>
-    </label>
+    ${CHOICES.map(
+      ([name, choices]) => html`<label key=${name} class="field">
+        <span>${WORDS[name]}</span>
+        <select name=${name}>
+          <option value="">Any</option>
+          ${choices.map(
+            ([value, label]) =>
+              html`<option key=${value} value=${value} selected=${given(name) === value}>
+                ${label}
+              </option>`,
+          )}
+        </select>
+      </label>`,
+    )}
     <label class="field">
       <span>Country</span>
       <input name="country" maxlength="100" defaultValue=${given("country")} />

@@ -5,8 +5,9 @@ import { line, parse } from "../csv.js";
 import { count, counted, FIELDS, labelOf, size } from "../format.js";
 import { address, navigate } from "../router.js";
 import { Chip } from "../ui/chip.js";
-import { html, useTitle } from "../ui/html.js";
+import { html, useAlive, useTitle } from "../ui/html.js";
 import { asProblem, Failure, Skeleton } from "../ui/states.js";
+import { toast } from "../ui/toast.js";
 import { useEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 import { save } from "./export.js";
 
@@ -133,14 +134,18 @@ function Preparation() {
   const [mapping, setMapping] = useState(/** @type {Record<string, string>} */ ({}));
   const [mode, setMode] = useState(/** @type {Mode} */ ("create"));
   const [problem, setProblem] = useState("");
+  const looks = useRef(0);
   const choose = async (/** @type {File | undefined} */ file, /** @type {string} */ charset = "") => {
     if (!file) return;
+    const mine = (looks.current += 1);
     setProblem("");
     try {
       const found = await look(file, charset || undefined);
+      if (mine !== looks.current) return;
       setChosen(found);
       if (!charset) setMapping(firstMapping(found.header));
     } catch (error) {
+      if (mine !== looks.current) return;
       setChosen(null);
       setProblem(asProblem(error).detail);
     }
@@ -316,6 +321,9 @@ function StartStep({ chosen, mapping, mode, setMode }) {
   const isCsv = chosen.type === "text/csv";
   const wrong = isCsv ? complaint(mapping, mode) : "";
   const intent = useMemo(() => newKey(), [chosen, mapping, mode]);
+  const latest = useRef(intent);
+  latest.current = intent;
+  const alive = useAlive();
   useEffect(() => setTrial(null), [intent]);
   const upload = async (/** @type {boolean} */ isTrial) => {
     setBusy(true);
@@ -333,8 +341,11 @@ function StartStep({ chosen, mapping, mode, setMode }) {
       });
       const { id } = /** @type {Operation} */ (data);
       files.set(id, chosen);
-      if (isTrial) setTrial(id);
-      else navigate(address(`/import/${id}`));
+      const show = () => navigate(address(`/import/${id}`));
+      // What was tried is not what is chosen by now, or somebody has gone elsewhere.
+      if (isTrial) latest.current === intent && setTrial(id);
+      else if (alive.current) show();
+      else toast({ text: "The import has begun", time: 8000, action: { label: "Show", run: show } });
     } catch (error) {
       setProblem(asProblem(error));
     }

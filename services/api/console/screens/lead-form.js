@@ -5,7 +5,7 @@ import { FIELDS, nameOf } from "../format.js";
 import { guards, navigate } from "../router.js";
 import { changeLead, createLead, leadOf, readLead } from "../store.js";
 import { Field, Form } from "../ui/form.js";
-import { html, useLatest } from "../ui/html.js";
+import { html, useAlive, useLatest } from "../ui/html.js";
 import { asProblem } from "../ui/states.js";
 import { toast } from "../ui/toast.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
@@ -138,6 +138,7 @@ export function NewLead({ close }) {
   // The same intent has the same key, however often it is sent; what is edited is another one.
   const key = useRef(newKey());
   const isSent = useRef(false);
+  const alive = useAlive();
   const change = (/** @type {string} */ name, /** @type {string} */ value) => {
     key.current = newKey();
     setDraft((before) => ({ ...before, [name]: value }));
@@ -154,6 +155,10 @@ export function NewLead({ close }) {
     try {
       const lead = await createLead(given, key.current);
       isSent.current = true;
+      if (!alive.current) {
+        toast({ text: lead ? `${nameOf(lead)} is created` : "Accepted: it is stored later" });
+        return;
+      }
       guards.clear();
       if (lead) {
         toast({ text: `${nameOf(lead)} is created` });

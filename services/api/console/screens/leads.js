@@ -91,8 +91,11 @@ let scrolling;
 
 /** @param {number} top */
 function keepScroll(top) {
+  const where = place.peek();
   clearTimeout(scrolling);
-  scrolling = setTimeout(() => remember({ scroll: top }), 150);
+  scrolling = setTimeout(() => {
+    if (place.peek() === where) remember({ scroll: top });
+  }, 150);
 }
 
 /** @param {{query: URLSearchParams}} props */

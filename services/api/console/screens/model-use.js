@@ -16,7 +16,8 @@ function share(taken, most) {
 
 /** The use of tokens, or of calls where those have no limit. @param {Model} model */
 export function inShort({ calls, mostCalls, tokens, mostTokens }) {
-  return mostTokens === null ? `${share(calls, mostCalls)} calls a minute` : `${share(tokens, mostTokens)} tokens a minute`;
+  if (mostTokens !== null) return `${share(tokens, mostTokens)} tokens a minute`;
+  return mostCalls === null ? "no limit" : `${share(calls, mostCalls)} calls a minute`;
 }
 
 /** @param {{models: readonly Model[] | null}} props null while it is unknown */

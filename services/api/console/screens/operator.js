@@ -4,7 +4,7 @@ import { ask, pause, Problem } from "../api.js";
 import { operatorKey, session } from "../session.js";
 import { Dialog } from "../ui/dialog.js";
 import { Field, Form } from "../ui/form.js";
-import { html, useLatest, useTitle, useValue } from "../ui/html.js";
+import { html, useAlive, useLatest, useTitle, useValue } from "../ui/html.js";
 import { asProblem } from "../ui/states.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { batch, effect, signal } from "../vendor/signals-core.js";
@@ -88,13 +88,7 @@ function KeyDialog({ again, close }) {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
-  const alive = useRef(true);
-  useEffect(
-    () => () => {
-      alive.current = false;
-    },
-    [],
-  );
+  const alive = useAlive();
   const submit = async () => {
     const key = text.trim();
     if (busy || !key) return;

@@ -4,8 +4,9 @@ import { Problem } from "../api.js";
 import { count, counted, moment } from "../format.js";
 import { address, navigate } from "../router.js";
 import { Field, Form } from "../ui/form.js";
-import { html, useTitle } from "../ui/html.js";
+import { html, useAlive, useTitle } from "../ui/html.js";
 import { asProblem, Empty, Failure, Skeleton } from "../ui/states.js";
+import { toast } from "../ui/toast.js";
 import { useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
 import { operate, useReading } from "./operator.js";
 
@@ -248,6 +249,7 @@ function Start({ plan, draft }) {
   const total = Object.values(plan.counts).reduce((all, one) => all + one, 0);
   const missing = Object.values(plan.missing).reduce((all, one) => all + one, 0);
   const typed = `replay ${total}`;
+  const alive = useAlive();
   const start = async (/** @type {Event} */ event) => {
     event.preventDefault();
     if (busy || text.trim() !== typed) return;
@@ -257,7 +259,9 @@ function Start({ plan, draft }) {
       const { data } = await operate("POST", "/admin/replays", {
         body: { ...bodyOf(draft), dryRun: false },
       });
-      navigate(address(`/replays/${/** @type {Replay} */ (data).id}`));
+      const show = () => navigate(address(`/replays/${/** @type {Replay} */ (data).id}`));
+      if (alive.current) show();
+      else toast({ text: "The replay has begun", time: 8000, action: { label: "Show", run: show } });
     } catch (problem) {
       setError(problem);
       setBusy(false);

@@ -1,7 +1,7 @@
 // Dialogs: the browser's own, which keep the focus inside and give it back.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
-import { html } from "./html.js";
+import { useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
+import { html, useAlive } from "./html.js";
 import { asProblem } from "./states.js";
 
 /** @typedef {import("../vendor/preact.js").ComponentChildren} Children */
@@ -56,13 +56,7 @@ export function Confirm({ title, action, run, close, typed, children }) {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
-  const alive = useRef(true);
-  useEffect(
-    () => () => {
-      alive.current = false;
-    },
-    [],
-  );
+  const alive = useAlive();
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
     if (busy || (typed && text.trim() !== typed)) return;

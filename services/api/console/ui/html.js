@@ -45,6 +45,18 @@ export function useLatest(callback) {
   return stable.current;
 }
 
+/** Returns what is true in `current` while a component is shown: late answers ask for it. */
+export function useAlive() {
+  const alive = useRef(true);
+  useEffect(
+    () => () => {
+      alive.current = false;
+    },
+    [],
+  );
+  return alive;
+}
+
 /**
  * Sets the document's title while a component is shown.
  * @param {string} title

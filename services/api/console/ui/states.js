@@ -49,7 +49,12 @@ export function Copy({ text, what }) {
   const [done, setDone] = useState(false);
   if (!navigator.clipboard) return null;
   const copy = async () => {
-    await navigator.clipboard.writeText(text);
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // The browser's user does not let it: the text can be selected.
+      return;
+    }
     setDone(true);
     setTimeout(() => setDone(false), 1500);
   };

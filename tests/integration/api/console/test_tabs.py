@@ -166,3 +166,36 @@ async def test_a_lead_that_is_deleted_while_it_is_open(tab: Tab, client: httpx.A
     await client.delete(f"/leads/{lead['id']}")
     await expect(page.get_by_text("There is no such lead")).to_be_visible()
     await expect(page.locator("tbody tr")).to_contain_text("Deleted meanwhile")
+
+
+async def test_a_late_answer_leads_nobody_away(tab: Tab) -> None:
+    page = tab.page
+    may_answer = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            await may_answer.wait()
+        await route.continue_()
+
+    await page.route("**/leads", hold)
+    await page.route("**/leads/import?*", hold)
+    await tab.open("/import")
+    await tab.choose_file("leads.csv", "firstName,lastName,email\nAda,King,ada@example.com\n")
+    await page.get_by_role("button", name="Import", exact=True).click()
+    await page.get_by_role("link", name="Leads", exact=True).click()
+    await page.get_by_role("link", name="+ New", exact=True).click()
+    for label, text in (
+        ("First name", "Late"),
+        ("Last name", "Comer"),
+        ("E-mail", "l@example.com"),
+    ):
+        await page.get_by_role("textbox", name=label).fill(text)
+    await page.keyboard.press("Control+Enter")
+    await page.evaluate("history.back()")
+    await expect(page.get_by_text("There are unsaved entries")).to_be_visible()
+    await page.evaluate("history.back()")
+    await expect(page.get_by_label("First name")).to_have_count(0)
+    may_answer.set()
+    await expect(page.get_by_text("The import has begun")).to_be_visible()
+    await expect(page.get_by_text("Late Comer is created")).to_be_visible()
+    await expect(page).to_have_url(f"{tab.url}/console/leads")
