@@ -74,8 +74,12 @@ class ChangeHandlers:
 
     async def run(self) -> None:
         """Pass on what happens while somebody follows, forever."""
-        async with background(self._broadcast.run(), name="heartbeats"):
-            await repeat(self._pass_on, outages=self._outages, activity="changes")
+        try:
+            async with background(self._broadcast.run(), name="heartbeats"):
+                await repeat(self._pass_on, outages=self._outages, activity="changes")
+        finally:
+            # However the API ends: who waits for nobody any more would wait for ever.
+            self.close()
 
     def close(self) -> None:
         """Let every client go."""

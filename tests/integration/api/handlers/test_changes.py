@@ -236,6 +236,20 @@ async def test_one_user_cannot_take_all_places(redis: Redis) -> None:
         await open_.enter_async_context(followed(handlers, user="ada"))
 
 
+async def test_clients_are_let_go_however_the_api_ends(redis: Redis) -> None:
+    """Those too who have gone already, as nobody notices before the next message."""
+    handlers = changes(redis)
+    async with contextlib.AsyncExitStack() as open_:
+        async with background(handlers.run(), name="changes"):
+            clients = [
+                await open_.enter_async_context(followed(handlers, after))
+                for after in (None, "0", "1-1")
+            ]
+            clients[0].connection.abort()
+        async with asyncio.timeout(PATIENCE):
+            assert [await one.ended for one in clients] == [b""] * 3
+
+
 @pytest.mark.parametrize("strange", [{"a": "b"}, {"type": "lead-changed"}, {"data": "{}"}])
 async def test_an_entry_that_is_no_event_is_passed_over(
     strange: dict[str, str], api: httpx.AsyncClient, redis: Redis
