@@ -25,6 +25,7 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations.runner import migrate
 from shared.storage.pool import Database, open_database
 from shared.streams.ordering.layout import Divisions
+from tests.faults.scale import OF_THE_SYSTEM
 from tests.support.clusters import Cluster, open_cluster
 from tests.support.fresh_databases import FreshDatabases
 from tests.support.pgbouncer import PgBouncer
@@ -35,8 +36,13 @@ LEADS_DIVISION = Division([Layout(LEADS, 1, 3)], is_open=True)
 
 PATIENCE = timedelta(seconds=15)
 
-# The tests of such a folder share one running system; some of its files bring their own.
-SHARE_A_SYSTEM = ("tests/contract/", "tests/e2e/")
+# The tests of such a folder, or whose files begin so, share one running system; some files bring
+# their own.
+SHARE_A_SYSTEM = {
+    "tests/contract/": ("tests/contract/",),
+    "tests/e2e/": ("tests/e2e/",),
+    "tests/faults/system": tuple(f"tests/faults/test_{promise}_" for promise in OF_THE_SYSTEM),
+}
 BRING_THEIR_OWN = ("test_alerts.py", "test_bench.py", "test_second_system.py")
 
 
@@ -67,7 +73,8 @@ class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
         file = nodeid.partition("::")[0]
         if file.endswith(BRING_THEIR_OWN):
             return file
-        return next((folder for folder in SHARE_A_SYSTEM if file.startswith(folder)), file)
+        shared = (name for name, begins in SHARE_A_SYSTEM.items() if file.startswith(begins))
+        return next(shared, file)
 
 
 @pytest.hookimpl(optionalhook=True)

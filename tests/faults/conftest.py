@@ -14,7 +14,7 @@ from devstack.data_directory import scratch_directory
 from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.pool import Database
 from tests.faults.database import Tables
-from tests.faults.scale import FULL, SEED
+from tests.faults.scale import FULL, OF_THE_SYSTEM, SEED
 from tests.faults.summarizers import Summarizers, environment_of
 from tests.faults.syncer_pool import (
     SyncerForks,
@@ -89,9 +89,13 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the last promises, which take longest: no process is left alone with one."""
+    """Begin with what takes longest, so that no process is left alone with it.
+
+    Those are the promises of a running system, and then the last ones.
+    """
     here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     here.sort(key=lambda item: item.path.name, reverse=True)
+    here.sort(key=lambda item: item.path.name.split("_")[1] not in OF_THE_SYSTEM)
     others = [item for item in items if not item.path.is_relative_to(Path(__file__).parent)]
     items[:] = [*here, *others]
 

@@ -19,6 +19,11 @@ from tests.support.contract import check_response
 
 ORIGIN = "https://app.example.com"
 
+# Frozen, and so made once: to look for each in the environment takes a while.
+_HTTP = HttpSettings(port=0, api_host="127.0.0.1")
+_LIMITS = LimitSettings()
+_OBSERVABILITY = ObservabilitySettings()
+
 OpenApi = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 RunSyncer = Callable[[], AbstractAsyncContextManager[None]]
 Alter = Callable[[Api], Api]
@@ -39,13 +44,13 @@ def api_settings_of(
 ) -> ApiSettings:
     """Return settings of an API on these servers, at any port."""
     return ApiSettings(
-        http=HttpSettings(port=0, api_host="127.0.0.1"),
+        http=_HTTP,
         auth=AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests")),
-        limits=limits or LimitSettings(),
+        limits=limits or _LIMITS,
         postgres=postgres,
         streams=streams,
         cache=cache,
-        observability=ObservabilitySettings(),
+        observability=_OBSERVABILITY,
     )
 
 

@@ -19,6 +19,8 @@ from shared.settings import (
 )
 from tests.support.stopping import until_stopped
 
+_OBSERVABILITY = ObservabilitySettings()  # frozen, and so made once
+
 
 @asynccontextmanager
 async def running_syncer(
@@ -37,7 +39,7 @@ async def running_syncer(
         consumer=ConsumerSettings(stream_block=timedelta(milliseconds=50), stream_lease=lease),
         cache=cache,
         sync=SyncSettings(sync_enabled=False, randomuser_url=HttpUrl(url)),
-        observability=ObservabilitySettings(),
+        observability=_OBSERVABILITY,
     )
     async with (
         bootstrap(settings, source=source) as context,
