@@ -21,10 +21,11 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 	@exec $(BIN)/python -I -S devstack/parent_death.py $$PPID $(SIGTERM) - - $(BIN)/python -m devstack
 
 # In the order of the folders, so that the long files come first and the short ones fill the end.
+# More at a time than there are cores, as a test often waits for servers and processes.
 # The faults come by themselves: they measure what a loaded machine would blur, and three at a time
 # are what two cores take.
 test: install-dev ## Run the tests, against servers and services started for them
-	$(BIN)/python -m pytest -q -n 4 --no-loadscope-reorder -m "not long" --ignore tests/faults
+	$(BIN)/python -m pytest -q -n 6 --no-loadscope-reorder -m "not long" --ignore tests/faults
 	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder -m "not long" tests/faults
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)

@@ -73,7 +73,7 @@ class LeadSearch:
         """Return up to `limit` leads that come after a position of the same order."""
         values = () if after is None else (after.key, after.id)
         if filters == EVERYTHING:
-            # One plan is good for all values.
+            # No value makes another plan better.
             async with self._database.connection() as connection:
                 query = _in_order(_PAGE, sort, is_first=after is None)
                 return await fetch_page(connection, query, limit, *values)
