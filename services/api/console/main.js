@@ -14,7 +14,7 @@ import { html, useTitle, useValue } from "./ui/html.js";
 import { Skeleton } from "./ui/states.js";
 import { toast, Toasts } from "./ui/toast.js";
 import { render } from "./vendor/preact.js";
-import { useEffect, useErrorBoundary, useLayoutEffect, useState } from "./vendor/hooks.js";
+import { useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { effect } from "./vendor/signals-core.js";
 
 /**
@@ -82,7 +82,17 @@ function App() {
 /** @param {{path: string}} props */
 function Frame({ path }) {
   const [helps, setHelps] = useState(false);
+  const screen = SCREENS.findIndex(({ at }) => at.test(path));
+  const shown = useRef(screen);
   useEffect(() => bind({ "?": () => setHelps(true) }), []);
+  useEffect(() => {
+    // What had the focus may be gone with the screen before; a screen may have taken it itself.
+    const main = document.getElementById("main");
+    if (shown.current !== screen && !main?.contains(document.activeElement)) {
+      main?.focus({ preventScroll: true });
+    }
+    shown.current = screen;
+  }, [screen]);
   return html`<a class="skip" href="#main" onClick=${skip}>Skip to content</a>
     <header class="head">
       <nav aria-label="Screens">
@@ -108,7 +118,7 @@ function Frame({ path }) {
       <${Account} />
     </header>
     <main id="main" tabindex="-1">
-      <${Guarded} key=${SCREENS.findIndex(({ at }) => at.test(path))} path=${path} />
+      <${Guarded} key=${screen} path=${path} />
     </main>
     ${helps && html`<${Help} close=${() => setHelps(false)} />`}`;
 }

@@ -169,13 +169,41 @@ export async function createLead(draft, key) {
 }
 
 /**
- * Changes a lead: shown at once, and taken back when it is refused.
+ * One's own changes of leads that are on their way: the version that the first of them was for, and
+ * what the last one leaves.
+ * @type {Map<string, {from: number, last: Promise<Lead | null>}>}
+ */
+const changing = new Map();
+
+/**
+ * Changes a lead. One's own changes that are on their way come first, and are none of somebody else's.
  * @param {Lead} lead as it was seen
  * @param {Record<string, any>} changes
  * @returns {Promise<Lead | null>} null when it is accepted and stored later
  * @throws {Problem}
  */
 export async function changeLead(lead, changes) {
+  const { from, last } = changing.get(lead.id) ?? { from: lead.version, last: null };
+  // Each was for the version that the one before it has left: nobody's can be between them.
+  const seen = (/** @type {Lead | null} */ left) => (left && lead.version >= from ? left : lead);
+  const mine = last
+    ? last.catch(() => null).then((left) => sendChange(seen(left), changes))
+    : sendChange(lead, changes);
+  changing.set(lead.id, { from, last: mine });
+  try {
+    return await mine;
+  } finally {
+    if (changing.get(lead.id)?.last === mine) changing.delete(lead.id);
+  }
+}
+
+/**
+ * Changes a lead: shown at once, and taken back when it is refused.
+ * @param {Lead} lead
+ * @param {Record<string, any>} changes
+ * @returns {Promise<Lead | null>}
+ */
+async function sendChange(lead, changes) {
   const kept = leadOf(lead.id);
   const before = kept.peek() ?? lead;
   const shown = { ...before, ...changes };

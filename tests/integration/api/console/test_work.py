@@ -1,5 +1,6 @@
 """Work in the console: by keys alone, with files, with a failing model, while things break."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from playwright.async_api import Route
 
 from devstack.free_ports import free_port
 from services.api.settings import ApiSettings
@@ -327,6 +329,45 @@ async def test_of_many_those_that_changed_are_kept(
     await page.get_by_role("button", name="1 failed · Show").click()
     await expect(dialog).to_contain_text("It has changed since it was selected")
     assert [lead["id"] for lead in (await client.get("/leads")).json()] == [kept["id"]]
+
+
+async def test_a_change_waits_for_one_s_own_before_it(tab: Tab, client: httpx.AsyncClient) -> None:
+    page, both_are_asked_for = tab.page, asyncio.Event()
+    sent: list[str | None] = []
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "PATCH":
+            sent.append(route.request.headers.get("if-match"))
+            await both_are_asked_for.wait()
+        await route.continue_()
+
+    lead = (await client.post("/leads", json=lead_body())).json()
+    await tab.open(f"/leads/{lead['id']}")
+    await page.route("**/leads/*", hold)
+    status = page.locator("#lead-status")
+    for chosen in ("contacted", "qualified", "converted"):
+        await status.select_option(chosen)
+    both_are_asked_for.set()
+    await expect(page.get_by_text("is converted")).to_be_visible()
+    await expect(status).to_have_value("converted")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert sent == ['"1"', '"2"', '"3"']
+    assert (await client.get(f"/leads/{lead['id']}")).json()["status"] == "converted"
+
+
+async def test_the_focus_goes_along_to_another_screen(tab: Tab) -> None:
+    page = tab.page
+    await tab.open("/leads")
+    await expect(page.get_by_text("There are no leads yet")).to_be_visible()
+    link = page.get_by_role("navigation").get_by_role("link", name="Import")
+    await link.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Import leads")).to_be_visible()
+    await expect(page.locator("main")).to_be_focused()
+    await page.go_back()
+    await expect(page.get_by_text("There are no leads yet")).to_be_visible()
+    # It was in what is shown, and is there.
+    await expect(page.locator("main")).to_be_focused()
 
 
 async def test_back_from_a_form_asks_first(tab: Tab, client: httpx.AsyncClient) -> None:
