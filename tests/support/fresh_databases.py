@@ -3,9 +3,11 @@
 One session does that for all tests: a new one would first read the catalog, which takes longer.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
@@ -17,11 +19,15 @@ TEMPLATE = "leads"
 NAME = "test"
 # With more than this left by deleted rows, a plan may differ from that of a new database.
 MOST_BYTES = 1_000_000
+WAIT = timedelta(milliseconds=2)
+MOST_WAITS = 1_000
 
-_END_SESSIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+_OTHERS = """
+FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+_END_SESSIONS: LiteralString = f"SELECT pg_terminate_backend(pid) {_OTHERS}"
+_SESSIONS: LiteralString = f"SELECT {_OTHERS}"
 _NEXT_TRANSACTION = "SELECT pg_current_xact_id()::xid::text"
 # All that a test may change besides rows changes one of these: how many there are, or how many are
 # younger than the database. Ages are compared, as transaction ids cannot be.
@@ -57,7 +63,7 @@ class Kept:
 
     async def empty(self) -> bool:
         """Delete all rows; False when the database cannot be used again."""
-        await self.session.execute(_END_SESSIONS)
+        await self._end_sessions()
         if await rows(self.session, self.catalog) != self.schema:
             return False
         tables = await rows(self.session, _TABLES)
@@ -70,6 +76,15 @@ class Kept:
         ]
         await self.session.execute(sql.SQL("; ").join([*deletes, sql.SQL(_RESTART_SEQUENCES)]))
         return True
+
+    async def _end_sessions(self) -> None:
+        """End all others, and wait until they are gone: a pooler would lend them once more."""
+        going = await rows(self.session, _END_SESSIONS)
+        for _ in range(MOST_WAITS):
+            if not going:
+                return
+            await asyncio.sleep(WAIT.total_seconds())
+            going = await rows(self.session, _SESSIONS)
 
 
 class FreshDatabases:
