@@ -41,7 +41,7 @@ class Page:
 
 # Gathered by PostgreSQL, a page is one row to the driver, which takes a third of its time for it.
 # `$1` is how many rows there are to a page: the inner query finds one more, in their order.
-PAGE_OF = """
+_PAGE_OF = """
     SELECT array_agg(json) AS rows, (array_agg(key))[$1::integer] AS key,
            (array_agg(id))[$1::integer] AS id
     FROM ({rows}) AS found
@@ -50,7 +50,7 @@ PAGE_OF = """
 
 async def fetch_page(connection: Connection, rows: str, limit: int, *parameters: object) -> Page:
     """Return the first `limit` rows of a query of `key`, `id` and `json` that finds one more."""
-    record = await connection.fetchrow(PAGE_OF.format(rows=rows), limit, *parameters)
+    record = await connection.fetchrow(_PAGE_OF.format(rows=rows), limit, *parameters)
     found: list[str] = [] if record is None else record["rows"] or []
     if record is None or len(found) <= limit:
         return Page(found, None)
