@@ -1,8 +1,13 @@
-"""Many callers, one round trip: whatever is waiting is sent together."""
+"""Many callers, one round trip: whatever is waiting is sent together.
+
+And how much that may be, where others wait for the end of it.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from shared.background import background
@@ -86,3 +91,25 @@ async def open_batcher(
     batcher = Batcher(send, most=most)
     async with background(batcher.run(), name=name):
         yield batcher
+
+
+class Slices:
+    """How much of a long work to do at once, so that a slice takes about as long as it should.
+
+    What comes meanwhile waits for the end of one. Small ones cost more, so none is below `least`.
+    """
+
+    def __init__(self, *, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+        self.size = least
+
+    @contextlib.contextmanager
+    def timed(self, number: int, *, aim: timedelta) -> Generator[None]:
+        """Measure the block, in which so many are done: the next slice is the longer or shorter."""
+        begun = time.monotonic()
+        yield
+        fitting = number * aim.total_seconds() / max(time.monotonic() - begun, 1e-6)
+        # One that was held up says little: halfway, and never far at once.
+        wanted = min((self.size + fitting) / 2, 2 * self.size)
+        self.size = round(min(max(wanted, self._least), self._most))

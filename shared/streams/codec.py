@@ -49,6 +49,11 @@ class Entry:
         return key.decode(errors="backslashreplace")
 
     @property
+    def is_replayed(self) -> bool:
+        """Whether a replay has put it back: nobody waits for it."""
+        return b"replayid" in self.fields
+
+    @property
     def attempt(self) -> int:
         """Which attempt at handling it this is, from 1."""
         return bounded_number(self.fields.get(b"attempt", b"").decode(errors="replace")) or 1

@@ -3,8 +3,9 @@
 import asyncio
 import heapq
 import itertools
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.background import Backoff, wait_for_event
+from shared.batcher import Slices
 from shared.domain.errors import FencedError
 from shared.observability.logging import error_fields
 from shared.redis_connections import milliseconds, translated_errors
@@ -31,6 +33,11 @@ LONGEST_BLOCK = timedelta(milliseconds=500)
 
 # How often it is looked whether a stream has lost what was read from it.
 CHECK_EVERY = timedelta(seconds=1)
+
+# How long what comes meanwhile waits for replayed entries: as people are about, or were not lately.
+REPLAYED, REPLAYED_ALONE = timedelta(milliseconds=40), timedelta(milliseconds=100)
+FEWEST_REPLAYED = 40
+ALONE_AFTER = timedelta(seconds=1)
 
 
 class PartitionConsumer:
@@ -65,6 +72,8 @@ class PartitionConsumer:
         self._stop = stop
         self._partitions: dict[Owned, OwnPartition] = {}
         self._checked_at = 0.0
+        self._replayed = Slices(least=FEWEST_REPLAYED, most=batch * LANES)
+        self._urgent_at = -math.inf
         self._at_risk: Work | None = None
         # Whether Redis was away, and may be another server by now.
         self._is_unsure = False
@@ -103,8 +112,11 @@ class PartitionConsumer:
             await wait_for_event(self._stop, within=self._block / 5)
         elif await self._retry_held() or await self._work_on_suspect():
             return
-        elif chunk := self._next_chunk():
+        elif chunk := self._urgent():
+            self._urgent_at = time.monotonic()
             await self._work_on(chunk)
+        elif chunk := self._next_chunk(_work_in(one, one.waiting) for one in self._open()):
+            await self._work_on_replayed(chunk)
         else:
             await self._read()
 
@@ -152,17 +164,32 @@ class PartitionConsumer:
 
     # What is worked on.
 
-    def _next_chunk(self) -> list[Work]:
+    def _urgent(self) -> list[Work]:
+        return self._next_chunk(_work_in(one, one.urgent) for one in self._open())
+
+    def _open(self) -> list[OwnPartition]:
+        return [one for one in self._partitions.values() if not one.held.is_full]
+
+    def _next_chunk(self, read: Iterable[Iterator[Work]]) -> list[Work]:
         lanes = min(LANES, len(self._partitions))
         size = 1 if self._circuit.is_open else self._batch * lanes
-        streams = [
-            _work_in(partition)
-            for partition in self._partitions.values()
-            if not partition.held.is_full
-        ]
         # By their text: within a partition nothing changes places, and between them it need not.
-        merged = heapq.merge(*streams, key=lambda work: work.entry.id)
+        merged = heapq.merge(*read, key=lambda work: work.entry.id)
         return list(itertools.islice(merged, size))
+
+    async def _work_on_replayed(self, waiting: Sequence[Work]) -> None:
+        """Work on a slice of replayed entries, and of what has to come after them.
+
+        All else goes before it: nobody waits for a replay, and what it does is the same later.
+        """
+        if not self._circuit.is_open:
+            await self._take(block=None)
+            if self._urgent():
+                return
+        chunk = waiting[: self._replayed.size]
+        is_alone = time.monotonic() - self._urgent_at > ALONE_AFTER.total_seconds()
+        with self._replayed.timed(len(chunk), aim=REPLAYED_ALONE if is_alone else REPLAYED):
+            await self._work_on(chunk)
 
     async def _work_on(self, chunk: Sequence[Work]) -> None:
         if await self._note(chunk, list(self._partitions.values())):
@@ -222,24 +249,28 @@ class PartitionConsumer:
         if self._circuit.is_open:
             self._progress.hold("reading", FailingError())
             await wait_for_event(self._stop, within=TRIAL_EVERY)
-        wanted = {one.name: one for one in self._partitions.values() if one.has_room}
-        if not wanted:
+        if not any(one.has_room for one in self._partitions.values()):
             await self._save_behind()
             await wait_for_event(self._stop, within=self._until_next_due())
             return
-        with translated_errors():
-            reply = await self._reader.xread(
-                {name: one.cursor for name, one in wanted.items()},
-                count=self._batch,
-                block=max(1, milliseconds(self._until_next_due())),
-            )
-        for name, entries in cast("dict[bytes, Any]", reply or {}).items():
-            wanted[name.decode()].add(entries_of(entries))
-        if not reply:
+        if not await self._take(block=max(1, milliseconds(self._until_next_due()))):
             # Only now: whoever adds one entry after the other need not wait for this each time.
             await self._save_behind()
         if not self._circuit.is_open:
             self._progress.release("reading")
+
+    async def _take(self, *, block: int | None) -> bool:
+        """Take what there is, or comes within so many ms; returns whether there was anything."""
+        wanted = {one.name: one for one in self._partitions.values() if one.has_room}
+        if not wanted:
+            return False
+        with translated_errors():
+            reply = await self._reader.xread(
+                {name: one.cursor for name, one in wanted.items()}, count=self._batch, block=block
+            )
+        for name, entries in cast("dict[bytes, Any]", reply or {}).items():
+            wanted[name.decode()].add(entries_of(entries))
+        return bool(reply)
 
     async def _save_behind(self) -> None:
         if behind := [one for one in self._partitions.values() if one.is_behind]:
@@ -297,5 +328,5 @@ class PartitionConsumer:
         return True
 
 
-def _work_in(partition: OwnPartition) -> Iterator[Work]:
-    return (Work(partition, entry) for entry in partition.waiting)
+def _work_in(partition: OwnPartition, entries: Iterable[Entry]) -> Iterator[Work]:
+    return (Work(partition, entry) for entry in entries)

@@ -16,6 +16,8 @@ from shared.streams.ordering.ownership import Owned
 # So much may be held back in one partition; beyond it nothing more is read there.
 MOST_ENTRIES = 1_000
 MOST_BYTES = 16 << 20
+# So many replayed entries may wait in one partition while what comes behind them is looked for.
+MOST_REPLAYED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,16 @@ class OwnPartition:
         return (entry for entry in self._read if entry.id not in self._done)
 
     @property
+    def urgent(self) -> Iterator[Entry]:
+        """What may go before replayed entries: all others whose key none of these has."""
+        behind: set[str] = set()
+        for entry in self.waiting:
+            if entry.is_replayed:
+                behind.add(entry.key)
+            elif entry.key not in behind:
+                yield entry
+
+    @property
     def is_behind(self) -> bool:
         """Whether others know less than this process of how far it has come."""
         is_shown = self.shown == self.position and self.shown_held == len(self.held)
@@ -144,8 +156,10 @@ class OwnPartition:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be read."""
-        return not self._read and not self.held.is_full
+        """Whether more may be read: behind replayed entries there may be others."""
+        if self.held.is_full or len(self._read) > MOST_REPLAYED:
+            return False
+        return all(entry.is_replayed for entry in self.waiting)
 
     def is_suspect(self, entry: Entry) -> bool:
         """Return whether the last owner may have died of this entry."""

@@ -37,6 +37,9 @@ AT_ONCE = timedelta(0)
 # More events than are applied together are divided into lanes, by partitions: while PostgreSQL
 # works for one of them, this process works for the other.
 LANES = 2
+# So many times as long as another does a replayed event take: it may have to be looked for in the
+# archive. So fewer of them are worth a lane.
+REPLAYED_TIMES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,14 @@ class PartitionProcessor:
         """
         opened = [(one, delivery) for one in work if (delivery := await self._open(one))]
         with traced([delivery for _, delivery in opened], self._subscription):
-            if len(opened) <= self._subscription.batch:
-                await self._process_lane(opened)
-            else:
+            if self._is_much(work):
                 await self._process_lanes(_lanes(opened))
+            else:
+                await self._process_lane(opened)
+
+    def _is_much(self, work: Sequence[Work]) -> bool:
+        times = REPLAYED_TIMES if any(one.entry.is_replayed for one in work) else 1
+        return len(work) * times > self._subscription.batch
 
     async def _process_lanes(self, lanes: Iterable[Sequence[tuple[Work, Delivery]]]) -> None:
         """Process lanes side by side, each to its end whatever becomes of the others."""

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
-from shared.batcher import open_batcher
+from shared.batcher import Slices, open_batcher
 from shared.domain.errors import UnavailableError
 
 
@@ -64,3 +65,18 @@ async def test_a_caller_that_waits_at_the_end_is_cancelled() -> None:
         under_way = batcher.submit(1)
         await asyncio.sleep(0)
     assert under_way.cancelled()
+
+
+def test_slices_become_as_long_as_they_should_be() -> None:
+    slices = Slices(least=10, most=100)
+    for _ in range(9):
+        with slices.timed(slices.size, aim=timedelta(hours=1)):
+            """Take no time."""
+    assert slices.size == 100
+    sizes = list[int]()
+    for _ in range(9):
+        with slices.timed(slices.size, aim=timedelta(0)):
+            """Take more than should be."""
+        sizes.append(slices.size)
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (50, 10)
