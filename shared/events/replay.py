@@ -89,11 +89,21 @@ class ReplayOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPage:
-    """Some events to put back, after looking at `examined`; reading goes on after `position`."""
+    """Some events to put back, after looking at `examined`; reading goes on after `position`.
+
+    Of the replay's events in this page those at the places `there`, counted from 0, have their
+    effect and need not be put back; `events` are all others.
+    """
 
     events: Sequence[EventFields]
     position: str
     examined: int
+    there: frozenset[int] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """How many of the replay's events it is about."""
+        return len(self.events) + len(self.there)
 
 
 class ReplaySource(Protocol):

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.events.catalog import LEADS, SYNCER
 from shared.events.replay import EventFields, ReplayOrder, ReplayPage, Selection
 from shared.storage.pool import Database
 
@@ -19,18 +20,40 @@ _COUNTS = """
     SELECT type, count(*) FROM leads.archived_events($1, $2, $3, $4, $5, $6)
     WHERE data <> '{}' GROUP BY type
 """
-# The key by which a lead's events find their partition is the one that it was made with.
+# Of a row of `leads.lead`: a look at one index says whether a later version is archived.
+IS_BEHIND = """EXISTS (
+        SELECT FROM leads.event
+        WHERE event.subject = lead.id::text AND outcome IN ('updated', 'summarised', 'deleted')
+          AND (event.detail ->> 'version')::bigint > lead.version
+    )"""
+# Where the syncer would find an event's effect as it left it: its lead is all that it became, or
+# the event changed none. The key by which a lead's events find their partition is the one that it
+# was made with.
 _PAGE = """
-    SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, accepted,
-           position, coalesce((
+    WITH page AS MATERIALIZED (
+        SELECT id, subject, outcome, position
+        FROM leads.archived_events($1, $2, $3, $4, $5, $6)
+        WHERE data <> '{}' AND position > $7
+        ORDER BY position LIMIT $8
+    ), looked AS MATERIALIZED (
+        SELECT id, position, $9 AND CASE
+            WHEN outcome NOT IN ('created', 'updated', 'deleted') THEN true
+            WHEN subject !~ '^[0-9a-f-]{36}$' THEN false
+            ELSE EXISTS (
+                SELECT FROM leads.lead WHERE lead.id = page.subject::uuid AND NOT :is_behind
+            )
+        END AS is_there
+        FROM page
+    )
+    SELECT looked.position, event.id, type, source, subject, dataschema, data::text, time,
+           correlation_id, accepted, coalesce((
                SELECT coalesce(made.data ->> 'externalId', made.data #>> '{lead,externalId}')
                FROM leads.event AS made
                WHERE made.subject = event.subject AND made.outcome = 'created' LIMIT 1
            ), subject) AS key
-    FROM leads.archived_events($1, $2, $3, $4, $5, $6) AS event
-    WHERE data <> '{}' AND position > $7
-    ORDER BY position LIMIT $8
-"""
+    FROM looked LEFT JOIN leads.event ON event.id = looked.id AND NOT is_there
+    ORDER BY looked.position
+""".replace(":is_behind", IS_BEHIND)
 _LATEST = """
     SELECT id, type, source, subject, dataschema, data::text, time, correlation_id, applied_at,
            recorded_at, outcome, detail::text
@@ -89,9 +112,14 @@ class EventArchive:
         return [AppliedEvent(**row) for row in rows]
 
     async def page(self, order: ReplayOrder, *, after: int) -> list[asyncpg.Record]:
-        """Return the next events to replay after a position."""
+        """Return the next events to replay after a position, oldest first.
+
+        Those whose effect is there have a position only, if the order is for the syncer. Other
+        groups may make of an event whatever they like.
+        """
         selected = to_parameters(order.selection, order.last_position)
-        return await self._fetch(_PAGE, *selected, after, order.page_size)
+        looks = (order.stream, order.group) == (LEADS, SYNCER)
+        return await self._fetch(_PAGE, *selected, after, order.page_size, looks)
 
     async def _fetch(
         self,
@@ -126,9 +154,10 @@ class ArchiveSource:
         while rows := await self._archive.page(self._order, after=position):
             position = rows[-1]["position"]
             yield ReplayPage(
-                events=[_to_fields(row) for row in rows],
+                events=[_to_fields(row) for row in rows if row["id"] is not None],
                 position=str(position),
                 examined=len(rows),
+                there=frozenset(place for place, row in enumerate(rows) if row["id"] is None),
             )
 
 

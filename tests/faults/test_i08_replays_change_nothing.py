@@ -147,5 +147,5 @@ async def test_control_handlers_that_forget_make_a_difference(
     await history.happens(20, 5)
     async with history.services(defect):
         with pytest.raises(AssertionError, match=symptom) as failed:
-            await history.check_replay(ReplayOrigin.ARCHIVE)
+            await history.check_replay(ReplayOrigin.STREAM)
     figure(f"{defect.__name__}: {str(failed.value).splitlines()[0]}")

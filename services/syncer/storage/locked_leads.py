@@ -12,23 +12,21 @@ from services.syncer.storage.archived.rebuilding import Rebuilt, rebuild
 from services.syncer.storage.lead_row import Change, with_columns
 from shared.domain.lead import email_key
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.storage.event_archive import IS_BEHIND
 from shared.storage.inbox import WriteResult
 from shared.storage.lead_document import LeadDocument, document
 from shared.storage.pool import Connection
 from shared.storage.prepared_statements import load_sql
 
-# In the order of their ids: batches may wait for each other, but never in a circle. A look at one
-# index says whether a later version is archived.
-_LOCK = with_columns("""
+# In the order of their ids: batches may wait for each other, but never in a circle.
+_LOCK = with_columns(
+    """
     SELECT id, version, edited_fields, :columns, status, leads.partition_key(lead) AS partition_key,
-           leads.lead_json(lead) AS json, EXISTS (
-        SELECT FROM leads.event
-        WHERE event.subject = lead.id::text AND outcome IN ('updated', 'summarised', 'deleted')
-          AND (event.detail ->> 'version')::bigint > lead.version
-    ) AS is_behind
+           leads.lead_json(lead) AS json, :is_behind AS is_behind
     FROM leads.lead WHERE id = ANY($1::uuid[]) OR external_id = ANY($2::uuid[])
     ORDER BY id FOR UPDATE
-""")
+""".replace(":is_behind", IS_BEHIND)
+)
 # An externalId may be neither another lead's externalId nor its id.
 _TAKEN = """
     SELECT CASE WHEN $2 IN (external_id, id) THEN 'externalId' ELSE 'email' END AS field, id

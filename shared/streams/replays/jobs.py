@@ -22,7 +22,7 @@ from shared.streams.codec import entry_id, for_group
 from shared.streams.consuming.group import finished_before
 from shared.streams.ordering.layout import Divisions
 from shared.streams.publisher import Addressed, add_entries
-from shared.streams.replays.tally import REMEMBERED, ReplayResult, read_tally
+from shared.streams.replays.tally import REMEMBERED, ReplayResult, add_results, read_tally
 
 INDEX = "replays"
 REMEMBERED_JOBS = 100
@@ -157,7 +157,7 @@ class ReplayJobs:
     async def add_page(
         self, order: ReplayOrder, page: ReplayPage, *, after: str | None
     ) -> Sequence[tuple[str, str]]:
-        """Add a page's events, then move the position there from `after`.
+        """Add a page's events, count the others, then move the position there from `after`.
 
         Returns where each entry is: its stream and its id. Raises `PermanentError` with code
         `replay-moved` when the position is another one by now.
@@ -165,10 +165,13 @@ class ReplayJobs:
         progress = await self.progress(order.id)
         if progress.position != after:
             raise _moved(order.id)
+        places = (place for place in range(page.size) if place not in page.there)
         entries = [
-            _to_entry(order, fields, number)
-            for number, fields in enumerate(page.events, start=progress.added)
+            _to_entry(order, fields, progress.added + place)
+            for place, fields in zip(places, page.events, strict=True)
         ]
+        if page.there:
+            await self._count_there(order, [progress.added + place for place in page.there])
         added = await add_entries(self._redis, entries, self._divisions)
         with translated_errors():
             is_moved = await move_position(
@@ -176,13 +179,21 @@ class ReplayJobs:
                 replay=_key(order.id),
                 after=after or "",
                 position=page.position,
-                added=len(page.events),
+                added=page.size,
                 examined=page.examined,
                 remembered=REMEMBERED,
             )
         if not is_moved:
             raise _moved(order.id)
         return added
+
+    async def _count_there(self, order: ReplayOrder, numbers: Sequence[int]) -> None:
+        """Count events that have their effect, as the group would."""
+        result = ReplayResult.ALREADY_APPLIED
+        with translated_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                add_results(pipeline, [(order.id, number, result) for number in numbers])
+                await pipeline.execute()
 
 
 @lua_script("""

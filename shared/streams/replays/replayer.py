@@ -140,7 +140,9 @@ class Replayer:
         await self._jobs.note_added(self._order.id)
 
     async def _is_cancelled(self) -> bool:
-        return (await self._jobs.progress(self._order.id)).state is ReplayState.CANCELLED
+        progress = await self._jobs.progress(self._order.id)
+        self._watch(progress)
+        return progress.state is ReplayState.CANCELLED
 
     async def _add(self, page: ReplayPage, *, after: str | None) -> None:
         try:

@@ -144,7 +144,7 @@ async def test_the_live_groups_cursor_is_not_moved(
     async with syncer():
         await create(10)
     [group] = (await Inspector(redis).look(catalog.LEADS)).groups
-    replay = await ops.start("replay", "--from", "archive", "--json")
+    replay = await ops.start("replay", "--from", "stream", "--json")
 
     async def added() -> bool:
         return (await Inspector(redis).look(catalog.LEADS)).length == 20
@@ -197,7 +197,7 @@ async def test_a_cancelled_replay_stops_wherever_it_runs_and_goes_on_later(
 ) -> None:
     async with syncer():
         await create(5)
-    replay = await ops.start("replay", "--from", "archive", "--json")
+    replay = await ops.start("replay", "--from", "stream", "--json")
 
     async def added() -> str | None:
         jobs = ReplayJobs(redis)
@@ -271,6 +271,7 @@ async def test_poison_that_is_replayed_is_counted_as_dead(
                 poison.id,
                 '{"lead": {"email": "nobody"}}',
             )
+        await delete_leads(database, [poison.subject])
         ended = await ops("replay", "--from", "archive", "--json")
         letters = (await ops("dead-letters", "list", "--json")).json
     assert ended.code == 1

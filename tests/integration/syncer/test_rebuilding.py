@@ -15,7 +15,9 @@ from shared.domain.errors import PermanentError
 from shared.events import catalog
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome, OutcomeStatus
+from shared.events.replay import ReplayOrder, ReplayOrigin
 from shared.settings import StreamsSettings
+from shared.storage.event_archive import ArchiveSource
 from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from tests.integration.syncer.conftest import (
@@ -217,6 +219,29 @@ async def test_leads_behind_their_archive_catch_up_even_when_they_swapped_their_
     [outcome] = await replay(handlers, swap[0])
     assert await leads_table(database) == before
     assert not outcome.repeated
+
+
+@pytest.mark.parametrize("group", [catalog.SYNCER, "backfill"])
+async def test_the_archive_tells_what_need_not_be_put_back(
+    group: str, handlers: Handlers, database: Database
+) -> None:
+    lost, behind, ahead = (lead_created() for _ in range(3))
+    there = lead_created(lead_fields(email="there@example.com"))
+    await happen(handlers, there, lost, behind, ahead)
+    backup = [row for row in await leads_table(database) if str(row["id"]) != lost.subject]
+    changed = [lead_updated(one.subject, city="Paris") for one in (behind, lost)]
+    refused = lead_created(lead_fields(email="there@example.com"))
+    await happen(handlers, *changed, refused)
+    await fall_behind(database, backup)
+    change = lead_updated(ahead.subject, city="Rome")
+    await happen(handlers, change)
+    order = ReplayOrder(origin=ReplayOrigin.ARCHIVE, stream=catalog.LEADS, group=group)
+    [page] = [page async for page in ArchiveSource(database, order).pages(after=None)]
+    everything = [there, lost, behind, ahead, *changed, refused, change]
+    due = [lost, behind, *changed] if group == catalog.SYNCER else everything
+    assert [fields[b"id"].decode() for fields in page.events] == [str(one.id) for one in due]
+    places = frozenset(place for place, one in enumerate(everything) if one not in due)
+    assert (page.there, page.size, page.examined) == (places, len(everything), len(everything))
 
 
 async def test_a_key_that_another_lead_has_now_refuses_a_lead_and_no_other(

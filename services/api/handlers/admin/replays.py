@@ -191,7 +191,7 @@ class Replay(Representation):
         Field(description="Events to put back, as a dry run counts them; null until that is done"),
     ]
     examined: int
-    added: Annotated[int, Field(description="Events put back")]
+    added: Annotated[int, Field(description="Events put back, or found to need it no more")]
     applied: Annotated[int, Field(description="Of them, those that changed something")]
     already_applied: Annotated[int, Field(description="Of them, those that changed nothing")]
     refused: Annotated[int, Field(description="Of them, those that others are in the way of")]

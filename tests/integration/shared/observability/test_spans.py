@@ -210,9 +210,13 @@ async def test_each_attempt_is_a_span_below_the_same_one(
 
 
 @pytest.mark.parametrize("origin", ["stream", "archive"])
-async def test_a_replay_is_a_trace_of_its_own(system: System, origin: str) -> None:
+async def test_a_replay_is_a_trace_of_its_own(
+    system: System, database: Database, origin: str
+) -> None:
     await create(system, traceparent=TRACEPARENT)
     [send] = await system.has("send stream:leads")
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM leads.lead")
     order = {"origin": origin, "dryRun": False, "types": ["lead-created"]}
     await system.client.post("/admin/replays", json=order, headers=OPERATOR)
     _, replayed = await system.has("process stream:leads", times=2)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -74,6 +75,26 @@ async def test_a_page_that_is_added_again_has_the_same_numbers(redis: Redis) -> 
     await report(redis, order, *((number, "already-applied") for number in numbers))
     progress = await jobs.progress(order.id)
     assert (progress.added, progress.settled, progress.outstanding) == (4, 4, 0)
+
+
+async def test_what_need_not_be_put_back_is_counted(redis: Redis) -> None:
+    jobs, order = ReplayJobs(redis), order_of()
+    await jobs.save(order)
+    page = replace(page_of(b"1", b"3", position="4"), there=frozenset({1, 3}), examined=4)
+    before = await redis.dump(f"replay:{order.id}")
+    for _ in range(2):  # the first process died before it moved the position
+        await redis.restore(f"replay:{order.id}", 0, before or b"", replace=True)
+        await jobs.add_page(order, page, after=None)
+    await jobs.add_page(
+        order, replace(page, events=[], there=frozenset({0, 1}), position="6"), after="4"
+    )
+    numbers = [
+        int(one.fields[b"replaynumber"]) for one in entries_of(await redis.xrange(SUMMARIES))
+    ]
+    assert numbers == [0, 2, 0, 2]
+    progress = await jobs.progress(order.id)
+    assert (progress.added, progress.outstanding) == (6, 2)
+    assert progress.results == {ReplayResult.ALREADY_APPLIED: 4}
 
 
 async def test_of_two_that_add_a_page_at_once_one_goes_on(redis: Redis) -> None:
