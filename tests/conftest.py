@@ -1,5 +1,6 @@
 """Real servers for every test: one PostgreSQL and one Valkey a session, clean for each test."""
 
+import contextlib
 import gc
 import os
 from collections.abc import AsyncGenerator, Generator
@@ -27,6 +28,7 @@ from shared.storage.pool import Database, open_database
 from shared.streams.ordering.layout import Divisions
 from tests.faults.scale import OF_THE_SYSTEM
 from tests.support.clusters import Cluster, open_cluster
+from tests.support.forked_process import fork_server
 from tests.support.fresh_databases import FreshDatabases
 from tests.support.pgbouncer import PgBouncer
 from tests.support.tcp_proxy import TcpProxy
@@ -59,6 +61,14 @@ structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.p
 # Until all tests are known: imports leave next to no garbage, and to look for it takes a sixth of
 # the time. What stays to the end is not looked at either.
 gc.disable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run one server of forks for all processes of this run."""
+    if not hasattr(config, "workerinput"):
+        stack = contextlib.ExitStack()
+        stack.enter_context(fork_server())
+        config.add_cleanup(stack.close)
 
 
 def pytest_collection_finish() -> None:

@@ -16,12 +16,7 @@ from shared.storage.pool import Database
 from tests.faults.database import Tables
 from tests.faults.scale import FULL, OF_THE_SYSTEM, SEED
 from tests.faults.summarizers import Summarizers, environment_of
-from tests.faults.syncer_pool import (
-    SyncerForks,
-    SyncerPool,
-    open_syncer_forks,
-    open_syncer_pool,
-)
+from tests.faults.syncer_pool import SyncerPool, open_syncer_pool
 from tests.faults.system import System, open_system
 
 HERE = str(Path(__file__).parent.relative_to(Path(__file__).parents[2]))
@@ -55,20 +50,13 @@ def summarizers(database: Database, redis: Redis, postgres_dsn: str, redis_url: 
     )
 
 
-@pytest.fixture(scope="package")
-async def syncer_forks() -> AsyncGenerator[SyncerForks]:
-    async with open_syncer_forks() as forks:
-        yield forks
-
-
 @pytest.fixture
 async def pool(
-    syncer_forks: SyncerForks,
     postgres_settings: PostgresSettings,
     streams_settings: StreamsSettings,
 ) -> AsyncGenerator[SyncerPool]:
     """Yield what starts syncers on an empty database and Redis."""
-    async with open_syncer_pool(syncer_forks, postgres_settings, streams_settings) as opened:
+    async with open_syncer_pool(postgres_settings, streams_settings) as opened:
         yield opened
 
 

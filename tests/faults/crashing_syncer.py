@@ -1,14 +1,14 @@
-"""A syncer that dies at a point of one's choice, forked anew for every line on stdin.
+"""A syncer that dies at a point of one's choice: `python -m tests.faults.crashing_syncer`.
 
-A line is `POINT MARK PARTS`: the child dies at that point of the batch that holds an event
-with this correlation id. Answers `died` or `lived` for each.
+Its arguments are `POINT MARK PARTS`: it dies at that point of the batch that holds an event with
+this correlation id.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -40,10 +40,12 @@ from shared.streams.ordering.worker import Ordering, PartitionSettlement
 from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.workers import open_workers
 from tests.faults.defects import MovesOnReading
-from tests.faults.forking import fork, killed
+from tests.faults.system import say
+from tests.support.forked_process import start_forked
 
 BATCH = 50
 GIVE_UP = timedelta(seconds=10)
+LONGEST = timedelta(seconds=20)
 
 
 class Point(StrEnum):
@@ -223,14 +225,27 @@ CONSUMERS: dict[str, type[CrashingConsumer]] = {
 }
 
 
-def run_once(line: str) -> None:
-    """Be the syncer that a line asks for."""
-    point, mark, parts = line.split()
+async def dies(
+    point: Point, mark: str, parts: str = "good", *, environment: Mapping[str, str]
+) -> bool:
+    """Let one run with a syncer's settings; tells whether it died where it should."""
+    process = await start_forked(
+        "crashing syncer",
+        *("tests.faults.crashing_syncer", point, mark, parts),
+        environment=environment,
+        on_line=lambda line: say("crashing syncer", line),
+    )
+    try:
+        async with asyncio.timeout(LONGEST.total_seconds()):
+            return await process.wait() == -signal.SIGKILL
+    finally:
+        process.kill()
+
+
+def main(point: str, mark: str, parts: str) -> None:
+    """Be that syncer."""
     uvloop.run(syncer(Crash(Point(point), mark), CONSUMERS[parts]))
 
 
 if __name__ == "__main__":
-    for order in sys.stdin:
-        answer = "died" if killed(fork(partial(run_once, order))) else "lived"
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
+    main(*sys.argv[1:])

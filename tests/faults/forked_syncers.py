@@ -1,20 +1,15 @@
-"""Syncers in several roles, forked from one process which has imported everything once.
+"""Syncers in several roles: `python -m tests.faults.forked_syncers ROLE` is one.
 
-`python -m ... NUMBER ROLE` starts them again whenever they die; SIGTERM ends them all.
-`python -m ...` forks one for each line on stdin, a JSON object with a `role` and a syncer's
-`environment`, and answers `forked PID`. An empty line ends them all: `ended`.
+`... ROLE NUMBER` forks that many and starts them again whenever they die; they end with it.
 """
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 
-import orjson
 import uvloop
 from redis.asyncio import Redis
 
@@ -31,8 +26,8 @@ from shared.streams.ordering.ownership import Ownership
 from shared.streams.ordering.worker import Ordering
 from shared.streams.workers import open_workers
 from tests.faults.defects import CountsCrashesOfAll, TakesNothingOver, Unfenced
-from tests.faults.forking import fork
 from tests.faults.misfits import Deadly, Faltering, SleepsOnce
+from tests.support.forking import fork
 
 # Small, so that many batches have a killer and many mates of it are at stake.
 BATCH = 20
@@ -116,31 +111,8 @@ def keep_running(number: int, run: Callable[[], None]) -> None:
         fork(run)
 
 
-def fork_on_request() -> None:
-    """Fork once for each line on stdin. Children keep their numbers until an empty one."""
-    children: list[int] = []
-    for line in map(str.strip, sys.stdin):
-        if line:
-            request = orjson.loads(line)
-            children.append(fork(partial(_play, request["role"], request["environment"])))
-            answer = f"forked {children[-1]}"
-        else:
-            for child in children:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-            children.clear()
-            answer = "ended"
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
-
-
-def _play(role: str, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    ROLES[role]()
-
-
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        keep_running(int(sys.argv[1]), ROLES[sys.argv[2]])
-    else:
-        fork_on_request()
+    play, *number = ROLES[sys.argv[1]], *sys.argv[2:]
+    if number:
+        keep_running(int(number[0]), play)
+    play()

@@ -3,10 +3,9 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from devstack.process import Command, Process
-from devstack.service import module
 from shared.settings import PostgresSettings, StreamsSettings
 from tests.faults.system import inherited, say
+from tests.support.forked_process import start_forked
 
 
 @asynccontextmanager
@@ -30,9 +29,12 @@ async def forks(
         "STREAM_BLOCK": "0.1",
         "STREAM_MAX_ATTEMPTS": "2",
     }
-    arguments = (*module("tests.faults.forked_syncers"), str(number), role)
-    command = Command(arguments, environment=settings | environment)
-    process = await Process.start(role, command, on_line=lambda line: say(role, line))
+    process = await start_forked(
+        role,
+        *("tests.faults.forked_syncers", role, str(number)),
+        environment=settings | environment,
+        on_line=lambda line: say(role, line),
+    )
     try:
         yield
     finally:

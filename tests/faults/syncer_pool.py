@@ -3,14 +3,11 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import orjson
-
-from shared.background import end
+from devstack.process import Process
 from shared.events import catalog
 from shared.events.partitions import Division, Layout
 from shared.redis_connections import open_redis
@@ -19,12 +16,11 @@ from shared.streams.ordering.layout import Divisions
 from tests.faults.database import Tables
 from tests.faults.system import inherited, say
 from tests.support.eventually import eventually
-from tests.support.repository import ROOT
+from tests.support.forked_process import start_forked
 
 # As many as the most syncers of a test.
 PARTITIONS = 8
 LEASE = timedelta(seconds=1)
-FORKED, ENDED = "forked ", "ended"
 IMPATIENT = {
     "ENV_FILE": "",
     "LOG_LEVEL": "ERROR",
@@ -39,75 +35,34 @@ _OWNERS = """
 """
 
 
-class SyncerForks:
-    """The process that forks syncers, as its owner sees it. Use through `open_syncer_forks`."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._answers: asyncio.Queue[str] = asyncio.Queue()
-
-    async def fork(self, role: str, environment: Mapping[str, str], *, number: int) -> list[int]:
-        """Start syncers in a role; returns their processes."""
-        request = orjson.dumps({"role": role, "environment": environment}) + b"\n"
-        self._send(request * number)
-        return [int((await self._answers.get()).split()[1]) for _ in range(number)]
-
-    async def end_all(self) -> None:
-        """Kill all that were started, also those whose start nobody waited for."""
-        self._send(b"\n")
-        while await self._answers.get() != ENDED:
-            pass
-
-    async def listen(self) -> None:
-        """Take in what the process says, forever."""
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            text = line.decode().rstrip()
-            if text.startswith((FORKED, ENDED)):
-                self._answers.put_nowait(text)
-            else:
-                say("syncer", text)
-
-    def _send(self, request: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(request)
-
-
-@asynccontextmanager
-async def open_syncer_forks() -> AsyncGenerator[SyncerForks]:
-    """Start the process, and kill it with all its children at the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.faults.forked_syncers"),
-        env=inherited(),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    forks = SyncerForks(process)
-    # No task group: a fixture may be left in another task than it was entered in.
-    listening = asyncio.create_task(forks.listen(), name="syncers")
-    try:
-        yield forks
-    finally:
-        process.kill()
-        await process.wait()
-        await end(listening)
-
-
 class SyncerPool:
     """Syncers in a role of `forked_syncers`. Those that sleep or have ended are not `awake`."""
 
-    def __init__(self, forks: SyncerForks, environment: Mapping[str, str], tables: Tables) -> None:
-        self._forks = forks
+    def __init__(self, environment: Mapping[str, str], tables: Tables) -> None:
         self._environment = environment
         self._tables = tables
+        self._processes: list[Process] = []
         self.role = "plain"
         self.awake: list[int] = []
         self.asleep: list[int] = []
 
     async def start(self, *, number: int = 1) -> None:
         """Start syncers."""
-        self.awake += await self._forks.fork(self.role, self._environment, number=number)
+        for _ in range(number):
+            process = await start_forked(
+                "syncer",
+                *("tests.faults.forked_syncers", self.role),
+                environment=self._environment,
+                on_line=lambda line: say("syncer", line),
+            )
+            self._processes.append(process)
+            self.awake.append(process.pid)
+
+    async def end_all(self) -> None:
+        """Kill all that were started."""
+        for process in self._processes:
+            process.kill()
+        await asyncio.gather(*(process.wait() for process in self._processes))
 
     async def settled(self) -> None:
         """Wait until those that are awake share all partitions."""
@@ -159,14 +114,15 @@ def _pid(process: str) -> int:
 
 @asynccontextmanager
 async def open_syncer_pool(
-    forks: SyncerForks, postgres: PostgresSettings, streams: StreamsSettings
+    postgres: PostgresSettings, streams: StreamsSettings
 ) -> AsyncGenerator[SyncerPool]:
     """Yield a pool without any syncer; all that were started are killed with the block."""
     async with open_redis(streams) as redis:
         layout = Layout(catalog.LEADS, 1, PARTITIONS)
         await Divisions(redis).publish(Division([layout], is_open=True))
     servers = {"SUPABASE_CONNECTION_STRING": postgres.dsn, "REDIS_URL": streams.url}
+    pool = SyncerPool(inherited() | IMPATIENT | servers, Tables(postgres.dsn))
     try:
-        yield SyncerPool(forks, IMPATIENT | servers, Tables(postgres.dsn))
+        yield pool
     finally:
-        await forks.end_all()
+        await pool.end_all()

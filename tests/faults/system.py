@@ -18,6 +18,7 @@ from devstack.servers.valkey import EmbeddedValkey
 from devstack.service import Service, ServiceSpec, module
 from shared.storage.migrations.runner import migrate
 from tests.faults.scale import scaled
+from tests.support.forked_process import ForkedService
 from tests.support.standin_control import StandInControl
 from tests.support.tcp_proxy import TcpProxy
 
@@ -107,7 +108,7 @@ class System:
         own = {"HEALTH_PORT": str(port)}
         if name.startswith("api"):
             own = {"PORT": str(port), "HEALTH_PORT": str(next(self._ports))}
-        return Service(
+        return ForkedService(
             ServiceSpec(
                 name=name,
                 arguments=module(f"services.{name.partition('.')[0]}"),
@@ -177,7 +178,7 @@ class System:
         data = self._directory / name
         data.mkdir(mode=0o700)
         environment = inherited() | {"STANDIN_PORT": str(port), "STANDIN_DATA_DIR": str(data)}
-        return Service(
+        return ForkedService(
             ServiceSpec(name, module(f"devstack.standins.{name}"), environment, port, "/health"),
             on_line=lambda line: say(name, line),
         )

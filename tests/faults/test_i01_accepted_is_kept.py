@@ -12,9 +12,8 @@ import pytest
 from shared.background import background
 from tests.faults.clients import Clients, clients_of
 from tests.faults.conftest import Figure
-from tests.faults.crashing_syncer import Point
+from tests.faults.crashing_syncer import Point, dies
 from tests.faults.database import Tables
-from tests.faults.fork_server import open_fork_server
 from tests.faults.scale import scaled
 from tests.faults.system import APIS, POSTGRES, SYNCERS, VALKEY, System
 from tests.support.builders import lead_body
@@ -106,8 +105,7 @@ async def test_control_a_syncer_that_moves_too_early_loses_leads(
             answer = await clients.create(lead, Prefer="respond-async", X_Request_Id=mark)
             assert answer is not None
             assert answer.status == 202
-    async with open_fork_server(system.environment) as fork_server:
-        assert await fork_server.dies(Point.BEFORE_COMMIT, mark, "moves-on-reading")
+    assert await dies(Point.BEFORE_COMMIT, mark, "moves-on-reading", environment=system.environment)
     await system.repair()
     with pytest.raises(AssertionError, match="10 accepted leads are lost"):
         await check_all_there(

@@ -1,7 +1,7 @@
 """I5: the position moves over an event only once it is committed, cached and answered."""
 
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -12,9 +12,8 @@ from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
 from tests.faults.conftest import Figure
-from tests.faults.crashing_syncer import Point
+from tests.faults.crashing_syncer import Point, dies
 from tests.faults.database import Tables
-from tests.faults.fork_server import ForkServer, open_fork_server
 from tests.faults.scale import scaled
 from tests.faults.streams import leads_drained
 from tests.faults.system import inherited
@@ -27,10 +26,11 @@ LEASE = timedelta(seconds=0.4)
 
 
 @pytest.fixture
-async def fork_server(
+def environment(
     postgres_settings: PostgresSettings, streams_settings: StreamsSettings
-) -> AsyncGenerator[ForkServer]:
-    environment = {
+) -> dict[str, str]:
+    """Return an impatient syncer's settings."""
+    return {
         **inherited(),
         "ENV_FILE": "",
         "SUPABASE_CONNECTION_STRING": postgres_settings.dsn,
@@ -38,8 +38,6 @@ async def fork_server(
         "STREAM_LEASE": str(LEASE.total_seconds()),
         "STREAM_BLOCK": "0.1",
     }
-    async with open_fork_server(environment) as started:
-        yield started
 
 
 @pytest.fixture
@@ -48,13 +46,18 @@ def tables(postgres_dsn: str) -> Tables:
 
 
 async def kill_at(
-    point: Point, number: int, *, fork_server: ForkServer, redis: Redis, parts: str = "good"
+    point: Point,
+    number: int,
+    *,
+    environment: Mapping[str, str],
+    redis: Redis,
+    parts: str = "good",
 ) -> Sequence[Event]:
     """Kill a syncer in the middle of a batch; returns the batch."""
     mark = f"{point}-{number}"
     events = [lead_created(correlation_id=mark, reply_to=f"reply:{mark}") for _ in range(BATCH)]
     await add_events(redis, events)
-    assert await fork_server.dies(point, mark, parts)
+    assert await dies(point, mark, parts, environment=environment)
     return events
 
 
@@ -73,7 +76,7 @@ async def check_effects(tables: Tables, redis: Redis, events: Sequence[Event]) -
 
 
 async def test_kills_at_every_point_lose_and_double_nothing(
-    fork_server: ForkServer,
+    environment: dict[str, str],
     redis: Redis,
     tables: Tables,
     postgres_settings: PostgresSettings,
@@ -85,14 +88,14 @@ async def test_kills_at_every_point_lose_and_double_nothing(
     chance.shuffle(points)
     events: list[Event] = []
     for number, point in enumerate(points):
-        events += await kill_at(point, number, fork_server=fork_server, redis=redis)
+        events += await kill_at(point, number, environment=environment, redis=redis)
     async with running_syncer(postgres_settings, streams_settings, CacheSettings(), lease=LEASE):
         await check_effects(tables, redis, events)
     figure(f"{len(Point)} points x {KILLS} kills, {len(events):,} events: 0 lost, 0 doubled")
 
 
 async def test_control_moving_on_reading_loses_events(
-    fork_server: ForkServer,
+    environment: dict[str, str],
     redis: Redis,
     tables: Tables,
     postgres_settings: PostgresSettings,
@@ -102,7 +105,7 @@ async def test_control_moving_on_reading_loses_events(
     events = await kill_at(
         Point.BEFORE_COMMIT,
         0,
-        fork_server=fork_server,
+        environment=environment,
         redis=redis,
         parts="moves-on-reading",
     )

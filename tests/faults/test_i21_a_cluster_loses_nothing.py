@@ -26,7 +26,7 @@ from tests.faults.database import Tables
 from tests.faults.histories import CHANGES, check_order, happen, history
 from tests.faults.scale import FULL, scaled
 from tests.faults.streams import leads_drained
-from tests.faults.syncer_pool import PARTITIONS, SyncerForks, SyncerPool, open_syncer_pool
+from tests.faults.syncer_pool import PARTITIONS, SyncerPool, open_syncer_pool
 from tests.support.builders import lead_created
 from tests.support.clusters import Cluster
 from tests.support.eventually import eventually
@@ -93,11 +93,10 @@ async def befall(stage: Stage) -> None:
 async def stage(
     cluster: Cluster,
     cluster_client: Redis,
-    syncer_forks: SyncerForks,
     postgres_settings: PostgresSettings,
     chance: random.Random,
 ) -> AsyncGenerator[Stage]:
-    async with open_syncer_pool(syncer_forks, postgres_settings, cluster.settings) as pool:
+    async with open_syncer_pool(postgres_settings, cluster.settings) as pool:
         yield Stage(cluster, cluster_client, Tables(postgres_settings.dsn), pool, chance)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,14 +10,14 @@ from dataclasses import dataclass, field
 from devstack.free_ports import free_port
 from services.api.settings import ApiSettings
 from tests.support.eventually import eventually
-from tests.support.repository import ROOT
+from tests.support.forked_process import ForkedProcess, start_talking
 
 
 @dataclass(slots=True)
 class ApiProcess:
     """A running process, its address and what it has logged."""
 
-    process: asyncio.subprocess.Process
+    process: ForkedProcess
     url: str
     lines: list[str] = field(default_factory=list[str])
 
@@ -54,18 +53,10 @@ def environment_of(settings: ApiSettings, *, port: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def running_process(settings: ApiSettings, **environment: str) -> AsyncGenerator[ApiProcess]:
-    """Start `python -m services.api`, and yield it once it listens."""
+    """Start `python -m services.api`, forked, and yield it once it listens."""
     port = int(environment.get("PORT") or free_port())
     variables: Mapping[str, str] = environment_of(settings, port=port) | environment
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.api",
-        cwd=ROOT,
-        env=variables,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await start_talking("services.api", environment=variables)
     api = ApiProcess(process, f"http://127.0.0.1:{port}")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(api.collect(), name="api output")

@@ -1,76 +1,59 @@
-"""The operators' commands in processes that have imported everything already.
-
-Python and its imports take longer than most commands. So each is forked from a server that has
-done that once, and finds its own environment, standard streams and signals.
-"""
+"""The operators' commands, forked: Python and its imports take longer than most commands."""
 
 import asyncio
-import importlib
-import io
-import multiprocessing
-import os
-import sys
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from ops.cli import COMMANDS, cli
+from tests.support.forked_process import ForkedProcess, start_process
 
 LONGEST = timedelta(seconds=60)
-
-for _module, _ in COMMANDS.values():
-    importlib.import_module(_module)
-
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True, slots=True)
 class ForkedCommand:
     """A running command, which prints to files."""
 
-    process: ForkServerProcess
+    process: ForkedProcess
     scratch: Path
 
     async def end(self) -> tuple[int, str, str]:
         """Wait for its end; returns exit status, standard output and standard error."""
-        await asyncio.to_thread(self.process.join, LONGEST.total_seconds())
-        assert self.process.exitcode is not None, "the command does not end"
+        async with asyncio.timeout(LONGEST.total_seconds()):
+            code = await self.process.wait()
         output, errors = (path.read_text() for path in _output_files(self.scratch))
-        return self.process.exitcode, output, errors
+        return code, output, errors
 
     async def has_said(self, text: str) -> bool:
         """Return whether this is in its standard error by now."""
         _, errors = _output_files(self.scratch)
-        return errors.exists() and text in errors.read_text()
+        return text in errors.read_text()
 
     def send_signal(self, number: int) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        self.process.send_signal(number)
 
 
 async def start_command(
     arguments: Sequence[str], *, environment: Mapping[str, str], stdin: bytes, scratch: Path
 ) -> ForkedCommand:
     """Start `python -m ops` with these arguments. `scratch` is a directory of its own."""
-    process = _server.Process(
-        target=_run, args=(list(arguments), dict(environment), stdin, scratch), daemon=True
-    )
-    await asyncio.to_thread(process.start)
+    given = scratch / "stdin"
+    given.write_bytes(stdin)
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(path.open("wb")) for path in _output_files(scratch)]
+        output, errors = (file.fileno() for file in files)
+        process = await start_process(
+            "ops",
+            *arguments,
+            environment=environment,
+            stdin=stack.enter_context(given.open("rb")).fileno(),
+            stdout=output,
+            stderr=errors,
+        )
     return ForkedCommand(process, scratch)
 
 
 def _output_files(scratch: Path) -> tuple[Path, Path]:
     return scratch / "stdout", scratch / "stderr"
-
-
-def _run(arguments: list[str], environment: dict[str, str], stdin: bytes, scratch: Path) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
-    for number, path in enumerate(_output_files(scratch), start=1):
-        with path.open("wb") as file:
-            os.dup2(file.fileno(), number)
-    cli(arguments, prog_name="ops")

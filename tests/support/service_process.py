@@ -1,7 +1,5 @@
 """Any service as a process of its own, and all that it says."""
 
-import asyncio
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,7 +7,7 @@ from datetime import timedelta
 
 from shared.background import background
 from tests.support.eventually import eventually
-from tests.support.repository import ROOT
+from tests.support.forked_process import ForkedProcess, start_talking
 
 START = timedelta(seconds=30)  # a busy machine
 
@@ -18,7 +16,7 @@ START = timedelta(seconds=30)  # a busy machine
 class ServiceProcess:
     """A running process and the lines it has written."""
 
-    process: asyncio.subprocess.Process
+    process: ForkedProcess
     lines: list[str] = field(default_factory=list[str])
 
     @property
@@ -45,14 +43,8 @@ class ServiceProcess:
 async def running_service(
     module: str, environment: Mapping[str, str]
 ) -> AsyncGenerator[ServiceProcess]:
-    """Run `python -m module` for the length of the block, from when it says that it started."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module),
-        cwd=ROOT,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    """Run `python -m module`, forked, for the block's length, from when it says that it started."""
+    process = await start_talking(module, environment=environment)
     service = ServiceProcess(process)
     try:
         async with background(service.read(), name=f"read {module}"):

@@ -15,12 +15,13 @@ from tests.support.api_process import environment_of, running_process
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
+from tests.support.forked_process import ForkedProcess
 from tests.support.repository import ROOT
 
 END = timedelta(seconds=30)
 
 
-async def ends(process: asyncio.subprocess.Process) -> int:
+async def ends(process: ForkedProcess) -> int:
     async with asyncio.timeout(END.total_seconds()):
         return await process.wait()
 

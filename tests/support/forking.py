@@ -16,15 +16,22 @@ def fork(run: Callable[[], None]) -> int:
         return child
     if sys.platform == "linux":
         request_death_signal(signal.SIGKILL)
+    code = 1
     try:
         run()
-    except BaseException:  # noqa: BLE001 (nothing may get past the fork, not even SystemExit)
+        code = 0
+    except SystemExit as end:
+        code = _code_of(end)
+    except BaseException:  # noqa: BLE001 (nothing may get past the fork)
         traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-def killed(child: int) -> bool:
-    """Wait for a child's end; returns whether SIGKILL ended it."""
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+def _code_of(end: SystemExit) -> int:
+    """Return the exit code, as Python does; what is not a number is printed."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    sys.stderr.write(f"{end.code}\n")
+    return 1
