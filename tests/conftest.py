@@ -111,6 +111,14 @@ def no_certificates(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Generator[None]:
+    """The stand-in's hashes cost 40 ms each, as they should where a password may be guessed."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("STANDIN_PASSWORD_COST", "16")
+        yield
+
+
 @pytest.fixture(scope="session")
 async def postgres() -> AsyncGenerator[EmbeddedPostgres]:
     """Yield a server whose database `leads` is migrated and used as a template only."""

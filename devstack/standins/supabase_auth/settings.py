@@ -26,6 +26,8 @@ class SupabaseAuthSettings(ListenSettings):
 
     With a `jwt_secret` tokens and API keys are HS256, as in projects from before asymmetric keys.
     `origin` is what the issuer begins with; unset, it is the address the caller used.
+    `password_cost` is scrypt's N, a power of two. The default takes 16 MiB and some 40 ms a hash,
+    the lower of the settings in RFC 7914. Each hash keeps its own.
     A password needs a character of each of `password_required_characters`. `captcha_token` is what
     solving the captcha gives; without it there is none. `rate_limit` log-ins, refreshes and
     sign-ups are let through in five minutes for an address.
@@ -36,6 +38,7 @@ class SupabaseAuthSettings(ListenSettings):
     jwt_secret: SecretStr | None = Field(default=None, min_length=32)
     jwt_exp: Duration = timedelta(hours=1)
     refresh_token_reuse_interval: Duration = timedelta(seconds=10)
+    password_cost: int = Field(default=2**14, ge=2)
     password_min_length: int = Field(default=6, ge=1, le=72)
     password_required_characters: tuple[str, ...] = ()
     autoconfirm: bool = True

@@ -26,8 +26,9 @@ from devstack.standins.supabase_auth.settings import Hook, SupabaseAuthSettings
 
 MADE_UP_PASSWORD_BYTES = 48
 SALT_BYTES = 16
-# 16 MiB and some 40 ms a hash, the lower of the settings in RFC 7914.
-COST, BLOCK_SIZE, PARALLELISM = 2**14, 8, 1
+BLOCK_SIZE, PARALLELISM = 8, 1
+# What hashes were made with that do not name it.
+FIRST_COST = 2**14
 
 
 class Users:
@@ -109,8 +110,7 @@ class Users:
         duration = read_duration(changes.ban_duration) if changes.ban_duration else None
         if changes.password is not None:
             check_password(changes.password, self._settings)
-            hashed = await hash_password(changes.password, self._executor)
-            self._accounts.change_password(user.id, hashed)
+            self._accounts.change_password(user.id, await self._hash(changes.password))
         if duration is not None:
             self._accounts.ban(user.id, duration)
         return self._confirmed(user) if changes.email_confirm else user
@@ -148,13 +148,16 @@ class Users:
             raise AuthError(400, "email_provider_disabled", "Email signups are disabled")
 
     async def _store(self, user: User, password: str, *, taken: Any) -> User:
-        user = replace(user, password_hash=await hash_password(password, self._executor))
+        user = replace(user, password_hash=await self._hash(password))
         try:
             self._accounts.add(user)
         except sqlite3.IntegrityError as error:
             # Another caller signed up with it while the password was hashed.
             raise taken() from error
         return user
+
+    async def _hash(self, password: str) -> str:
+        return await hash_password(password, self._executor, cost=self._settings.password_cost)
 
     def _confirmed(self, user: User) -> User:
         self._accounts.confirm(user.id)
@@ -182,24 +185,25 @@ def _email_exists() -> AuthError:
     )
 
 
-async def hash_password(password: str, executor: Executor) -> str:
+async def hash_password(password: str, executor: Executor, *, cost: int) -> str:
     """Hashes with scrypt, away from the event loop."""
     salt = secrets.token_bytes(SALT_BYTES)
-    digest = await _scrypt_in(password, salt, executor)
-    return f"{salt.hex()}${digest.hex()}"
+    digest = await _scrypt_in(password, salt, cost, executor)
+    return f"{salt.hex()}${digest.hex()}${cost}"
 
 
 async def is_password(password: str, hashed: str, executor: Executor) -> bool:
-    salt, _, digest = hashed.partition("$")
-    actual = await _scrypt_in(password, bytes.fromhex(salt), executor)
+    salt, digest, *cost = hashed.split("$")
+    made_with = int(cost[0]) if cost else FIRST_COST
+    actual = await _scrypt_in(password, bytes.fromhex(salt), made_with, executor)
     return hmac.compare_digest(actual.hex(), digest)
 
 
-async def _scrypt_in(password: str, salt: bytes, executor: Executor) -> bytes:
+async def _scrypt_in(password: str, salt: bytes, cost: int, executor: Executor) -> bytes:
     return await asyncio.get_running_loop().run_in_executor(
-        executor, _scrypt, password.encode(), salt
+        executor, _scrypt, password.encode(), salt, cost
     )
 
 
-def _scrypt(password: bytes, salt: bytes) -> bytes:
-    return hashlib.scrypt(password, salt=salt, n=COST, r=BLOCK_SIZE, p=PARALLELISM)
+def _scrypt(password: bytes, salt: bytes, cost: int) -> bytes:
+    return hashlib.scrypt(password, salt=salt, n=cost, r=BLOCK_SIZE, p=PARALLELISM)

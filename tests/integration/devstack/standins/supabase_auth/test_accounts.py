@@ -1,6 +1,8 @@
 """Supabase Auth's accounts and tokens, driven by Supabase's own client library."""
 
 import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
 from devstack.standins.supabase_auth import SupabaseAuthSettings
 from devstack.standins.supabase_auth.settings import HookRefusal
+from devstack.standins.supabase_auth.users import is_password
 from tests.integration.devstack.standins.conftest import OpenProject, Project
 from tests.integration.devstack.standins.supabase_auth.conftest import (
     EMAIL,
@@ -40,6 +43,16 @@ async def test_signs_up_and_logs_in(project: Project) -> None:
     assert logged_in.user is not None
     assert logged_in.user.id == created.user.id
     assert logged_in.user.last_sign_in_at is not None
+
+
+@pytest.mark.parametrize("hashed", ["{salt}${digest}", "{salt}${digest}$16384"])
+async def test_a_hash_is_of_the_cost_that_it_was_made_with(hashed: str) -> None:
+    salt = b"salt"
+    digest = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=2**14, r=8, p=1)
+    kept = hashed.format(salt=salt.hex(), digest=digest.hex())
+    with ThreadPoolExecutor(1) as executor:
+        assert await is_password(PASSWORD, kept, executor)
+        assert not await is_password("wrong horse", kept, executor)
 
 
 async def test_tokens_carry_supabases_claims_and_verify_with_the_published_keys(
