@@ -313,7 +313,7 @@ class ConsumerSettings(SettingsGroup):
     """How a consumer shares out and retries events."""
 
     stream_lease: Duration = timedelta(seconds=15)
-    stream_block: Duration = timedelta(seconds=1)
+    stream_block: Duration = timedelta(seconds=2)
     stream_max_attempts: int = Field(default=5, ge=1)
     stream_max_deliveries: int = Field(default=3, ge=2)
     stream_retention: Duration = timedelta(days=7)

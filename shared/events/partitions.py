@@ -91,10 +91,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Who there is, and who owns what in a stream."""
+    """Who there is, who owns what in a stream, and how it is divided; None when it never was."""
 
     members: Sequence[Member] = ()
     partitions: Sequence[Partition] = ()
+    division: Division | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ another process can take them over, and one whose partition was taken over chang
 """
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -22,15 +24,27 @@ _END_WHEN_STUCK = (
 
 MOST_IN_COLUMN = 300
 
-_BEAT = """
-    INSERT INTO leads.member (token, name, host, process) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (token) DO UPDATE SET beat = member.beat + 1
+# All in one, since every syncer asks again and again. What it shows is from before its own beat.
+_SURVEY = """
+    SELECT (SELECT json_agg(m) FROM (
+               SELECT token, name, host, process, beat FROM leads.member
+           ) AS m) AS members,
+           (SELECT json_agg(p) FROM (
+               SELECT layout, number, owner, epoch, position FROM leads.partition
+               WHERE stream = $1 ORDER BY layout, number
+           ) AS p) AS partitions,
+           (SELECT json_agg(l) FROM (
+               SELECT number, partitions, opened_at IS NOT NULL AS is_open FROM leads.layout
+               WHERE stream = $1 ORDER BY number
+           ) AS l) AS layouts
 """
-_MEMBERS = "SELECT token, name, host, process, beat FROM leads.member"
-_PARTITIONS = """
-    SELECT layout, number, owner, epoch, position FROM leads.partition
-    WHERE stream = $1 ORDER BY layout, number
-"""
+_BEAT_AND_SURVEY = f"""
+    WITH beat AS (
+        INSERT INTO leads.member (token, name, host, process) VALUES ($2, $3, $4, $5)
+        ON CONFLICT (token) DO UPDATE SET beat = member.beat + 1
+    )
+    {_SURVEY}
+"""  # noqa: S608 (both parts are constants)
 _CLAIM = """
     UPDATE leads.partition SET owner = $4, epoch = epoch + 1
     WHERE stream = $1 AND layout = $2 AND number = $3
@@ -94,10 +108,7 @@ class PartitionRepository:
         """Return how a stream is divided; None when it never was."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_DIVISION, stream)
-        if not rows:
-            return None
-        layouts = [Layout(stream, row["number"], row["partitions"]) for row in rows]
-        return Division(layouts, rows[-1]["is_open"])
+        return _division(stream, [dict(row) for row in rows])
 
     async def divide(
         self, stream: str, *, partitions: int, is_open: bool, number: int = 1
@@ -117,17 +128,23 @@ class PartitionRepository:
 
     # Who shares the partitions.
 
-    async def beat(self, member: Member) -> None:
-        """Show that a member is alive; makes it one."""
-        async with self._database.connection() as connection:
-            await connection.execute(_BEAT, member.token, member.name, member.host, member.process)
+    async def survey(self, stream: str, *, beat: Member | None = None) -> Survey:
+        """Return all members, how a stream is divided, and the partitions of all its layouts.
 
-    async def survey(self, stream: str) -> Survey:
-        """Return all members, and the partitions of all layouts of a stream."""
+        With `beat` that member shows that it is alive, which makes it one.
+        """
+        member = () if beat is None else (beat.token, beat.name, beat.host, beat.process)
         async with self._database.connection() as connection:
-            members = await connection.fetch(_MEMBERS)
-            partitions = await connection.fetch(_PARTITIONS, stream)
-        return Survey([Member(**row) for row in members], [Partition(**row) for row in partitions])
+            [row] = await connection.fetch(_BEAT_AND_SURVEY if member else _SURVEY, stream, *member)
+        members, partitions, layouts = (
+            cast("list[dict[str, Any]]", orjson.loads(column or "[]"))
+            for column in cast("tuple[str | None, ...]", tuple(row))
+        )
+        return Survey(
+            [Member(**_with_uuid(one, "token")) for one in members],
+            [Partition(**_with_uuid(one, "owner")) for one in partitions],
+            _division(stream, layouts),
+        )
 
     async def bury(self, member: Member) -> None:
         """Remove a member, unless it has shown a sign of life since it was seen."""
@@ -212,6 +229,17 @@ def unfenced() -> Generator[None]:
         yield
     finally:
         transaction_begin.reset(token)
+
+
+def _with_uuid(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {**fields, name: fields[name] and UUID(fields[name])}
+
+
+def _division(stream: str, rows: Sequence[Mapping[str, Any]]) -> Division | None:
+    if not rows:
+        return None
+    layouts = [Layout(stream, row["number"], row["partitions"]) for row in rows]
+    return Division(layouts, rows[-1]["is_open"])
 
 
 def _key(claim: Claim) -> tuple[str, int, int]:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import math
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -233,6 +235,8 @@ def _put_back(letter: DeadLetter) -> Addressed:
 
 # A stream outgrows its bound by what is added in between.
 MEASURE_EVERY = timedelta(milliseconds=500)
+# By a process that adds nothing: others may fill a stream meanwhile.
+MEASURE_AT_REST_EVERY = timedelta(seconds=5)
 
 
 class StreamFullError(UnavailableError):
@@ -243,7 +247,7 @@ class StreamFullError(UnavailableError):
 
 
 class Capacity:
-    """Measures streams in the background; `check` costs nothing."""
+    """Measures streams in the background, less often while nothing is added; `check` is free."""
 
     def __init__(
         self,
@@ -260,9 +264,12 @@ class Capacity:
         self._max_bytes = max_bytes
         self._outages = outages or Outages()
         self._full: frozenset[str] = frozenset()
+        self._has_added = False
+        self._measured_at = -math.inf
 
     def check(self, stream: str) -> None:
         """Raise `StreamFullError` when the stream had no room at the last measurement."""
+        self._has_added = True
         if stream in self._full:
             raise StreamFullError(stream)
 
@@ -274,14 +281,21 @@ class Capacity:
     async def run(self) -> None:
         """Measure, forever. While Redis is down nothing can be added anyway."""
         await repeat(
-            self.measure,
+            self.measure_when_due,
             every=MEASURE_EVERY,
             outages=self._outages,
             activity="measuring streams",
         )
 
+    async def measure_when_due(self) -> None:
+        """Measure, unless nothing was added since the last time, which is not long ago."""
+        rest = time.monotonic() - self._measured_at
+        if self._has_added or self._full or rest >= MEASURE_AT_REST_EVERY.total_seconds():
+            await self.measure()
+
     async def measure(self) -> None:
         """Look at every stream now, in one round trip for all."""
+        self._has_added = False
         parts = {name: await self._divisions.streams_of(name) for name in self._streams}
         sizes = iter(await _sizes(self._redis, itertools.chain.from_iterable(parts.values())))
         self._full = frozenset(
@@ -291,6 +305,7 @@ class Capacity:
                 if sum(itertools.islice(sizes, len(streams))) > self._max_bytes
             ]
         )
+        self._measured_at = time.monotonic()
 
 
 async def memory_of(redis: Redis, *streams: str) -> int:

@@ -107,10 +107,11 @@ class Replies:
             self._wake(entry.fields)
         # Not with each read: requests that were woken would wait, and the replies behind these too.
         now = time.monotonic()
-        self._is_untrimmed = bool(entries) and now - self._trimmed_at < TRIM_EVERY.total_seconds()
-        if not self._is_untrimmed:
+        self._is_untrimmed = self._is_untrimmed or bool(entries)
+        every = TRIM_EVERY if self._is_untrimmed else TIME_TO_LIVE / 4
+        if now - self._trimmed_at >= every.total_seconds():
             await self._trim()
-            self._trimmed_at = now
+            self._trimmed_at, self._is_untrimmed = now, False
         self._read_at = time.monotonic()
 
     async def _trim(self) -> None:

@@ -20,7 +20,7 @@ from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.partition import MOST_ENTRIES
 from shared.streams.ordering.worker import Ordering
 from shared.streams.workers import AnyWorker, open_workers
-from tests.support.workers import KeepsLetters, hasty_settings
+from tests.support.workers import BLOCK, KeepsLetters, hasty_settings
 
 
 class Running:
@@ -78,6 +78,7 @@ class OrderedWorkers:
         most_held: int = MOST_ENTRIES,
         settled: bool = False,
         lease: timedelta = timedelta(seconds=2),
+        block: timedelta = BLOCK,
     ) -> AsyncGenerator[Running]:
         """Run a worker for the length of the block, with a handler for each type, or one for all.
 
@@ -100,7 +101,7 @@ class OrderedWorkers:
             [subscription],
             streams=self._streams,
             dead_letters=self.letters,
-            settings=hasty_settings(lease=lease, max_attempts=max_attempts),
+            settings=hasty_settings(lease=lease, max_attempts=max_attempts, block=block),
             name=name,
             stop=stop,
             ordering=Ordering(

@@ -134,7 +134,7 @@ async def held_key(servers: Servers) -> AsyncGenerator[None]:
     """Have an event be held, as it fails, and another one behind it."""
     store = PartitionRepository(servers.database)
     member = Member(uuid4(), "syncer:test:1", "here", "a/b/1/2")
-    await store.beat(member)
+    await store.survey(LEADS, beat=member)
     claim = Claim(LEADS, 1, 0, member.token)
     [row, *_] = (await store.survey(LEADS)).partitions
     assert await store.claim(claim, row) is not None

@@ -21,6 +21,9 @@ from shared.streams.workers import AnyWorker, open_workers
 DONE = Outcome(OutcomeStatus.CREATED)
 
 
+BLOCK = timedelta(milliseconds=100)
+
+
 class KeepsLetters:
     """A dead-letter store in memory."""
 
@@ -31,11 +34,13 @@ class KeepsLetters:
         self.letters.append(letter)
 
 
-def hasty_settings(*, lease: timedelta, max_attempts: int) -> ConsumerSettings:
+def hasty_settings(
+    *, lease: timedelta, max_attempts: int, block: timedelta = BLOCK
+) -> ConsumerSettings:
     """Return settings of consumers that neither wait for entries for long nor end slowly."""
     return ConsumerSettings(
         stream_lease=lease,
-        stream_block=timedelta(milliseconds=100),
+        stream_block=block,
         stream_max_attempts=max_attempts,
         shutdown_deadline=timedelta(seconds=1),
     )

@@ -1,5 +1,7 @@
 """The chores that one process does for all: trimming streams, removing dead consumers."""
 
+import math
+import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
@@ -23,6 +25,8 @@ from shared.streams.publisher import memory_of
 from shared.streams.replays.jobs import remove_copies
 
 HOUSEKEEP_EVERY = timedelta(seconds=5)
+# What has not changed since the last time is looked at so often: entries age.
+LOOK_AGAIN_EVERY = timedelta(minutes=1)
 
 # A consumer idle for longer has ended without saying so.
 CONSUMER_IDLE = timedelta(hours=1)
@@ -54,6 +58,8 @@ class Housekeeping:
         self.outages = outages or Outages()
         # Which groups keep old entries from being dropped, by stream and partition.
         self._blocked: dict[str, str] = {}
+        self._memory: dict[str, int] = {}
+        self._look_again_at = -math.inf
 
     @property
     def troubles(self) -> Collection[str]:
@@ -62,11 +68,16 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Do the chores, if it is this process's turn."""
-        if await self.hold_lease(HOUSEKEEP_EVERY * 3):
+        if not await self.hold_lease(HOUSEKEEP_EVERY * 3):
+            self._blocked.clear()
+            self._memory.clear()
+        elif self._blocked or time.monotonic() >= self._look_again_at:
             await self.trim()
             await self.remove_idle_consumers()
+            again = min(LOOK_AGAIN_EVERY, self._retention)
+            self._look_again_at = time.monotonic() + again.total_seconds()
         else:
-            self._blocked.clear()
+            await self.trim(only_changed=True)
 
     async def hold_lease(self, span: timedelta) -> bool:
         """Take or renew the lease; False when another process has it."""
@@ -74,11 +85,15 @@ class Housekeeping:
         with translated_errors():
             return await hold_lease(self._redis, lease=lease, holder=self._name, span=span)
 
-    async def trim(self) -> None:
+    async def trim(self, *, only_changed: bool = False) -> None:
         """Drop entries older than the retention that every group has finished."""
         for stream in self._streams:
             names = await self._divisions.streams_of(stream)
-            is_large = await memory_of(self._redis, *names) >= self._high_water
+            memory = await memory_of(self._redis, *names)
+            is_large = memory >= self._high_water
+            if only_changed and not is_large and memory == self._memory.get(stream):
+                continue
+            self._memory[stream] = memory
             for name in names:
                 await remove_copies(self._redis, name)
                 boundary = await self._boundary(stream, name, is_large=is_large)

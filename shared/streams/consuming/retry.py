@@ -1,6 +1,8 @@
 """Retries wait outside the stream, in a sorted set by due time, and then return to it."""
 
+import math
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import cast
@@ -14,6 +16,9 @@ from shared.redis_connections import hash_tag, translated_errors
 from shared.streams.codec import Entry, flatten
 
 FIRST_DELAY = timedelta(seconds=1)
+
+# How long retries may be due that this process knows nothing of: of one that has died since.
+LOOK_EVERY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
 
 
@@ -25,12 +30,14 @@ class RetryQueue:
         self._redis = redis
         self._stream = stream
         self._group = group
+        self._look_at = -math.inf
 
     async def schedule(self, entry: Entry, *, attempt: int, delay: timedelta) -> None:
         """Acknowledge an entry and bring it back after `delay` as that attempt, atomically."""
         fields: dict[FieldT, EncodableT] = {
             name.decode(): value.decode() for name, value in entry.fields.items()
         }
+        self._look_at = min(self._look_at, time.monotonic() + delay.total_seconds())
         with translated_errors():
             await schedule_retry(
                 self._redis,
@@ -43,11 +50,23 @@ class RetryQueue:
             )
 
     async def move_due(self, *, most: int = 100) -> int:
-        """Put entries whose time has come back into the stream; returns how many."""
+        """Put entries whose time has come back into the stream; returns how many.
+
+        Redis is asked when something may be due: by what this process has scheduled, by when the
+        next one was due at the last look, and every few seconds.
+        """
+        if time.monotonic() < self._look_at:
+            return 0
+        before = self._look_at
         with translated_errors():
-            return await move_due_retries(
+            moved, wait = await move_due_retries(
                 self._redis, queue=self.key, stream=self._stream, most=most
             )
+        # What was scheduled while this was asked may be due earlier.
+        if self._look_at == before:
+            rest = LOOK_EVERY.total_seconds() if wait is None else wait / 1000
+            self._look_at = time.monotonic() + min(rest, LOOK_EVERY.total_seconds())
+        return moved
 
     async def make_due(self, lead_id: UUID) -> None:
         """Have the retries of one lead's events return to the stream now."""
@@ -98,10 +117,14 @@ for _, member in ipairs(due) do
   redis.call('XADD', stream, '*', unpack(cjson.decode(member)))
   redis.call('ZREM', queue, member)
 end
-return #due
+local next = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]
+return {#due, next and math.max(0, next - now) or false}
 """)
-def move_due_retries(*, queue: Key, stream: Key, most: int) -> int:
-    """Move entries that are due from the queue to the stream; returns how many."""
+def move_due_retries(*, queue: Key, stream: Key, most: int) -> tuple[int, int | None]:
+    """Move entries that are due from the queue to the stream.
+
+    Returns how many, and in how many milliseconds the next one is due; None when there is none.
+    """
     raise NotImplementedError
 
 

@@ -177,9 +177,9 @@ local groups = redis.pcall('XINFO', 'GROUPS', stream)
 for _, info in ipairs(groups) do
   if value_of(info, 'name') == group then shown = value_of(info, 'last-delivered-id') end
 end
-if shown then
+if shown and shown ~= position then
   redis.call('XGROUP', 'SETID', stream, group, position)
-else
+elseif not shown then
   redis.call('XGROUP', 'CREATE', stream, group, position, 'MKSTREAM')
 end
 return shown or '0-0'

@@ -1,6 +1,7 @@
 """Reads this process's partitions and has what is in them applied, in order within each."""
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import math
@@ -28,10 +29,10 @@ from shared.streams.ordering.processor import LANES, PartitionProcessor, Work
 
 log = structlog.get_logger(__name__)
 
-# The longest wait for entries: after it partitions are handed over, and new ones are read.
-LONGEST_BLOCK = timedelta(milliseconds=500)
+# How far partitions have come is saved once no entry has come for so long.
+SAVE_AFTER = timedelta(milliseconds=500)
 
-# How often it is looked whether a stream has lost what was read from it.
+# How often it is looked whether a stream has lost what was read from it: of those that get entries.
 CHECK_EVERY = timedelta(seconds=1)
 
 # How long what comes meanwhile waits for replayed entries: as people are about, or were not lately.
@@ -66,7 +67,7 @@ class PartitionConsumer:
         self._lock = lock
         self._circuit = processor.circuit
         self._progress = progress
-        self._block = min(settings.stream_block, LONGEST_BLOCK)
+        self._block = settings.stream_block
         # The process that dies with a batch may have died of anything in it; these died alone.
         self._most_crashes = settings.stream_max_deliveries - 1
         self._stop = stop
@@ -77,6 +78,10 @@ class PartitionConsumer:
         self._at_risk: Work | None = None
         # Whether Redis was away, and may be another server by now.
         self._is_unsure = False
+        # Set when there is something else to do than to wait for entries.
+        self._awake = asyncio.Event()
+        self._waiting: asyncio.Timeout | None = None
+        ownership.on_change = self.wake
 
     async def run(self) -> None:
         """Read and apply until stopped."""
@@ -93,6 +98,13 @@ class PartitionConsumer:
                     self._is_unsure = True
                     self._progress.hold("reading", error)
 
+    def wake(self) -> None:
+        """Have a wait for entries end at once."""
+        self._awake.set()
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+            self._waiting = None
+
     async def leave(self) -> None:
         """Save how far each partition has come, and give all up."""
         if self._at_risk is not None:  # it stopped in the middle, and did not die
@@ -106,10 +118,11 @@ class PartitionConsumer:
     async def _turn(self) -> None:
         if self._is_unsure or time.monotonic() - self._checked_at > CHECK_EVERY.total_seconds():
             await self._check()
+        self._awake.clear()
         await self._hand_over()
         if not self._partitions:
             self._progress.release("reading")
-            await wait_for_event(self._stop, within=self._block / 5)
+            await wait_for_event(self._awake, within=self._block)
         elif await self._retry_held() or await self._work_on_suspect():
             return
         elif chunk := self._urgent():
@@ -251,9 +264,9 @@ class PartitionConsumer:
             await wait_for_event(self._stop, within=TRIAL_EVERY)
         if not any(one.has_room for one in self._partitions.values()):
             await self._save_behind()
-            await wait_for_event(self._stop, within=self._until_next_due())
+            await wait_for_event(self._awake, within=self._until_next_due())
             return
-        if not await self._take(block=max(1, milliseconds(self._until_next_due()))):
+        if not await self._wait_for_entries():
             # Only now: whoever adds one entry after the other need not wait for this each time.
             await self._save_behind()
         if not self._circuit.is_open:
@@ -272,6 +285,22 @@ class PartitionConsumer:
             wanted[name.decode()].add(entries_of(entries))
         return bool(reply)
 
+    async def _wait_for_entries(self) -> bool:
+        """Take what comes next; False if nothing does in time, or there is something else to do.
+
+        Nothing goes with a read that is given up: no cursor has moved by it.
+        """
+        if self._awake.is_set() or self._stop.is_set():
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as waiting:
+                self._waiting = waiting
+                try:
+                    return await self._take(block=max(1, milliseconds(self._until_next_due())))
+                finally:
+                    self._waiting = None
+        return False
+
     async def _save_behind(self) -> None:
         if behind := [one for one in self._partitions.values() if one.is_behind]:
             await self._save(behind)
@@ -279,7 +308,9 @@ class PartitionConsumer:
     def _until_next_due(self) -> timedelta:
         now = time.monotonic()
         due = (one.held.next_due for one in self._partitions.values())
-        waits = [self._block.total_seconds(), *(at - now for at in due if at is not None)]
+        is_behind = any(one.is_behind for one in self._partitions.values())
+        longest = min(self._block, SAVE_AFTER) if is_behind else self._block
+        waits = [longest.total_seconds(), *(at - now for at in due if at is not None)]
         return timedelta(seconds=max(0, min(waits)))
 
     async def _check(self) -> None:

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from shared.events.partitions import Division, Layout, Member, Partition, Survey
 
-# Members show a sign of life every half second at least.
-WATCH = timedelta(seconds=2)
+# Members show a sign of life every second at least.
+WATCH = timedelta(seconds=3)
 LOOK_EVERY = timedelta(milliseconds=100)
 NOBODY = UUID(int=0)
 
@@ -22,8 +22,11 @@ class Surveyor(Protocol):
     A protocol, since `shared.streams` may not import `shared.storage`, which implements it.
     """
 
-    async def survey(self, stream: str) -> Survey:
-        """Return all members, and the partitions of all layouts of a stream."""
+    async def survey(self, stream: str, *, beat: Member | None = None) -> Survey:
+        """Return all members, and how a stream is divided among them; `beat` shows that one lives.
+
+        What it shows may be from before that.
+        """
         ...
 
     async def count_held(self, stream: str) -> dict[tuple[int, int], int]:

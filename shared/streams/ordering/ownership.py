@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
@@ -64,7 +64,6 @@ class PartitionStore(DivisionStore, Surveyor, Protocol):
     """
 
     async def open_layout(self, layout: Layout) -> None: ...
-    async def beat(self, member: Member) -> None: ...
     async def bury(self, member: Member) -> None: ...
     async def leave(self, member: Member) -> None: ...
     async def claim(self, wanted: Claim, seen: Partition) -> str | None: ...
@@ -129,6 +128,8 @@ class Ownership:
         self.stream = stream
         self.member = Member(uuid4(), name, host_name(), process_name())
         self.excess = 0
+        # Called when there is something to adopt, to drop or to give up.
+        self.on_change: Callable[[], None] = lambda: None
         self.is_undivided = False
         self.store = store
         self._divisions = divisions
@@ -147,18 +148,22 @@ class Ownership:
     async def keep(self) -> None:
         """Show a sign of life, and bring the shares in order. Raises `TransientError`."""
         if not self._has_joined:
-            await self._division()  # who is configured otherwise must not count as one who shares
-        await self.store.beat(self.member)
-        await self.look()
+            # Who is configured otherwise must not count as one who shares.
+            await self._agreed_or_new(await self.store.division(self.stream))
+        await self.look(beat=self.member)
 
-    async def look(self) -> None:
+    async def look(self, *, beat: Member | None = None) -> None:
         """See who owns what: drop what is another's, claim what is free."""
         async with self._lock:  # what another call claims meanwhile is not seen here
-            await self._look()
+            before = self.owned, self.excess
+            try:
+                await self._look(await self.store.survey(self.stream, beat=beat))
+            finally:
+                if (self.owned, self.excess) != before:
+                    self.on_change()
 
-    async def _look(self) -> None:
-        division = await self._division()
-        survey = await self.store.survey(self.stream)
+    async def _look(self, survey: Survey) -> None:
+        division = await self._agreed_or_new(survey.division)
         layout = await self._in_use(division, survey)
         mine = {
             (row.layout, row.number) for row in survey.partitions if row.owner == self.member.token
@@ -247,8 +252,7 @@ class Ownership:
 
     # Layouts: the one before is drained, then the next one opens.
 
-    async def _division(self) -> Division:
-        division = await self.store.division(self.stream)
+    async def _agreed_or_new(self, division: Division | None) -> Division:
         if division is None:
             division = await self._divisions.refresh(self.stream)
             for layout in division.layouts:  # Redis knows more than a database that was emptied

@@ -27,7 +27,7 @@ from shared.streams.troubles import TELL_EVERY
 
 log = structlog.get_logger(__name__)
 
-LONGEST_TICK = timedelta(milliseconds=500)
+LONGEST_TICK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +176,7 @@ class PartitionWorker:
             draining = tasks.create_task(self._drain_undivided(), name=f"drain {self.stream}")
             consuming = tasks.create_task(self._consumer.run(), name=f"consume {self.stream}")
             await self._stop.wait()
+            self._consumer.wake()
             await draining
             deadline = self._settings.shutdown_deadline.total_seconds()
             await asyncio.wait([consuming], timeout=deadline)

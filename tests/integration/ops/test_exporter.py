@@ -180,13 +180,13 @@ class TestOwners:
         store = PartitionRepository(database)
         living, dead = (Member(uuid4(), f"syncer:here:{n}", "here", "a/b/1/2") for n in (1, 2))
         for number, member in enumerate((living, dead)):
-            await store.beat(member)
+            await store.survey(LEADS, beat=member)
             rows = (await store.survey(LEADS)).partitions
             claim = Claim(LEADS, 1, number, member.token)
             assert await store.claim(claim, rows[number]) is not None
         source, samples = PostgresSource(servers), Samples()
         await source.read(Samples())
-        await store.beat(living)
+        await store.survey(LEADS, beat=living)
         await source.read(samples)
         assert values(samples, "leads_partition_owner") == {
             (LEADS, "1.0"): 1,

@@ -210,7 +210,7 @@ async def store(database: Database) -> PartitionRepository:
 
 
 async def claim_partition(store: PartitionRepository, member: Member, *, number: int) -> Claim:
-    await store.beat(member)
+    await store.survey(catalog.LEADS, beat=member)
     claim = Claim(catalog.LEADS, 1, number, member.token)
     survey = await store.survey(catalog.LEADS)
     [row] = [row for row in survey.partitions if row.number == number]

@@ -132,7 +132,7 @@ async def test_what_is_held_is_waited_for(
 ) -> None:
     owner = Member(uuid4(), "syncer:there:1", "there", "1")
     claim = Claim(LEADS, 1, 0, owner.token)
-    await store.beat(owner)
+    await store.survey(LEADS, beat=owner)
     [row, *_] = (await store.survey(LEADS)).partitions
     await store.claim(claim, row)
     entry = HeldEntry(entry_id="7-1", key="a", attempt=2, wait=timedelta(hours=1), fields={})

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence, Sized
+from datetime import timedelta
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -20,6 +21,7 @@ from tests.support.ordered_workers import OrderedWorkers
 from tests.support.workers import DONE, Recorder
 
 LAYOUT = LEADS_DIVISION.last
+HOUR = timedelta(hours=1)
 
 
 async def test_order_is_kept_with_mixed_types_and_batches(ordered_workers: OrderedWorkers) -> None:
@@ -58,6 +60,29 @@ async def test_who_leaves_orderly_leaves_nothing_to_repeat(ordered_workers: Orde
     async with ordered_workers.running(second, name="two"):
         await eventually(ordered_workers.all_done)
     assert ids(second.events) == [later.id]
+
+
+async def test_nobody_waits_for_the_end_of_a_read(ordered_workers: OrderedWorkers) -> None:
+    """One joins, its event comes, one leaves, the last one stops; each read would take an hour."""
+
+    async def owned_by(*names: str) -> bool:
+        survey = await ordered_workers.store.survey(LEADS)
+        members = {member.token: member.name for member in survey.members}
+        return {row.owner and members.get(row.owner) for row in survey.partitions} == {*names}
+
+    one, two = Recorder(), Recorder()
+    async with ordered_workers.running(one, name="one", block=HOUR):
+        await eventually(lambda: owned_by("one"))
+        async with ordered_workers.running(two, name="two", block=HOUR):
+            await eventually(lambda: owned_by("one", "two"))
+            keys = [keys_in(number, count=1)[0] for number in range(LAYOUT.partitions)]
+            await add_events(
+                ordered_workers.redis, [event for key in keys for event in events_of(key, 1)]
+            )
+            await eventually(ordered_workers.all_done)
+            assert one.events
+            assert two.events
+        await eventually(lambda: owned_by("one"))
 
 
 async def test_members_come_and_go_under_load(ordered_workers: OrderedWorkers) -> None:

@@ -125,7 +125,7 @@ async def test_a_process_of_this_host_that_has_ended_is_replaced_at_once(
     assert process.stdout is not None
     name = (await process.stdout.readline()).decode().strip()
     dead = Member(uuid4(), "dead", host_name(), name)
-    await store.beat(dead)
+    await store.survey(LEADS, beat=dead)
     await _claim_all(store, dead.token)
     heir = member(redis, store)
     await heir.keep()
@@ -142,7 +142,7 @@ async def test_a_process_of_another_host_is_given_its_lease(
     redis: Redis, store: PartitionRepository
 ) -> None:
     away = Member(uuid4(), "away", "another.host", "boot/numbers/1/1")
-    await store.beat(away)
+    await store.survey(LEADS, beat=away)
     await _claim_all(store, away.token)
     heir = member(redis, store)
     await heir.keep()
@@ -211,8 +211,8 @@ class SlowFirst(PartitionRepository):
 
     is_first = True
 
-    async def survey(self, stream: str) -> Survey:
-        survey = await super().survey(stream)
+    async def survey(self, stream: str, *, beat: Member | None = None) -> Survey:
+        survey = await super().survey(stream, beat=beat)
         if self.is_first:
             self.is_first = False
             await asyncio.sleep(0.2)
@@ -223,7 +223,7 @@ async def test_two_looks_at_once_forget_nothing(
     redis: Redis, store: PartitionRepository, database: Database
 ) -> None:
     one = member(redis, SlowFirst(database))
-    await store.beat(one.member)
+    await store.survey(LEADS, beat=one.member)
     await asyncio.gather(one.look(), one.look())
     assert len(one.owned) == LAYOUT.partitions
 
