@@ -15,6 +15,7 @@ import orjson
 import structlog
 
 from services.syncer.storage.imports import ImportRepository
+from shared.batcher import Slices
 from shared.domain.errors import UnavailableError, UnfinishedError
 from shared.domain.lead import LeadSource, in_turns
 from shared.domain.lead_file import ImportMode, ImportReport
@@ -46,9 +47,11 @@ log = structlog.get_logger(__name__)
 
 # Rows under way at a time.
 WINDOW = 500
-# The most in one transaction, and while events of clients come in too: these wait for so many.
-BATCH = 200
-SHARED_BATCH = 50
+# The most in one transaction, and how many of these go side by side: while PostgreSQL works for
+# one, this process works for the other.
+BATCH, LANES = 200, 2
+# While events of clients come in too these wait for so many at least, or for so long.
+SHARED_BATCH, SHARED = 25, timedelta(milliseconds=15)
 POLL = timedelta(milliseconds=20)
 
 
@@ -216,6 +219,8 @@ class RowEvents:
         self._of = of
         self._handlers = handlers
         self._seconds = timeout.total_seconds()
+        self._shared = Slices(least=SHARED_BATCH, most=BATCH)
+        self._newest: str | None = None
 
     async def write(self, rows: Sequence[Row]) -> list[RowEnd | None]:
         """Write good rows, and return their ends; None for those not applied in time."""
@@ -259,24 +264,52 @@ class RowEvents:
             return {}
         waiting, accepted = known
         behind = {*waiting, *await self._imports.held_keys(LEADS)}
+        # Others' events came since the last look, or wait.
+        is_shared = bool(waiting) or accepted != (self._newest or accepted)
+        self._newest = accepted
         outcomes: dict[UUID, Outcome] = {}
-        for batch in _batches(events, most=SHARED_BATCH if waiting else BATCH):
-            begun = time.monotonic()
-            free = [replace(event, accepted=accepted) for event in batch if event.key not in behind]
-            try:
-                outcomes |= await self._apply_batch(free)
-            except UnavailableError:
-                raise
-            except Exception as error:  # noqa: BLE001 (the stream's runtime decides what follows)
-                log.warning("rows.published", rows=len(free), error=describe_error(error))
-                behind.update(event.key for event in free)
-            if waiting:  # clients get as much of this process as the file
-                await asyncio.sleep(time.monotonic() - begun)
+        for round_ in _rounds(events):
+            free = [replace(one, accepted=accepted) for one in round_ if one.key not in behind]
+            applied = await (self._apply_shared(free) if is_shared else self._apply_alone(free))
+            behind.update(event.key for event in free if event.id not in applied)
+            outcomes |= applied
         return outcomes
 
-    async def _apply_batch(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
-        if not events:
+    async def _apply_shared(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
+        """Apply events in slices, between which others get as much of this process."""
+        outcomes: dict[UUID, Outcome] = {}
+        rest = list(events)
+        while batch := rest[: self._shared.size]:
+            del rest[: len(batch)]
+            begun = time.monotonic()
+            with self._shared.timed(len(batch), aim=SHARED):
+                outcomes |= await self._try(batch)
+            await asyncio.sleep(time.monotonic() - begun)
+        return outcomes
+
+    async def _apply_alone(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
+        batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+        outcomes: dict[UUID, Outcome] = {}
+        for start in range(0, len(batches), LANES):
+            lanes = [self._try(batch) for batch in batches[start : start + LANES]]
+            # Each to its end, whatever becomes of the others: the next window begins after them.
+            for ended in await asyncio.gather(*lanes, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
+                outcomes |= ended
+        return outcomes
+
+    async def _try(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
+        """Apply events of one type and of different keys; no outcomes where that fails."""
+        try:
+            return await self._apply_batch(events)
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the stream's runtime decides what follows)
+            log.warning("rows.published", rows=len(events), error=describe_error(error))
             return {}
+
+    async def _apply_batch(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
         tracer, entry_id = tracing.tracer, f"{time.time_ns() // 1_000_000}-0"
         with contextlib.ExitStack() as traces:
             if tracer is not None:
@@ -349,7 +382,7 @@ def _entry(entry_id: str, event: Event) -> Entry:
     return Entry(entry_id, {b"id": str(event.id).encode()})
 
 
-def _batches(events: Sequence[Event], *, most: int) -> Iterator[Sequence[Event]]:
+def _rounds(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Yield what can be applied together: of each key one event at a time, and of one type."""
     seen: Counter[str] = Counter()
     rounds: defaultdict[tuple[int, str], list[Event]] = defaultdict(list)
@@ -357,34 +390,9 @@ def _batches(events: Sequence[Event], *, most: int) -> Iterator[Sequence[Event]]
         rounds[seen[event.key], event.type].append(event)
         seen[event.key] += 1
     for place in sorted(rounds):
-        for start in range(0, len(rounds[place]), most):
-            yield rounds[place][start : start + most]
+        yield rounds[place]
 
 
 def _row_end(outcome: Outcome) -> RowEnd:
     is_refused = outcome.status in {OutcomeStatus.DUPLICATE, OutcomeStatus.ERASED}
     return RowEnd(outcome.status, orjson.loads(outcome.body) if is_refused else {})
-
-
-class DryRun:
-    """Writes nothing. Rows are held against stored leads, and not against each other."""
-
-    def __init__(self, imports: ImportRepository, mode: ImportMode) -> None:
-        self._imports = imports
-        self._mode = mode
-
-    async def write(self, rows: Sequence[Row]) -> list[RowEnd]:
-        """Return the end that each row would have."""
-        leads = [(UUID(int=row.number), cast("LeadFields", row.lead), row.lead_id) for row in rows]
-        conflicts = await self._imports.find_conflicts(leads)
-        return [self._end(row, conflicts.get(UUID(int=row.number))) for row in rows]
-
-    def _end(self, row: Row, conflict: dict[str, str] | None) -> RowEnd:
-        is_known = conflict is not None and conflict["field"] == "externalId"
-        if self._mode is ImportMode.UPSERT and is_known:
-            return RowEnd(OutcomeStatus.UPDATED)
-        if row.lead_id is not None:
-            return RowEnd(OutcomeStatus.NOT_FOUND)
-        if conflict is None:
-            return RowEnd(OutcomeStatus.CREATED)
-        return RowEnd(OutcomeStatus.DUPLICATE, conflict)

@@ -9,14 +9,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from dataclasses import asdict
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
 
 from services.syncer.imports import (
-    DryRun,
     Import,
+    RowEnd,
     RowEvents,
     Step,
     WriteRows,
@@ -24,11 +24,12 @@ from services.syncer.imports import (
 )
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import PermanentError, UnfinishedError
-from shared.domain.lead_file import ImportReport
+from shared.domain.lead_file import ImportMode, ImportReport
 from shared.events.data import ImportRequested
 from shared.events.envelope import Event
+from shared.events.lead_fields import LeadFields
 from shared.events.outcome import Outcome, OutcomeStatus
-from shared.lead_files import Layout, read_rows
+from shared.lead_files import Layout, Row, read_rows
 from shared.spreadsheets import lines_of, open_text
 from shared.storage.inbox import EventRecord, EventStore
 from shared.storage.lead_document import LeadRepository
@@ -144,6 +145,30 @@ class ImportRequestedHandler:
         ):
             raise UnfinishedError("Another process has gone on with it")
         return progress
+
+
+class DryRun:
+    """Writes nothing. Rows are held against stored leads, and not against each other."""
+
+    def __init__(self, imports: ImportRepository, mode: ImportMode) -> None:
+        self._imports = imports
+        self._mode = mode
+
+    async def write(self, rows: Sequence[Row]) -> list[RowEnd]:
+        """Return the end that each row would have."""
+        leads = [(UUID(int=row.number), cast("LeadFields", row.lead), row.lead_id) for row in rows]
+        conflicts = await self._imports.find_conflicts(leads)
+        return [self._end(row, conflicts.get(UUID(int=row.number))) for row in rows]
+
+    def _end(self, row: Row, conflict: dict[str, str] | None) -> RowEnd:
+        is_known = conflict is not None and conflict["field"] == "externalId"
+        if self._mode is ImportMode.UPSERT and is_known:
+            return RowEnd(OutcomeStatus.UPDATED)
+        if row.lead_id is not None:
+            return RowEnd(OutcomeStatus.NOT_FOUND)
+        if conflict is None:
+            return RowEnd(OutcomeStatus.CREATED)
+        return RowEnd(OutcomeStatus.DUPLICATE, conflict)
 
 
 def _detail(event: Event[ImportRequested], progress: ImportProgress) -> dict[str, Any]:

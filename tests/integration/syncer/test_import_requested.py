@@ -1,7 +1,9 @@
 """import-requested in the syncer: what does not show in the file's rows."""
 
+import asyncio
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +17,7 @@ from redis.asyncio import Redis
 
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
-from services.syncer.imports import BATCH, SHARED_BATCH
+from services.syncer.imports import BATCH, LANES, SHARED_BATCH, WINDOW
 from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnavailableError, UnfinishedError
@@ -410,29 +412,88 @@ async def test_rows_that_were_committed_and_not_followed_up_are_followed_up(
 
 
 class Counts:
-    """Applies events, and notes how many at a time."""
+    """Applies events, and notes how many at a time, and in how many calls at the same time."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, meanwhile: Callable[[], Awaitable[object]]) -> None:
         self.batches: list[int] = []
+        self.most = 0
         self._handler = handler
+        self._meanwhile = meanwhile
+        self._under_way = 0
 
     async def __call__(self, events: Sequence[Event]) -> Sequence[Outcome]:
         self.batches.append(len(events))
-        return await self._handler(events)
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        await self._meanwhile()
+        outcomes = await self._handler(events)
+        self._under_way -= 1
+        return outcomes
 
 
-@pytest.mark.parametrize(
-    ("waiting", "batches"),
-    [(0, [BATCH, 20]), (1, [SHARED_BATCH] * 4 + [20]), (3, [SHARED_BATCH] * 4 + [20])],
-)
-async def test_while_clients_write_too_they_wait_for_few_rows(
-    waiting: int, batches: list[int], handlers: Handlers, redis: Redis, database: Database
-) -> None:
-    await show_all_done(redis)
-    await add_events(redis, [lead_created() for _ in range(waiting)])
-    content = csv_file(f"Ada,King,{n}@example.com,London" for n in range(BATCH + 20))
-    event, counts = requested(content), Counts(handlers.by_type[LeadCreated.type])
+async def counted(
+    number: int,
+    handlers: Handlers,
+    redis: Redis,
+    database: Database,
+    *,
+    meanwhile: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+) -> Counts:
+    """Import so many rows; returns how they were applied."""
+    content = csv_file(f"Ada,King,{n}@example.com,London" for n in range(number))
+    event = requested(content)
+    counts = Counts(handlers.by_type[LeadCreated.type], meanwhile=meanwhile)
     await keep(redis, event, content)
     part, by_type = timedelta(seconds=20), {LeadCreated.type: counts}
     assert await deliver(handler_of(redis, database, part=part, handlers=by_type), event)
-    assert counts.batches == batches
+    assert sum(counts.batches) == number
+    return counts
+
+
+async def test_rows_alone_are_applied_side_by_side(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    counts = await counted(2 * BATCH + 20, handlers, redis, database)
+    assert (counts.batches, counts.most) == ([BATCH, BATCH, 20], LANES)
+
+
+@pytest.mark.parametrize("waiting", [1, 3])
+async def test_while_clients_write_too_they_wait_for_few_rows(
+    waiting: int, handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    await add_events(redis, [lead_created() for _ in range(waiting)])
+    counts = await counted(BATCH, handlers, redis, database)
+    assert counts.most == 1
+    assert (counts.batches[0], max(counts.batches) < BATCH) == (SHARED_BATCH, True)
+
+
+async def test_rows_are_not_alone_where_others_have_just_been(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    """A client's event comes while the first window is written, and is done with the next look."""
+    await show_all_done(redis)
+
+    async def write() -> None:
+        await add_events(redis, [lead_created()])
+        await show_all_done(redis)
+
+    counts = await counted(WINDOW + BATCH, handlers, redis, database, meanwhile=write)
+    first, rest = counts.batches[:3], counts.batches[3:]
+    assert (first, rest[0], max(rest) < BATCH) == ([BATCH, BATCH, 100], SHARED_BATCH, True)
+
+
+async def test_a_batch_that_cannot_be_applied_stops_the_import_and_not_the_other(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    calls = itertools.count()
+
+    async def fail_once() -> None:
+        if next(calls) == 0:
+            raise UnavailableError("PostgreSQL is away")
+
+    with pytest.raises(UnavailableError):
+        await counted(BATCH + 20, handlers, redis, database, meanwhile=fail_once)
+    assert len(await rows(database, LEADS_STORED)) == 20
