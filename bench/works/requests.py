@@ -18,6 +18,7 @@ CALLERS = 32
 MANY_CALLERS = 256
 
 BARE = "bare aiohttp"
+WAY = "the way alone"
 FIRST_PAGE = "the first page"
 # The schedule brings leads too.
 CREATED = "leads.lead WHERE source = 'manual'"
@@ -56,12 +57,14 @@ async def creates(bench: Bench) -> AsyncIterator[Measurement]:
         system = await stack.enter_async_context(_system(bench))
         bare = await stack.enter_async_context(running_limit("bare"))
         insert = await stack.enter_async_context(running_limit("insert", system.dsn))
+        way = await stack.enter_async_context(running_limit("way", system.dsn, system.redis_url))
         peers = [await stack.enter_async_context(peer) for peer in _peers(bench, system)]
         for callers in (64, MANY_CALLERS):
             new = new_leads(system, callers)
-            least, plain, rounds, *others = await bench.measure(
+            least, plain, bare_way, rounds, *others = await bench.measure(
                 Target(bare, Load(paths=["/"], headers={}, holds="xxx", connections=callers)),
                 Target(insert, new, stored_in(system.dsn, "bench_lead")),
+                Target(way, new, stored_in(system.dsn, "bench_way"), WAY),
                 Target(system.url, new, stored_in(system.dsn, CREATED), "the API"),
                 *(
                     Target(peer.url, new, stored_in(peer.dsn, "peer_lead"), peer.name)
@@ -71,6 +74,7 @@ async def creates(bench: Bench) -> AsyncIterator[Measurement]:
             name = bench.named(f"POST /leads, {callers} callers")
             yield Measurement(name, BARE, rounds, least)
             yield Measurement(name, "one unchecked INSERT a request", rounds, plain, budget=0.8)
+            yield Measurement(name, WAY, rounds, bare_way)
             for peer, limit in zip(peers, others, strict=True):
                 yield Measurement(name, peer.name, rounds, limit, budget=peer.budget)
 
@@ -142,6 +146,7 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
     async with (
         running_limit("model", str(MODEL_SECONDS)) as model,
         _system(bench, GROQ_API_KEY="bench", GROQ_BASE_URL=f"{model}/v1") as system,
+        running_limit("way", system.dsn, system.redis_url, model) as way,
     ):
         ids = await stored_leads(system, 2_000)
         for callers, budget in ((CALLERS, 0.85), (2 * CALLERS, None), (MANY_CALLERS, None)):
@@ -153,9 +158,12 @@ async def summaries(bench: Bench) -> AsyncIterator[Measurement]:
                 connections=callers,
             )
             alone = Load(paths=["/"], headers={}, holds="choices", connections=callers)
-            limits, rounds = await bench.measure(Target(model, alone), Target(system.url, work))
+            limits, bare_way, rounds = await bench.measure(
+                Target(model, alone), Target(way, work), Target(system.url, work)
+            )
             name = bench.named(f"POST /leads/{{id}}/summary, {callers} callers")
             yield Measurement(name, "the model alone", rounds, limits, budget=budget)
+            yield Measurement(name, WAY, rounds, bare_way)
 
 
 def _system(bench: Bench, **environment: str) -> contextlib.AbstractAsyncContextManager[System]:
