@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from multidict import CIMultiDict
+
 from services.api.web.responses import PROBLEM_HEADERS, WholeResponse
 
 # code -> (status, title). The code is stable; clients decide by it.
@@ -80,9 +82,12 @@ def validation_problem(errors: Mapping[str, str]) -> Problem:
 def problem_response(problem: Problem, *, instance: str) -> WholeResponse:
     """Answer with a problem; `instance` is the path it happened at."""
     body = problem_body(problem, instance=instance)
-    response = WholeResponse(body, status=problem.status, headers=PROBLEM_HEADERS)
-    response.headers.update(problem.headers)
-    return response
+    return WholeResponse(
+        body,
+        status=problem.status,
+        headers=CIMultiDict(problem.headers),
+        common=PROBLEM_HEADERS,
+    )
 
 
 def problem_body(problem: Problem, *, instance: str) -> bytes:

@@ -1,6 +1,7 @@
 """Responses and the headers they all carry."""
 
 import asyncio
+import re
 import time
 import zlib
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Any, Self
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -55,7 +56,26 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
 }
 NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
-JSON_HEADERS = CIMultiDict(
+
+
+class CommonHeaders:
+    """Headers that many answers have in common, with their lines as they are sent."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.names = frozenset(map(istr, headers))
+        self._headers = headers
+        self._lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+    def lines(self, own: "CIMultiDict[str]") -> str:
+        """Return the lines of an answer that has these headers of its own, which come first."""
+        if own.keys().isdisjoint(self.names):
+            return self._lines
+        rest = {name: value for name, value in self._headers.items() if name not in own}
+        return CommonHeaders(rest).lines(own)
+
+
+NONE_IN_COMMON = CommonHeaders({})
+JSON_HEADERS = CommonHeaders(
     {
         **SECURITY_HEADERS,
         "Content-Type": "application/json; charset=utf-8",
@@ -63,7 +83,7 @@ JSON_HEADERS = CIMultiDict(
         "Cache-Control": "private, no-cache",
     }
 )
-PROBLEM_HEADERS = CIMultiDict(
+PROBLEM_HEADERS = CommonHeaders(
     {**SECURITY_HEADERS, "Content-Type": "application/problem+json", **NO_STORE}
 )
 
@@ -75,18 +95,33 @@ FASTEST = 1
 # The format that is called so in HTTP (zlib's `wbits`).
 GZIP = 31
 
+# What no header may have.
+_has_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
+
 
 class WholeResponse(web.StreamResponse):
     """A response that is complete from the start; no body is None.
 
     `web.Response` works out encoding, length, cookies, compression and chunking anew for each
-    answer, which takes longer than to find a cached lead. Here nothing is open but the length.
+    answer, which takes longer than to find a cached lead. Here nothing is open but the length, and
+    most headers are sent as they were once written. `headers` are the response's own.
     """
 
-    def __init__(self, body: bytes | None, *, status: int, headers: "CIMultiDict[str]") -> None:
-        super().__init__(status=status, headers=headers)
+    def __init__(
+        self,
+        body: bytes | None,
+        *,
+        status: int,
+        headers: "CIMultiDict[str] | None" = None,
+        common: CommonHeaders = NONE_IN_COMMON,
+    ) -> None:
+        # Not the base's: that copies headers, and makes room for what has no use here.
+        self._status = status
+        self._headers = CIMultiDict() if headers is None else headers
+        self._common = common
         self._content = body
         self._keeps_alive = True
+        self._head = b""
         self._writer: AbstractStreamWriter | None = None
 
     @property
@@ -119,47 +154,48 @@ class WholeResponse(web.StreamResponse):
             self._content = await asyncio.to_thread(_gzipped, self._content)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        """Queue status and headers; they leave together with the body."""
-        headers = self.headers
-        if self._content is not None:
-            headers[hdrs.CONTENT_LENGTH] = str(len(self._content))
-        headers[hdrs.DATE] = _http_date(int(time.time()))
+        """Write status and headers down; they leave together with the body."""
+        headers = self._headers
         if not request.keep_alive or request.version < HttpVersion11:
             self._keeps_alive = False
         if not self._keeps_alive:
             headers[hdrs.CONNECTION] = "close"
+        length = "" if self._content is None else f"Content-Length: {len(self._content)}\r\n"
+        common = self._common.lines(headers)
+        date = _date_line(int(time.time()))
+        self._head = (
+            f"{_status_line(self._status)}{_lines(headers)}{length}{date}{common}\r\n".encode()
+        )
         if request.method == hdrs.METH_HEAD:
             self._content = None
         self._writer = request.writer
-        await self._writer.write_headers(_status_line(self.status), headers)
         return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send everything."""
         if self._writer is not None:
-            await self._writer.write_eof(data or self._content or b"")
+            await self._writer.write_eof(self._head + (data or self._content or b""))
 
 
 def json_response(
     body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> WholeResponse:
     """Answer with JSON bytes."""
-    response = WholeResponse(body, status=status, headers=JSON_HEADERS)
-    if headers:
-        response.headers.update(headers)
-    return response
+    return WholeResponse(
+        body, status=status, headers=CIMultiDict(headers or ()), common=JSON_HEADERS
+    )
 
 
 def lead_response(json: bytes, *, version: int, status: int = 200) -> WholeResponse:
     """Answer with a lead; its version is the ETag."""
-    response = WholeResponse(json, status=status, headers=JSON_HEADERS)
+    response = WholeResponse(json, status=status, common=JSON_HEADERS)
     response.headers[hdrs.ETAG] = f'"{version}"'
     return response
 
 
 def not_modified(*, version: int) -> WholeResponse:
     """Answer that the client's copy of a lead is current."""
-    response = WholeResponse(None, status=304, headers=JSON_HEADERS)
+    response = WholeResponse(None, status=304, common=JSON_HEADERS)
     response.headers[hdrs.ETAG] = f'"{version}"'
     return response
 
@@ -173,11 +209,19 @@ def _gzipped(content: bytes) -> bytes:
     return zlib.compress(content, FASTEST, GZIP)
 
 
+def _lines(headers: "CIMultiDict[str]") -> str:
+    """Return headers as they are sent; raises `ValueError` for a value of more than one line."""
+    values = "".join(headers.values())
+    if not values.isprintable() and _has_control(values):
+        raise ValueError("A header has control characters")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
 @cache
 def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
 
 
 @lru_cache(maxsize=1)
-def _http_date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _date_line(second: int) -> str:
+    return f"Date: {formatdate(second, usegmt=True)}\r\n"

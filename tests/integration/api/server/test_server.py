@@ -42,6 +42,10 @@ async def read(call: Call) -> web.StreamResponse:
     return json_response(b"{}")
 
 
+async def name(call: Call) -> web.StreamResponse:
+    return json_response(b"{}", headers={call.request.query["name"]: call.request.query["value"]})
+
+
 async def dawdle(_call: Call) -> web.StreamResponse:
     await asyncio.sleep(30)
     return json_response(b"{}")
@@ -76,6 +80,7 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
                     Route("GET", "/broken", break_, Access.PUBLIC),
                     Route("POST", "/body", read, Access.PUBLIC),
                     Route("GET", "/slow", dawdle, Access.PUBLIC),
+                    Route("GET", "/header", name, Access.PUBLIC, parameters=None),
                     Route("GET", "/file", stream, Access.PUBLIC, parameters=None),
                 ]
             ),
@@ -93,6 +98,23 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client,
         ):
             yield client
+
+
+@pytest.mark.parametrize("name", ["Cache-Control", "content-type", "X-CONTENT-TYPE-OPTIONS"])
+async def test_an_answers_own_header_takes_the_place_of_the_common_one(
+    name: str, served: httpx.AsyncClient
+) -> None:
+    response = await served.get("/header", params={"name": name, "value": "own"})
+    assert response.headers.get_list(name) == ["own"]
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b=c", "a\nb", "a\0b", "\x7f"])
+async def test_no_header_goes_out_that_is_more_than_one_line(
+    value: str, served: httpx.AsyncClient
+) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        await served.get("/header", params={"name": "X-Given", "value": value})
 
 
 async def test_a_defect_is_answered_without_its_contents(
