@@ -34,12 +34,15 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._wanted = asyncio.Event()
+        # Kept, since to ask for the one that runs is a system call up to Python 3.11.
+        self._loop = asyncio.get_running_loop()
 
     def submit(self, item: Item) -> "asyncio.Future[Result]":
         """Return what to await for the item's result; it raises what `send` gave or raised."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append((item, future))
-        self._wanted.set()
+        if len(self._waiting) == 1:
+            self._wanted.set()
         return future
 
     async def run(self) -> None:

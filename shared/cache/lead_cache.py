@@ -94,7 +94,7 @@ class Document(Protocol):
     def read_at(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple the cost of making one
 class CachedLead:
     """A lead's JSON in the version it was written in.
 

@@ -175,6 +175,8 @@ class Router:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._literal: dict[str, Resource] = {}
         self._variable: list[tuple[re.Pattern[str], Resource]] = []
+        # By all but a variable last part: most addresses are a lead's.
+        self._by_parent: dict[str, Resource] = {}
         for route in routes:
             resource = self._resource(route.path)
             resource.routes[route.method] = route
@@ -209,6 +211,10 @@ class Router:
         resource = self._literal.get(path)
         if resource is not None:
             return resource, ""
+        parent, _, last = path.rpartition("/")
+        resource = self._by_parent.get(parent)
+        if resource is not None and last:
+            return resource, last
         for pattern, candidate in self._variable:
             match = pattern.fullmatch(path)
             if match is not None:
@@ -226,6 +232,8 @@ class Router:
             part = ".+" if name.endswith("*") else "[^/]+"
             pattern = re.compile(f"{re.escape(before)}({part}){re.escape(after)}")
             self._variable.append((pattern, resource))
+            if before.endswith("/") and not after and not name.endswith("*"):
+                self._by_parent[before[:-1]] = resource
         else:
             self._literal[path] = resource
         return resource

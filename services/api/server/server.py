@@ -96,9 +96,9 @@ class Server(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
+        # The base's loop: to ask for the one that runs is a system call up to Python 3.11.
         return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT
+            message, payload, protocol, writer, task, self._loop, client_max_size=BODY_LIMIT
         )
 
 
