@@ -1,18 +1,19 @@
-"""The requests in `docs/leads.http`: as the OpenAPI document describes them, and answered so."""
+"""The requests in `docs/leads.http` are as the OpenAPI document describes them.
+
+`tests/e2e/test_request_file.py` sends them.
+"""
 
 import json
 import re
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
 from services.api.documents import openapi_json
 from tests.support.repository import ROOT
-from tests.support.request_files import FiledRequest, Replay, http_requests, json_body
-from tests.support.stack import Stack
+from tests.support.request_files import FiledRequest, http_requests, json_body
 
 REQUESTS = list(http_requests((ROOT / "docs/leads.http").read_text()))
 DOCUMENT: dict[str, Any] = json.loads(openapi_json())
@@ -44,11 +45,3 @@ def test_a_request_is_one_of_the_document(request_: FiledRequest) -> None:
         validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
         body = json_body(request_)
         assert [error.message for error in validator.iter_errors(body)] == []
-
-
-async def test_the_requests_succeed_in_their_order(http: httpx.AsyncClient, stack: Stack) -> None:
-    replay = Replay(http, baseUrl=stack.url, email="walk@example.com")
-    answers = [await replay.send(request) for request in REQUESTS]
-
-    statuses = [answer.status_code for answer in answers]
-    assert statuses == [200, 201, 200, 200, 201, 200, 200, 200, 202, 202, 200, 200, 200, 204]

@@ -12,6 +12,7 @@ from bench.load import Load, NoLoadError, run_load
 from bench.peer_processes import PEERS
 from bench.system import running_limit
 from bench.works.bulk import COPIED
+from tests.support.forked_process import forked_python
 from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not 
 
 async def test_a_work_is_measured(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
-    told = await bench("reads", "--results", str(results))
+    told = await bench("reads", "--results", str(results), python=forked_python())
     rows = orjson.loads(results.read_bytes())["works"]["reads"]
     assert [row["limit"] for row in rows] == ["bare aiohttp"] * 2
     assert all(row["perSecond"] > 0 and row["work"] in told for row in rows)
@@ -77,15 +78,15 @@ async def test_start_memory_and_rest_are_measured() -> None:
     assert told["idlePercentOfACore"]["all"] >= 0
 
 
-async def bench(*arguments: str) -> str:
+async def bench(*arguments: str, python: str = sys.executable) -> str:
     """Measure for as short as can be; returns what is told."""
-    return await run("bench", *arguments, "--rounds", "1", "--seconds", "1")
+    return await run("bench", *arguments, "--rounds", "1", "--seconds", "1", python=python)
 
 
-async def run(module: str, *arguments: str) -> str:
+async def run(module: str, *arguments: str, python: str = sys.executable) -> str:
     """Run a module; returns what it told."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments),
+        *(python, "-m", module, *arguments),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -24,6 +24,7 @@ from tests.e2e.conftest import HASTE
 from tests.support.api_client import Answer, ApiClient, open_client
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
+from tests.support.forked_process import forked_python
 from tests.support.stack import Stack, running_stack
 from tests.support.standin_control import StandInControl
 
@@ -59,7 +60,9 @@ async def twins(outside: dict[str, str]) -> AsyncGenerator[ApiClient]:
     two = dict.fromkeys(("API_WORKERS", "SYNCERS"), "2")
     with scratch_directory() as directory:
         async with (
-            running_stack(directory / "data", **outside, **two, **HASTE) as stack,
+            running_stack(
+                directory / "data", python=forked_python(), **outside, **two, **HASTE
+            ) as stack,
             open_client(stack.url) as client,
         ):
             yield client

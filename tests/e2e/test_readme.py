@@ -16,6 +16,7 @@ import yaml
 from tests.support.api_client import ApiClient
 from tests.support.eventually import eventually
 from tests.support.example_environment import example_values
+from tests.support.forked_process import forked_python
 from tests.support.repository import ROOT
 from tests.support.stack import Stack
 
@@ -100,7 +101,7 @@ async def test_the_operators_commands_work(stack: Stack, tmp_path: Path) -> None
         directory=tmp_path,
         instead={
             ".data/": f"{stack.data}/",
-            ".venv/bin/python": sys.executable,
+            ".venv/bin/python": forked_python(),
         },
     )
     assert "postgres version" in printed

@@ -33,17 +33,21 @@ PATIENCE_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`python -m module arguments`, with nothing in its environment but this."""
+    """`executable -m module arguments`, with nothing in its environment but this."""
 
     module: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
+    directory: str
+    executable: str
 
     def run(self) -> None:
         """Be that process."""
         os.environ.clear()
         os.environ.update(self.environment)
         time.tzset()
+        os.chdir(self.directory)
+        sys.executable = self.executable
         sys.argv[1:] = self.arguments
         for name in (self.module, f"{self.module}.__main__"):
             # It is to run, which it does not where it was imported; a package is no such module.

@@ -1,7 +1,7 @@
 """Python processes without the time that Python and its imports take: forked by `fork_server.py`.
 
-One server serves all processes of a test run. Tests of a start itself, and the systems that
-`running_stack` runs, have real ones.
+One server serves all processes of a test run. Tests of a start itself, and the system of tests/e2e,
+have real ones.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from devstack.service import Service
 from tests.support.repository import ROOT
 
 ADDRESS = "TESTS_FORK_SERVER"
+FORKED_PYTHON = Path(__file__).with_name("forked_python.py")
 
 
 @contextlib.contextmanager
@@ -35,6 +37,9 @@ def fork_server() -> Generator[None]:
         os.environ[ADDRESS] = f"{directory}/socket"
         listener.bind(os.environ[ADDRESS])
         listener.listen()
+        python = Path(forked_python())
+        python.write_text(f"#!{sys.executable} -IS\n{FORKED_PYTHON.read_text()}")
+        python.chmod(0o700)
         with subprocess.Popen(
             (sys.executable, "-m", "tests.support.fork_server", str(listener.fileno())),
             cwd=ROOT,
@@ -44,6 +49,11 @@ def fork_server() -> Generator[None]:
             start_new_session=True,
         ):
             yield
+
+
+def forked_python() -> str:
+    """Return an interpreter that forks what it is to run, for what starts processes itself."""
+    return str(Path(os.environ[ADDRESS]).with_name("python"))
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +104,13 @@ async def start_process(
     """Start `python -m module arguments` with these streams, which stay the caller's."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(os.environ[ADDRESS])
-    request = {"module": module, "arguments": arguments, "environment": dict(environment)}
+    request = {
+        "module": module,
+        "arguments": arguments,
+        "environment": dict(environment),
+        "directory": str(ROOT),
+        "executable": sys.executable,
+    }
     with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123 (it does not wait)
         given = nothing.fileno() if stdin is None else stdin
         line = orjson.dumps(request) + b"\n"

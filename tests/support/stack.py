@@ -112,11 +112,16 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(data: Path, **environment: str) -> AsyncGenerator[Stack]:
-    """Run a system of its own for the length of the block."""
+async def running_stack(
+    data: Path, *, python: str = sys.executable, **environment: str
+) -> AsyncGenerator[Stack]:
+    """Run a system of its own for the length of the block.
+
+    With `forked_python()` it starts at once; its components cannot be told by their pids then.
+    """
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "devstack"),
+        *(python, "-m", "devstack"),
         cwd=ROOT,
         env=_surroundings() | {"PORT": str(port), "DATA_DIR": str(data)} | environment,
         stdout=asyncio.subprocess.PIPE,
