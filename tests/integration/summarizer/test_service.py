@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from uuid import UUID
@@ -30,6 +29,7 @@ from shared.storage.pool import Database
 from shared.streams.publisher import add_events
 from shared.streams.replies import Replies
 from tests.support.eventually import eventually
+from tests.support.forked_process import forked_python
 from tests.support.summaries import Says, requested, stored_lead
 from tests.support.summarizer import running_summarizer, summarizer_settings
 
@@ -145,7 +145,9 @@ def environment(postgres_dsn: str, redis_url: str) -> dict[str, str]:
 @contextlib.asynccontextmanager
 async def process(environment: dict[str, str]) -> AsyncGenerator[asyncio.subprocess.Process]:
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.summarizer", env=environment, stdout=subprocess.DEVNULL
+        *(forked_python(), "-m", "services.summarizer"),
+        env=environment,
+        stdout=subprocess.DEVNULL,
     )
     try:
         yield started
@@ -196,7 +198,7 @@ async def test_request_outlives_a_killed_process(
 async def test_wrong_settings_are_named(postgres_dsn: str, redis_url: str) -> None:
     wrong = environment(postgres_dsn, redis_url) | {"SUMMARY_PROVIDER": "groq", "GROQ_API_KEY": ""}
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.summarizer", env=wrong, stderr=subprocess.PIPE
+        *(forked_python(), "-m", "services.summarizer"), env=wrong, stderr=subprocess.PIPE
     )
     _, stderr = await asyncio.wait_for(started.communicate(), 20)
     assert started.returncode == 2

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.forked_process import forked_python
 
 REPOSITORY = Path(__file__).parents[4]
 DEADLINE_SECONDS = 15
@@ -23,8 +23,7 @@ async def process(
 ) -> AsyncGenerator[tuple[asyncio.subprocess.Process, str]]:
     """Yields the process and the address it says it listens on."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", f"devstack.standins.{name}"),
+        *(forked_python(), "-m", f"devstack.standins.{name}"),
         cwd=REPOSITORY,
         env={**os.environ, "ENV_FILE": "", **environment},
         stdout=asyncio.subprocess.PIPE,
@@ -63,8 +62,7 @@ async def test_is_healthy_and_ends_on_sigterm_even_while_it_hangs(
 async def test_says_what_is_missing_from_its_environment(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if "STANDIN" not in name}
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "devstack.standins.supabase_auth"),
+        *(forked_python(), "-m", "devstack.standins.supabase_auth"),
         cwd=REPOSITORY,
         env={**environment, "ENV_FILE": "", "HOME": str(tmp_path)},
         stderr=asyncio.subprocess.PIPE,

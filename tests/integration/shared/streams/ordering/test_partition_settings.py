@@ -1,7 +1,6 @@
 """A process that is configured for another number of partitions than there are does not work."""
 
 import os
-import sys
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE
 from datetime import timedelta
@@ -19,6 +18,7 @@ from shared.storage.pool import Database, open_database
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.ownership import Ownership
 from tests.conftest import LEADS_DIVISION
+from tests.support.forked_process import forked_python
 from tests.support.repository import ROOT
 
 NEXT = Division([*LEADS_DIVISION.layouts, Layout(LEADS, 2, 5)], is_open=False)
@@ -96,7 +96,7 @@ async def test_services_end_with_status_2(
     service: str, postgres_settings: PostgresSettings, streams_settings: StreamsSettings
 ) -> None:
     process = await create_subprocess_exec(
-        *(sys.executable, "-m", f"services.{service}"),
+        *(forked_python(), "-m", f"services.{service}"),
         cwd=ROOT,
         env={
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
