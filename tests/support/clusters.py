@@ -49,8 +49,14 @@ class ClusterNode(EmbeddedValkey):
 
     async def ask(self, *command: str | int) -> Any:
         """Send this node a command."""
+        [answer] = await self.ask_all(command)
+        return answer
+
+    async def ask_all(self, *commands: tuple[str | int, ...]) -> list[Any]:
+        """Send this node some commands, one after the other."""
         async with self.client as client:
-            return await cast("Any", client.execute_command)(*command)
+            send = cast("Any", client.execute_command)
+            return [await send(*command) for command in commands]
 
     async def id(self) -> str:
         """Return the node's name in the cluster."""
@@ -149,19 +155,17 @@ class Cluster:
 
     async def _is_whole(self) -> bool:
         for node in self.nodes:
-            slots = await node.ask("CLUSTER", "SLOTS")
-            state = cast("bytes", await node.ask("CLUSTER", "INFO")).decode()
+            slots, state, (role, *link) = await node.ask_all(
+                ("CLUSTER", "SLOTS"), ("CLUSTER", "INFO"), ("ROLE",)
+            )
             has_all = sum(last - first + 1 for first, last, *_ in slots) == REDIS_CLUSTER_HASH_SLOTS
             # Beside the first and the last slot each has its master and the replica.
             if not has_all or any(len(nodes) < 2 for _, _, *nodes in slots):
                 return False
-            if "cluster_state:ok" not in state or not await self._is_linked(node):
+            is_linked = role == b"master" or link[2] == b"connected"
+            if b"cluster_state:ok" not in state or not is_linked:
                 return False
         return True
-
-    async def _is_linked(self, node: ClusterNode) -> bool:
-        role, *rest = await node.ask("ROLE")
-        return bool(role == b"master" or rest[2] == b"connected")
 
 
 @asynccontextmanager
