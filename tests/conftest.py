@@ -1,6 +1,7 @@
 """Real servers for every test: one PostgreSQL and one Valkey a session, clean for each test."""
 
 import contextlib
+import functools
 import gc
 import os
 from collections.abc import AsyncGenerator, Generator
@@ -159,10 +160,26 @@ async def pooler(postgres: EmbeddedPostgres) -> AsyncGenerator[PgBouncer | None]
             yield running
 
 
+# Settings are frozen, and made once for an address: to look for each of them in the environment
+# takes a millisecond.
+@functools.cache
+def _postgres_settings(dsn: str) -> PostgresSettings:
+    return PostgresSettings(supabase_connection_string=SecretStr(dsn))
+
+
+@functools.cache
+def _streams_settings(url: str) -> StreamsSettings:
+    return StreamsSettings(redis_url=SecretStr(url))
+
+
+def _patient(settings: StreamsSettings) -> StreamsSettings:
+    """Return settings for what waits longer than a service does, as a machine may be busy."""
+    return settings.model_copy(update={"redis_timeout": PATIENCE})
+
+
 @pytest.fixture
 def postgres_settings(postgres_dsn: str, pooler: PgBouncer | None) -> PostgresSettings:
-    dsn = postgres_dsn if pooler is None else pooler.pooled(postgres_dsn)
-    return PostgresSettings(supabase_connection_string=SecretStr(dsn))
+    return _postgres_settings(postgres_dsn if pooler is None else pooler.pooled(postgres_dsn))
 
 
 @pytest.fixture
@@ -180,7 +197,7 @@ async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Emb
 @pytest.fixture
 async def redis_url(valkey: EmbeddedValkey) -> str:
     """Return the address of a Valkey with nothing in it but how `stream:leads` is divided."""
-    async with Redis.from_url(valkey.url) as client:
+    async with open_redis(_patient(_streams_settings(valkey.url))) as client:
         await client.flushall()
         await Divisions(client).publish(LEADS_DIVISION)
     return valkey.url
@@ -197,10 +214,10 @@ async def link(redis_url: str) -> AsyncGenerator[TcpProxy]:
 
 @pytest.fixture
 def streams_settings(redis_url: str) -> StreamsSettings:
-    return StreamsSettings(redis_url=SecretStr(redis_url))
+    return _streams_settings(redis_url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cache_settings() -> CacheSettings:
     return CacheSettings()
 
@@ -208,8 +225,7 @@ def cache_settings() -> CacheSettings:
 @pytest.fixture
 async def redis(streams_settings: StreamsSettings) -> AsyncGenerator[Redis]:
     """Yield the test's own client, more patient than a service where a machine is busy."""
-    patient = streams_settings.model_copy(update={"redis_timeout": PATIENCE})
-    async with open_redis(patient) as client:
+    async with open_redis(_patient(streams_settings)) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
 """The API in this process, and what its tests are handed."""
 
+import functools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,12 @@ _HTTP = HttpSettings(port=0, api_host="127.0.0.1")
 _LIMITS = LimitSettings()
 _OBSERVABILITY = ObservabilitySettings()
 
+
+@functools.cache
+def _auth_settings(url: str) -> AuthSettings:
+    return AuthSettings(supabase_uri=url, supabase_key=SecretStr("sb_secret_tests"))
+
+
 OpenApi = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 RunSyncer = Callable[[], AbstractAsyncContextManager[None]]
 Alter = Callable[[Api], Api]
@@ -45,7 +52,7 @@ def api_settings_of(
     """Return settings of an API on these servers, at any port."""
     return ApiSettings(
         http=_HTTP,
-        auth=AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests")),
+        auth=_auth_settings(auth.url),
         limits=limits or _LIMITS,
         postgres=postgres,
         streams=streams,
