@@ -60,7 +60,11 @@ async def test_abandoned_request_and_its_follower_are_ended_and_answered(
                 found = await ends(database, lead_id)
                 return found == [("failed", "failed", "expired")] * 2
 
+            async def all_answered() -> bool:
+                return await redis.exists(*(str(event.reply_to) for event in events)) == 2
+
             await eventually(all_failed)
+            await eventually(all_answered)
         provider.go.set()
         late = await stuck
         again = await summarizer.ask(events[0])
