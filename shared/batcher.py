@@ -5,6 +5,7 @@ And how much that may be, where others wait for the end of it.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from datetime import timedelta
@@ -99,20 +100,25 @@ async def open_batcher(
 class Slices:
     """How much of a long work to do at once, so that a slice takes about as long as it should.
 
-    What comes meanwhile waits for the end of one. Small ones cost more, so none is below `least`.
+    What comes meanwhile waits for the end of one. Small ones cost more, so none is below `least`,
+    and the first one is so small.
     """
 
     def __init__(self, *, least: int, most: int) -> None:
         self._least = least
         self._most = most
-        self.size = least
+        self._seconds_each = math.inf
+
+    def size(self, *, aim: timedelta) -> int:
+        """Return how many are done in that time, as far as the last slices show."""
+        fitting = aim.total_seconds() / self._seconds_each
+        return round(min(max(fitting, self._least), self._most))
 
     @contextlib.contextmanager
-    def timed(self, number: int, *, aim: timedelta) -> Generator[None]:
-        """Measure the block, in which so many are done: the next slice is the longer or shorter."""
+    def timed(self, number: int) -> Generator[None]:
+        """Measure the block, in which so many are done."""
         begun = time.monotonic()
         yield
-        fitting = number * aim.total_seconds() / max(time.monotonic() - begun, 1e-6)
-        # One that was held up says little: halfway, and never far at once.
-        wanted = min((self.size + fitting) / 2, 2 * self.size)
-        self.size = round(min(max(wanted, self._least), self._most))
+        each = max(time.monotonic() - begun, 1e-6) / number
+        is_first = math.isinf(self._seconds_each)
+        self._seconds_each = each if is_first else (self._seconds_each + each) / 2

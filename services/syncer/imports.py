@@ -279,10 +279,10 @@ class RowEvents:
         """Apply events in slices, between which others get as much of this process."""
         outcomes: dict[UUID, Outcome] = {}
         rest = list(events)
-        while batch := rest[: self._shared.size]:
+        while batch := rest[: self._shared.size(aim=SHARED)]:
             del rest[: len(batch)]
             begun = time.monotonic()
-            with self._shared.timed(len(batch), aim=SHARED):
+            with self._shared.timed(len(batch)):
                 outcomes |= await self._try(batch)
             await asyncio.sleep(time.monotonic() - begun)
         return outcomes

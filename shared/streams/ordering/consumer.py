@@ -36,8 +36,8 @@ SAVE_AFTER = timedelta(milliseconds=500)
 CHECK_EVERY = timedelta(seconds=1)
 
 # How long what comes meanwhile waits for replayed entries: as people are about, or were not lately.
-REPLAYED, REPLAYED_ALONE = timedelta(milliseconds=40), timedelta(milliseconds=100)
-FEWEST_REPLAYED = 40
+REPLAYED, REPLAYED_ALONE = timedelta(milliseconds=30), timedelta(milliseconds=100)
+FEWEST_REPLAYED = 30
 ALONE_AFTER = timedelta(seconds=1)
 
 
@@ -199,9 +199,10 @@ class PartitionConsumer:
             await self._take(block=None)
             if self._urgent():
                 return
-        chunk = waiting[: self._replayed.size]
         is_alone = time.monotonic() - self._urgent_at > ALONE_AFTER.total_seconds()
-        with self._replayed.timed(len(chunk), aim=REPLAYED_ALONE if is_alone else REPLAYED):
+        aim = REPLAYED_ALONE if is_alone else REPLAYED
+        chunk = waiting[: self._replayed.size(aim=aim)]
+        with self._replayed.timed(len(chunk)):
             await self._work_on(chunk)
 
     async def _work_on(self, chunk: Sequence[Work]) -> None:

@@ -136,6 +136,8 @@ class OwnPartition:
     @property
     def urgent(self) -> Iterator[Entry]:
         """What may go before replayed entries: all others whose key none of these has."""
+        if all(entry.is_replayed for entry in self.waiting):
+            return  # nearly always, and asked often
         behind: set[str] = set()
         for entry in self.waiting:
             if entry.is_replayed:

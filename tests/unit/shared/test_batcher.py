@@ -1,6 +1,7 @@
 """Batches: what waits goes out together, and a failure is its batch's alone."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -67,16 +68,21 @@ async def test_a_caller_that_waits_at_the_end_is_cancelled() -> None:
     assert under_way.cancelled()
 
 
-def test_slices_become_as_long_as_they_should_be() -> None:
+@pytest.mark.parametrize(
+    ("aim", "size"),
+    [(timedelta(0), 10), (timedelta(milliseconds=1), 10), (timedelta(hours=1), 100)],
+)
+def test_a_slice_takes_as_long_as_it_should(aim: timedelta, size: int) -> None:
     slices = Slices(least=10, most=100)
-    for _ in range(9):
-        with slices.timed(slices.size, aim=timedelta(hours=1)):
-            """Take no time."""
-    assert slices.size == 100
-    sizes = list[int]()
-    for _ in range(9):
-        with slices.timed(slices.size, aim=timedelta(0)):
-            """Take more than should be."""
-        sizes.append(slices.size)
-    assert sizes == sorted(sizes, reverse=True)
-    assert (sizes[0], sizes[-1]) == (50, 10)
+    assert slices.size(aim=aim) == 10
+    with slices.timed(10):
+        time.sleep(0.02)
+    assert slices.size(aim=aim) == size
+
+
+def test_slices_are_fitted_to_what_the_last_ones_took() -> None:
+    slices = Slices(least=10, most=100)
+    for seconds in (0, 0, 0.1):  # at least
+        with slices.timed(10):
+            time.sleep(seconds)
+    assert slices.size(aim=timedelta(milliseconds=100)) < 30
