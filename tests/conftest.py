@@ -22,6 +22,7 @@ from devstack.servers.postgres import EmbeddedPostgres
 from devstack.servers.valkey import EmbeddedValkey
 from shared.events.catalog import LEADS
 from shared.events.partitions import Division, Layout
+from shared.lifecycle import COLLECT_AFTER
 from shared.redis_connections import open_redis
 from shared.settings import CacheSettings, PostgresSettings, StreamsSettings
 from shared.storage.migrations.runner import migrate
@@ -75,6 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     gc.enable()
     gc.freeze()
+    # As in a service: the usual 700 new objects are there after each answer.
+    gc.set_threshold(COLLECT_AFTER)
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
