@@ -213,7 +213,7 @@ class CacheMachine(RuleBasedStateMachine):
         else:
             assert cached is not None
             assert cached.version == self._newest_cached
-            assert pointed in {None, cached}
+            assert pointed is None or pointed == cached
 
     def _write(self, version: int, write: Callable[[LeadCache, Document], Awaitable[None]]) -> None:
         document = Version(self._id, version, self._external_id)
