@@ -64,7 +64,7 @@ class Service:
             if await answers_ok(self.spec.port, self.spec.ready_path):
                 return True
             await asyncio.sleep(pause.total_seconds())
-            pause = min(pause * 1.1, LONGEST_PAUSE)
+            pause = min(pause * 1.03, LONGEST_PAUSE)
         return False
 
     @property

@@ -178,9 +178,14 @@ async def start_services(
     """Returns those that are not ready in time; where a server is away, that is soon over."""
     services = [Service(spec, on_line=console.sink(spec.name)) for spec in specs]
     apis = [one for one in services if service_of(one.spec) == "api"]
-    # In this order, so that the API stops first: its last requests still get their replies.
-    await supervisor.start([one for one in services if one not in apis], apis)
-    return await not_ready(services, within=BARELY if troubles else READY_DEADLINE)
+    exporters = [one for one in services if service_of(one.spec) == "exporter"]
+    workers = [one for one in services if one not in (*apis, *exporters)]
+    # In this order, so that the API stops before: its last requests still get their replies.
+    await supervisor.start(workers, apis)
+    late = await not_ready([*workers, *apis], within=BARELY if troubles else READY_DEADLINE)
+    # Nobody waits for it, and the others would for what its start takes.
+    await supervisor.start(exporters)
+    return late
 
 
 async def reasons(late: list[Service], troubles: list[str]) -> str:

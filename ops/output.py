@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from shared.administration.wording import span
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -25,14 +27,18 @@ def print_json(value: Any, *, err: bool = False) -> None:
     click.echo(orjson.dumps(value, default=_fit, option=orjson.OPT_NON_STR_KEYS), err=err)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """Return a console for tables, or for progress on standard error."""
+    from rich.console import Console  # noqa: PLC0415 (not for commands that print none)
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
     """Return a table; columns whose name starts with `#` are numbers."""
+    from rich.table import Table  # noqa: PLC0415 (not for commands that print none)
+
     made = Table(box=None, pad_edge=False)
     for column in columns:
         number = column.startswith("#")

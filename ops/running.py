@@ -1,4 +1,4 @@
-"""How a command runs: its settings, its servers, and its failures as messages."""
+"""How a command runs: its servers, and its failures as messages."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,15 @@ import click
 import structlog
 from redis.asyncio import Redis
 
+from ops.environment import settings
 from shared.administration.doctor.examination import DoctorSettings
 from shared.domain.errors import PermanentError, TransientError
-from shared.lifecycle import EXIT_MISCONFIGURED
 from shared.redis_connections import open_redis
 from shared.settings import (
     PostgresSettings,
     ProjectSettings,
     ReplicaSettings,
     SettingsError,
-    SettingsGroup,
     StreamsSettings,
     load,
 )
@@ -32,7 +31,6 @@ from shared.storage.pool import Database, open_database
 INTERRUPTED = 130
 
 Result = TypeVar("Result")
-Group = TypeVar("Group", bound=SettingsGroup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +39,6 @@ class Servers:
 
     redis: Redis
     database: Database
-
-
-def settings(group: type[Group]) -> Group:
-    """Read settings; what is wrong with them ends the command."""
-    try:
-        return load(group)
-    except SettingsError as error:
-        raise WrongSettingsError(f"Wrong settings:\n{error}") from error
 
 
 def doctor_settings() -> DoctorSettings:
@@ -62,12 +52,6 @@ def doctor_settings() -> DoctorSettings:
         replica=settings(ReplicaSettings),
         project=project,
     )
-
-
-class WrongSettingsError(click.ClickException):
-    """The environment does not hold what the command needs."""
-
-    exit_code = EXIT_MISCONFIGURED
 
 
 @contextlib.asynccontextmanager

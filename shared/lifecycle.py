@@ -14,9 +14,7 @@ from typing import Any
 import uvloop
 
 from shared.events.envelope import new_id
-from shared.settings import SettingsError
-
-EXIT_MISCONFIGURED = 2
+from shared.settings import EXIT_MISCONFIGURED, SettingsError
 
 # Of objects that are new and not gone. What a request makes is gone with it, nearly all without the
 # collector, and is under way by the hundred: the usual 700 has it walk through these all the time.

@@ -55,6 +55,10 @@ Delay = Annotated[timedelta, BeforeValidator(_from_seconds), Field(ge=timedelta(
 """A time span that may be none at all."""
 
 
+# How a process ends whose settings are wrong.
+EXIT_MISCONFIGURED = 2
+
+
 class SettingsError(Exception):
     """The environment does not hold what a service needs; the message names each variable."""
 

@@ -22,9 +22,10 @@ from ops.backups.directory import (
     made_at_of,
 )
 from ops.backups.tools import Tools, find_tools
+from ops.environment import settings
 from ops.files import FilePath
 from ops.output import as_json, print_json
-from ops.running import operator, run, settings
+from ops.running import operator, run
 from ops.storage.schema_copy import Snapshot, new_erasures, open_snapshot, server_major
 from shared.administration.wording import size, span
 from shared.connection_strings import parse_postgres_address

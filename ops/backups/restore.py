@@ -10,9 +10,10 @@ import click
 from ops.backups import BackupError
 from ops.backups.backup import open_direct, tools_for
 from ops.backups.directory import ERASED, MANIFEST, Backup, BackupDirectory, read_erasures
+from ops.environment import settings
 from ops.files import FilePath
 from ops.output import as_json, confirm, print_json, yes
-from ops.running import operator, run, settings
+from ops.running import operator, run
 from ops.storage.schema_copy import (
     Erasure,
     Position,

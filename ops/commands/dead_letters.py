@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from ops.environment import settings
 from ops.output import as_json, confirm, print_json, print_table, yes
-from ops.running import open_servers, operator, run, settings
+from ops.running import open_servers, operator, run
 from ops.selecting import LARGEST_NUMBER, Text, limit
 from shared.administration.dead_letters import DeadLetters, RetryReport
 from shared.settings import PostgresSettings

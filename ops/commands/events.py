@@ -5,8 +5,9 @@ from typing import Any
 import click
 import orjson
 
+from ops.environment import settings
 from ops.output import as_json, print_json, print_table
-from ops.running import run, settings
+from ops.running import run
 from ops.selecting import limit, selecting, selection
 from ops.storage.lead_keys import with_lead_ids
 from shared.events.replay import Selection

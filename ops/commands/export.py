@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from ops.environment import settings
 from ops.files import FilePath, open_to_write
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
-from ops.running import run, settings
+from ops.running import run
 from ops.selecting import selecting, selection
 from ops.storage.archive_copy import ArchiveCopy
 from ops.storage.lead_keys import with_lead_ids

@@ -15,10 +15,11 @@ import click
 import orjson
 from pydantic import ValidationError
 
+from ops.environment import settings
 from ops.files import FilePath, open_to_read, open_to_write
 from ops.output import as_json, confirm, print_json, yes
 from ops.progress import Bar, progress_bar
-from ops.running import Servers, open_servers, operator, run, settings
+from ops.running import Servers, open_servers, operator, run
 from ops.storage.archive_copy import ArchiveCopy, ArchivedEvent
 from shared.domain.errors import UnavailableError
 from shared.domain.lead_file import FileFormat, ImportMode, ImportReport

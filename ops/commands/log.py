@@ -2,8 +2,9 @@
 
 import click
 
+from ops.environment import settings
 from ops.output import as_json, print_json, print_table
-from ops.running import run, settings
+from ops.running import run
 from ops.selecting import limit
 from shared.settings import PostgresSettings
 from shared.storage.admin_log import AdminAction, AdminLog

@@ -2,8 +2,8 @@
 
 import click
 
+from ops.environment import settings
 from ops.output import as_json, print_json
-from ops.running import settings
 from shared.settings import PostgresSettings
 from shared.storage.migrations.runner import await_schema, migrate
 from shared.storage.migrations.steps import MigrationError

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import click
 
+from ops.environment import settings
 from ops.output import as_json, print_json, print_table
-from ops.running import run, settings
+from ops.running import run
 from ops.selecting import Text
 from shared.events.replay import ReplayOrder
 from shared.redis_connections import open_redis

@@ -14,9 +14,10 @@ from rich.live import Live
 from rich.table import Table
 
 from ops.dividing import Redivision
+from ops.environment import settings
 from ops.output import as_json, console, print_json, table
 from ops.progress import progress_bar
-from ops.running import INTERRUPTED, open_servers, operator, run, settings
+from ops.running import INTERRUPTED, open_servers, operator, run
 from shared.administration.wording import size
 from shared.events.catalog import LEADS, STREAMS
 from shared.lifecycle import stop_signal

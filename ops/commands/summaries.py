@@ -9,9 +9,10 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import click
 
+from ops.environment import settings
 from ops.output import as_json, print_json
 from ops.progress import progress_bar
-from ops.running import Servers, open_servers, run, settings
+from ops.running import Servers, open_servers, run
 from ops.selecting import Seconds, Text
 from ops.storage.summary_backlog import FIRST, Backlog, SummaryBacklog
 from shared.events import catalog

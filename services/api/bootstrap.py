@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from services.api.auth.accounts import Accounts
 from services.api.auth.keys import SigningKeys
 from services.api.auth.verifier import TokenCache, TokenVerifier
-from services.api.documents import asyncapi_json, openapi_json
 from services.api.exchange import Exchange
 from services.api.handlers.accounts import AccountHandlers
 from services.api.handlers.admin.dead_letters import ACTOR, DeadLetterHandlers
@@ -250,7 +249,7 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
             accounts,
             changes,
             health,
-            DocumentHandlers(openapi=openapi_json(), asyncapi=asyncapi_json()),
+            DocumentHandlers(openapi=_openapi, asyncapi=_asyncapi),
             *_join_administration(settings.http, clients, exchange, notes),
         ),
         verifier=verifier,
@@ -259,6 +258,18 @@ def _join(settings: ApiSettings, clients: Clients, keys: SigningKeys, tokens: To
         changes=changes,
         health=health,
     )
+
+
+def _openapi() -> bytes:
+    from services.api.documents import openapi_json  # noqa: PLC0415 (few processes are asked)
+
+    return openapi_json()
+
+
+def _asyncapi() -> bytes:
+    from services.api.documents import asyncapi_json  # noqa: PLC0415 (few processes are asked)
+
+    return asyncapi_json()
 
 
 def _join_health(clients: Clients, exchange: Exchange, verifier: TokenVerifier) -> HealthHandlers:

@@ -187,3 +187,19 @@ def test_every_module_says_what_it_is_for(modules: list[ProductModule]) -> None:
     silent: list[Any] = [one.path for one in modules if not ast.get_docstring(one.tree)]
 
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("services.api.app", {"services.api.openapi.document", "services.api.documents"}),
+        ("ops.commands.migrate", {"redis", "asyncpg", "structlog", "rich", "httpx", "aiohttp"}),
+    ],
+)
+def test_a_start_imports_nothing_that_it_does_not_need(module: str, heavy: set[str]) -> None:
+    """What few processes need later takes a part of each one's start, and of its memory."""
+    text = f"import {module}, json, sys; print(json.dumps([*sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert not heavy & set(json.loads(done.stdout))

@@ -1,10 +1,11 @@
 """`/openapi.json`, `/asyncapi.json` and `/docs`: the description of the API, for everyone."""
 
+import asyncio
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Self
 
@@ -142,25 +143,47 @@ def document_endpoint(
     )
 
 
+class Later:
+    """A document that is made when it is first asked for, beside the event loop.
+
+    Most processes are never asked; to make all of them took a sixth of a start and of its memory.
+    """
+
+    def __init__(self, make: Callable[[], Document]) -> None:
+        self._make = make
+        self._made: Document | None = None
+        self._making = asyncio.Lock()
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer as the document does."""
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+        return self._made.answer(request)
+
+
 class DocumentHandlers:
     """The documents, which are open to everyone."""
 
-    def __init__(self, *, openapi: bytes, asyncapi: bytes) -> None:
-        self._openapi = Document.of(openapi, JSON_TEXT)
-        self._asyncapi = Document.of(asyncapi, JSON_TEXT)
-        self._page = Document.asset("index.html", HTML)
+    def __init__(self, *, openapi: Callable[[], bytes], asyncapi: Callable[[], bytes]) -> None:
+        self._openapi = Later(lambda: Document.of(openapi(), JSON_TEXT))
+        self._asyncapi = Later(lambda: Document.of(asyncapi(), JSON_TEXT))
+        self._page = Later(partial(Document.asset, "index.html", HTML))
         self._assets = {
-            "swagger-ui-bundle.js": Document.asset("swagger-ui-bundle.js", JAVASCRIPT),
-            "swagger-ui.css": Document.asset("swagger-ui.css", CSS),
-            "page.js": Document.asset("page.js", JAVASCRIPT),
-            "page.css": Document.asset("page.css", CSS),
-            "favicon-32x32.png": Document.asset("favicon-32x32.png", "image/png"),
+            name: Later(partial(Document.asset, name, media_type))
+            for name, media_type in (
+                ("swagger-ui-bundle.js", JAVASCRIPT),
+                ("swagger-ui.css", CSS),
+                ("page.js", JAVASCRIPT),
+                ("page.css", CSS),
+                ("favicon-32x32.png", "image/png"),
+            )
         }
 
     @document_endpoint("/openapi.json", "openApi", "This document", {JSON: dict[str, Any]})
     async def openapi(self, call: Call) -> web.StreamResponse:
         """Answer with the OpenAPI document."""
-        return self._openapi.answer(call.request)
+        return await self._openapi.answer(call.request)
 
     @document_endpoint(
         "/asyncapi.json",
@@ -170,12 +193,12 @@ class DocumentHandlers:
     )
     async def asyncapi(self, call: Call) -> web.StreamResponse:
         """Answer with the AsyncAPI document."""
-        return self._asyncapi.answer(call.request)
+        return await self._asyncapi.answer(call.request)
 
     @document_endpoint("/docs", "docs", "This document as a page", {"text/html": str})
     async def page(self, call: Call) -> web.StreamResponse:
         """Answer with the page."""
-        return self._page.answer(call.request)
+        return await self._page.answer(call.request)
 
     @document_endpoint(
         "/docs/{name}",
@@ -190,4 +213,4 @@ class DocumentHandlers:
         asset = self._assets.get(call.param)
         if asset is None:
             raise Problem("not-found", "The page has no such part")
-        return asset.answer(call.request)
+        return await asset.answer(call.request)

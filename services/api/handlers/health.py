@@ -30,6 +30,8 @@ from shared.observability.outages import Outages
 
 CHECK_TIMEOUT = timedelta(seconds=1)
 GOOD_FOR = timedelta(seconds=2)
+# Of a process that is not ready, as one that has just started: whoever waits for it asks again.
+BAD_FOR = timedelta(milliseconds=200)
 # What a process that has just started does not have yet is no outage.
 STARTING = timedelta(seconds=5)
 
@@ -81,7 +83,9 @@ class Readiness(Representation):
 
 
 class HealthHandlers:
-    """Liveness touches nothing; readiness asks what the API needs, at most every two seconds.
+    """Liveness touches nothing; readiness asks what the API needs.
+
+    At most every two seconds while it has that.
 
     `warnings` are checks too, named as in `WARNINGS`. `own` is the check of what this process has
     for itself.
@@ -190,7 +194,9 @@ class HealthHandlers:
         async with self._asking:
             if time.monotonic() >= self._good_until:
                 self._readiness = await self._check_all()
-                self._good_until = time.monotonic() + GOOD_FOR.total_seconds()
+                is_ready = self._readiness.status != "unavailable"
+                span = GOOD_FOR if is_ready else BAD_FOR
+                self._good_until = time.monotonic() + span.total_seconds()
             return self._readiness
 
     async def _check_all(self) -> Readiness:
