@@ -1,5 +1,6 @@
 """Unused ports on the loopback address, each given to one process, once."""
 
+import os
 import random
 import socket
 from collections import deque
@@ -17,8 +18,8 @@ CLAIMS_AT_MOST = 256
 
 # Between the look at a port and the server's own bind another call, or another process, could be
 # given the same. So a port is claimed by a socket of another kind, UDP, which hinders no server and
-# ends with this process, however it ends.
-_claims: deque[socket.socket] = deque()
+# ends with this process, however it ends. Kept by number: an object would be missed at the end.
+_claims: deque[int] = deque()
 
 
 class PortTakenError(CannotRunError):
@@ -57,9 +58,9 @@ def _claim(port: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    _claims.append(claim.detach())
     if len(_claims) > CLAIMS_AT_MOST:
-        _claims.popleft().close()
+        os.close(_claims.popleft())
     return True
 
 
