@@ -45,10 +45,13 @@ async def test_signs_up_and_logs_in(project: Project) -> None:
     assert logged_in.user.last_sign_in_at is not None
 
 
-@pytest.mark.parametrize("hashed", ["{salt}${digest}", "{salt}${digest}$16384"])
-async def test_a_hash_is_of_the_cost_that_it_was_made_with(hashed: str) -> None:
+@pytest.mark.parametrize(
+    ("hashed", "cost"),
+    [("{salt}${digest}", 2**14), ("{salt}${digest}$16384", 2**14), ("{salt}${digest}$64", 64)],
+)
+async def test_a_hash_is_of_the_cost_that_it_was_made_with(hashed: str, cost: int) -> None:
     salt = b"salt"
-    digest = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=2**14, r=8, p=1)
+    digest = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=cost, r=8, p=1)
     kept = hashed.format(salt=salt.hex(), digest=digest.hex())
     with ThreadPoolExecutor(1) as executor:
         assert await is_password(PASSWORD, kept, executor)
