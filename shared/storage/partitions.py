@@ -24,8 +24,12 @@ _END_WHEN_STUCK = (
 
 MOST_IN_COLUMN = 300
 
+_DIVISION = """
+    SELECT number, partitions, opened_at IS NOT NULL AS is_open FROM leads.layout
+    WHERE stream = $1 ORDER BY number
+"""
 # All in one, since every syncer asks again and again. What it shows is from before its own beat.
-_SURVEY = """
+_SURVEY = f"""
     SELECT (SELECT json_agg(m) FROM (
                SELECT token, name, host, process, beat FROM leads.member
            ) AS m) AS members,
@@ -33,11 +37,8 @@ _SURVEY = """
                SELECT layout, number, owner, epoch, position FROM leads.partition
                WHERE stream = $1 ORDER BY layout, number
            ) AS p) AS partitions,
-           (SELECT json_agg(l) FROM (
-               SELECT number, partitions, opened_at IS NOT NULL AS is_open FROM leads.layout
-               WHERE stream = $1 ORDER BY number
-           ) AS l) AS layouts
-"""
+           (SELECT json_agg(l) FROM ({_DIVISION}) AS l) AS layouts
+"""  # noqa: S608 (both parts are constants)
 _BEAT_AND_SURVEY = f"""
     WITH beat AS (
         INSERT INTO leads.member (token, name, host, process) VALUES ($2, $3, $4, $5)
@@ -75,10 +76,6 @@ _LET_GO = """
 """
 _COUNT_HELD = """
     SELECT layout, number, count(*) FROM leads.held_entry WHERE stream = $1 GROUP BY layout, number
-"""
-_DIVISION = """
-    SELECT number, partitions, opened_at IS NOT NULL AS is_open FROM leads.layout
-    WHERE stream = $1 ORDER BY number
 """
 _DIVIDE = """
     INSERT INTO leads.layout (stream, number, partitions, opened_at)

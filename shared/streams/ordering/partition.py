@@ -142,7 +142,7 @@ class OwnPartition:
         for entry in self.waiting:
             if entry.is_replayed:
                 behind.add(entry.key)
-            elif entry.key not in behind:
+            elif not behind or entry.key not in behind:
                 yield entry
 
     @property

@@ -188,7 +188,9 @@ class Replay(Representation):
     state: ReplayState
     planned: Annotated[
         int | None,
-        Field(description="Events to put back, as a dry run counts them; null until that is done"),
+        Field(
+            description="Events to go through, as a dry run counts them; null until that is done"
+        ),
     ]
     examined: int
     added: Annotated[int, Field(description="Events put back, or found to need it no more")]
