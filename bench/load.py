@@ -58,6 +58,11 @@ class Round:
         return cls(answers=count, per_second=count / seconds, p50=p50, p95=p95, p99=p99)
 
 
+def next_number() -> int:
+    """Return a number that no request of an earlier load has, and all of later ones pass."""
+    return time.time_ns() // 1_000
+
+
 async def run_load(url: str, load: Load, *, seconds: int, scratch: Path) -> Round:
     """Ask for a while; raises `NoLoadError` when a single answer is a wrong one."""
     program = shutil.which("wrk")
@@ -86,7 +91,7 @@ def _lua(load: Load) -> str:
         "method": load.method,
         "status": load.status,
         "holds": load.holds,
-        "first_number": time.time_ns() // 1_000,
+        "first_number": next_number(),
         **({} if load.body is None else {"body": load.body}),
     }
     lines = [f"[{_quoted(name)}] = {_quoted(value)}," for name, value in fields.items()]

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from bench.load import Load, NoLoadError, Round, run_load
+from bench.load import Load, NoLoadError, Round, next_number, run_load
 
 # What was accepted and not answered when a round ended is stored within this time.
 SETTLE = timedelta(seconds=30)
@@ -18,21 +18,25 @@ POLL = timedelta(milliseconds=50)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and what to ask it for; `rows` counts what it has stored, where it stores."""
+    """A server and what to ask it for, and where it stores, what counts its rows.
+
+    `rows` is given the first request's number that counts: what a load before this one has left
+    without an answer may be stored at any time.
+    """
 
     url: str
     load: Load
-    rows: Callable[[], Awaitable[int]] | None = None
+    rows: Callable[[int], Awaitable[int]] | None = None
     name: str = "the server"
 
 
 @dataclass(slots=True)
 class Books:
-    """Holds what a target stores against what it has answered."""
+    """Holds what a target stores against what it has answered, of requests from `first` on."""
 
     target: Target
-    rows: Callable[[], Awaitable[int]]
-    before: int
+    rows: Callable[[int], Awaitable[int]]
+    first: int
     rounds: int = 0
     answers: int = 0
     patience: timedelta = SETTLE
@@ -42,15 +46,15 @@ class Books:
 
         wrk goes away when its time is over, so each connection may have left one without an answer.
         """
-        least = self.before + self.answers
+        least = self.answers
         most = least + self.rounds * self.target.load.connections
         end = time.monotonic() + self.patience.total_seconds()
-        while not least <= (rows := await self.rows()) <= most:
+        while not least <= (rows := await self.rows(self.first)) <= most:
             if rows > most or time.monotonic() > end:
                 raise NoLoadError(
                     f"{self.target.name} has answered {self.answers} times at "
                     f"{self.target.load.connections} connections in {self.rounds} rounds, and "
-                    f"stored {rows - self.before} rows"
+                    f"stored {rows} rows"
                 )
             await asyncio.sleep(POLL.total_seconds())
 
@@ -149,8 +153,7 @@ class Bench:
         """
         results: list[list[Round]] = [[] for _ in targets]
         books = [
-            Books(target, target.rows, await target.rows()) if target.rows else None
-            for target in targets
+            Books(target, target.rows, next_number()) if target.rows else None for target in targets
         ]
         for number in range(self.rounds + 1):
             for target, rounds, book in zip(targets, results, books, strict=True):

@@ -21,7 +21,7 @@ BARE = "bare aiohttp"
 WAY = "the way alone"
 FIRST_PAGE = "the first page"
 # The schedule brings leads too.
-CREATED = "leads.lead WHERE source = 'manual'"
+CREATED = "(SELECT email FROM leads.lead WHERE source = 'manual') AS created"
 # `{n}` is another number in every request.
 NEW_LEAD = orjson.dumps(
     {
