@@ -247,8 +247,8 @@ class _CsvReader:
         return row
 
     def has_swallowed_a_row(self) -> bool:
-        """Whether a later line of the last record is a good row by itself."""
-        rows = (self.row(0, cells) for cells in self._records.rest_by_lines())
+        """Whether a line inside the last record is a good row by itself."""
+        rows = (self.row(0, cells) for cells in self._records.inner_lines())
         return any(row is not None and row.lead is not None for row in rows)
 
 

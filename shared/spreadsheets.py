@@ -37,6 +37,9 @@ _CHARSET = re.compile(
 )
 # Who says Latin-1 means Windows-1252, which has more letters: https://encoding.spec.whatwg.org
 _MEANT = {"iso8859-1": "cp1252", "ascii": "utf-8"}
+# Python reads these by a mark alone, and fails without one. Little-endian is what the same
+# standard takes UTF-16 to be.
+_UNMARKED = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
 def encoding_named(charset: str) -> str:
@@ -72,7 +75,8 @@ def _encoding(beginning: bytes, charset: str | None) -> str:
         case [False, True]:
             return "utf-16-le"
         case _:
-            return encoding_named(charset or "utf-8")
+            named = encoding_named(charset or "utf-8")
+            return _UNMARKED.get(named, named)
 
 
 def lines_of(file: TextIO) -> Iterator[str]:
@@ -126,9 +130,12 @@ class Records:
         """Whether the last record has more than one line."""
         return len(self._taken) > 1
 
-    def rest_by_lines(self) -> Iterator[list[str]]:
-        """Yield the cells of each line after the first of the last record, as if it were one."""
-        for line in self._taken[1:]:
+    def inner_lines(self) -> Iterator[list[str]]:
+        """Yield the cells of each line inside the last record, as if it were one.
+
+        Its last line is not: that ends the quote, and by itself it is half a cell.
+        """
+        for line in self._taken[1:-1]:
             with contextlib.suppress(csv.Error):
                 yield from self._parsed([line])
 

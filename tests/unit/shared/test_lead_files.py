@@ -206,6 +206,11 @@ def test_a_cell_of_several_lines_is_one_cell() -> None:
     ]
 
 
+def test_half_a_cell_of_several_lines_is_no_row() -> None:
+    # `da",King,a@example.com` would be a good row, of somebody called `da"`.
+    assert outcome(f'{HEADER}"A\nda",King,a@example.com,,\n{BOB}') == [(1, "firstName"), "Bob"]
+
+
 @pytest.mark.parametrize(
     ("row", "end"),
     [
@@ -296,6 +301,22 @@ def test_another_encoding_that_is_not_named_is_named_to_its_author(encoding: str
         check_beginning("Pr\u00e9nom\n".encode(encoding), FileFormat.CSV, Layout())
     [line] = read('{"firstName": "Ad\u00e8le"}\n'.encode(encoding), FileFormat.NDJSON)
     assert "Latin-1" in line.errors["row"]
+
+
+@pytest.mark.parametrize(("encoding", "charset"), [("utf-8", "utf-16"), ("utf-32-be", "utf-32")])
+def test_a_file_that_is_not_in_the_wide_encoding_it_names_is_refused(
+    encoding: str, charset: str
+) -> None:
+    with pytest.raises(HeaderError):
+        check_beginning(ADELE.encode(encoding), FileFormat.CSV, Layout(), charset=charset)
+    [line] = read('{"firstName": "Ada"}'.encode(encoding), FileFormat.NDJSON, charset=charset)
+    assert line.errors.keys() == {"row"}
+
+
+def test_utf16_without_a_mark_is_read_by_its_name() -> None:
+    text = "\u0418\u043c\u044f,lastName,email\nAda,King,a@example.com\n".encode("utf-16-le")
+    layout = Layout(mapping={"\u0418\u043c\u044f": "firstName"})
+    assert outcome(text, layout, charset="utf-16") == ["Ada"]
 
 
 def test_half_a_character_at_the_end_costs_no_row() -> None:
