@@ -339,9 +339,15 @@ def expected_version(request: web.BaseRequest, *, current: int) -> int | None:
 
 
 def refuse_precondition(request: web.BaseRequest) -> None:
-    """Raise `Problem` 400 for an If-Match that would be ignored."""
-    if hdrs.IF_MATCH in request.headers:
-        raise validation_problem({hdrs.IF_MATCH: "Is not heeded here; send a PATCH instead"})
+    """Raise `Problem` 400 for an If-Match or If-None-Match that would be ignored."""
+    instead: dict[str, str] = {hdrs.IF_MATCH: "PATCH", hdrs.IF_NONE_MATCH: "POST"}
+    ignored = {
+        name: f"Is not heeded here; send a {method} instead"
+        for name, method in instead.items()
+        if name in request.headers
+    }
+    if ignored:
+        raise validation_problem(ignored)
 
 
 def _external_id(text: str) -> UUID:

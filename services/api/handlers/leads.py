@@ -124,6 +124,8 @@ class LeadHandlers:
 
 
 def _is_current(request: web.BaseRequest, version: int) -> bool:
-    tags = request.headers[hdrs.IF_NONE_MATCH]
     # The usual header is one ETag as we gave it.
-    return tags == f'"{version}"' or tags.strip() == "*" or version in versions_of(tags)
+    if request.headers[hdrs.IF_NONE_MATCH] == f'"{version}"':
+        return True
+    tags = ", ".join(request.headers.getall(hdrs.IF_NONE_MATCH))
+    return tags.strip() == "*" or version in versions_of(tags)

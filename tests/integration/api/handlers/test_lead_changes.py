@@ -264,6 +264,10 @@ class TestUpsert:
         path = f"/leads/by-external-id/{uuid4()}"
         response = await api.put(path, json=body, headers=_if('"1"'))
         assert response.json()["errors"].keys() == {"If-Match"}
+        # "Only if there is none": passed over, it would change the lead that there is.
+        response = await api.put(path, json=body, headers={"If-None-Match": "*"})
+        assert response.status_code == 400
+        assert response.json()["errors"].keys() == {"If-None-Match"}
 
 
 class TestLater:

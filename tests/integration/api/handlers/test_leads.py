@@ -48,6 +48,12 @@ class TestRead:
         assert (response.status_code, response.headers["ETag"]) == (status, '"1"')
         assert (response.content == b"") == (status == 304)
 
+    async def test_tags_on_several_lines_are_one_list(self, client: httpx.AsyncClient) -> None:
+        lead = await create(client)
+        lines = [("If-None-Match", '"7"'), ("If-None-Match", '"1"')]
+        response = await client.get(f"/leads/{lead['id']}", headers=lines)
+        assert response.status_code == 304
+
     async def test_head_answers_as_get_without_the_body(self, client: httpx.AsyncClient) -> None:
         lead = await create(client)
         head = await client.head(f"/leads/{lead['id']}")
