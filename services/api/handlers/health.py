@@ -49,6 +49,10 @@ WARNINGS = {
 }
 
 
+class NoAnswerError(UnavailableError):
+    """A check has not come to an end: whether it would have failed is not known."""
+
+
 class Alive(Representation):
     """The process lives."""
 
@@ -204,7 +208,8 @@ class HealthHandlers:
         checks = [*self._checks.values(), *self._warnings.values()]
         failures = dict(zip(names, await asyncio.gather(*map(_failure, checks)), strict=True))
         for name, failure in failures.items():
-            self._note(name, failure)
+            if name in self._checks or not isinstance(failure, NoAnswerError):
+                self._note(name, failure)
         self._reasons = [
             f"{name}: {failure}"
             for name in self._checks
@@ -213,11 +218,13 @@ class HealthHandlers:
         states: dict[str, State] = {
             name: "unavailable" if failures[name] else "ok" for name in self._checks
         }
-        # What a server that is away is to blame for is told by its check.
+        # What a server that is away, or hangs, is to blame for is told by its check.
         warnings = [
             WARNINGS[name]
             for name in self._warnings
-            if (failure := failures[name]) is not None and failure.dependency is None
+            if (failure := failures[name]) is not None
+            and failure.dependency is None
+            and not isinstance(failure, NoAnswerError)
         ]
         is_ready = all(state == "ok" for state in states.values())
         if is_ready:
@@ -243,7 +250,7 @@ async def _failure(check: Check) -> UnavailableError | None:
     except TransientError as error:
         return UnavailableError(str(error))
     except TimeoutError:
-        return UnavailableError("no answer in time")
+        return NoAnswerError("no answer in time")
     except Exception as error:  # noqa: BLE001 (whatever a server answers, it is not ready)
         return UnavailableError(describe_error(error))
     return None

@@ -1,20 +1,23 @@
 """Readiness tells what makes creates 202 or 503, and so does the log, once each way."""
 
+import contextlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
+from yarl import URL
 
 from ops.running import Servers
 from services.api.handlers.health import WARNINGS
 from services.api.settings import ApiSettings
 from shared.domain.errors import UnavailableError
 from shared.events.catalog import LEADS
-from shared.settings import PostgresSettings
+from shared.settings import PostgresSettings, StreamsSettings
 from shared.storage.lead_document import LeadRepository
 from shared.storage.pool import Database, open_database
 from shared.streams.troubles import Troubles
@@ -25,6 +28,7 @@ from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 from tests.support.outage_log import outage_lines
 from tests.support.outage_states import NARROW, State
+from tests.support.tcp_proxy import TcpProxy
 
 SOON = timedelta(milliseconds=100)
 
@@ -43,6 +47,16 @@ async def narrow_settings(api_settings: ApiSettings) -> ApiSettings:
 async def readiness(api: httpx.AsyncClient) -> tuple[int, dict[str, Any]]:
     response = await api.get("/health/ready")
     return response.status_code, response.json()
+
+
+async def when_ready(api: httpx.AsyncClient) -> dict[str, Any]:
+    """Return what a ready API tells; on a busy machine a check may have been late before."""
+
+    async def ready() -> dict[str, Any] | None:
+        status, body = await readiness(api)
+        return body if status == 200 else None
+
+    return await eventually(ready)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +111,25 @@ async def test_what_refuses_writes_of_all_processes_is_a_warning(
         assert (await api.get("/leads")).status_code == 200
 
 
+async def test_a_redis_that_hangs_is_one_outage_and_no_warning(
+    api_settings: ApiSettings, auth: AuthServer, redis_url: str, link: TcpProxy
+) -> None:
+    """Who does not know whether writes are refused for the partitions does not say so."""
+    address = SecretStr(str(URL(redis_url).with_port(link.port)))
+    streams = StreamsSettings(redis_url=address)
+    async with running_api(replace(api_settings, streams=streams), token=auth.token()) as api:
+        await when_ready(api)
+        with capture_logs() as logs:
+            link.swallow()
+            await eventually(lambda: is_logged(logs, "began"))
+            status, body = await readiness(api)
+            assert (status, body["checks"]["redis"]) == (503, "unavailable")
+            assert body["warnings"] == []
+            link.heal()
+            await eventually(lambda: has_ended(logs, "redis"))
+    assert lines_besides_postgres(logs) == [("began", "redis"), ("ended", "redis")]
+
+
 async def test_a_table_that_cannot_be_read_is_not_there(
     servers: Servers, api_settings: ApiSettings
 ) -> None:
@@ -114,12 +147,24 @@ async def test_a_pool_whose_connections_are_all_in_use_is_named(
         async with database.connection():
             with pytest.raises(UnavailableError, match=r"all 1 connections .*POSTGRES_POOL_SIZE"):
                 await leads.check_readable()
-        await leads.check_readable()
+
+        async def is_readable() -> bool:
+            with contextlib.suppress(UnavailableError):  # a busy machine's, once more
+                await leads.check_readable()
+                return True
+            return False
+
+        await eventually(is_readable)
 
 
 async def is_logged(logs: list[Any], event: str, words: str = "") -> bool:
     said = [one for one in logs if one["event"].startswith("outage.")]
     return event in dict(outage_lines(logs)) and any(words in one.get("reason", "") for one in said)
+
+
+def lines_besides_postgres(logs: list[Any]) -> list[tuple[str, str]]:
+    """Return what is told of outages; PostgreSQL may be late by itself where a machine is busy."""
+    return [one for one in outage_lines(logs) if one[1] != "postgres"]
 
 
 async def has_ended(logs: list[Any], what: str) -> bool:
@@ -129,16 +174,16 @@ async def has_ended(logs: list[Any], what: str) -> bool:
 async def test_writes_that_come_late_are_a_warning_until_they_are_done(
     api: httpx.AsyncClient, run_syncer: RunSyncer
 ) -> None:
-    assert (await readiness(api))[1]["warnings"] == []
+    assert (await when_ready(api))["warnings"] == []
     with capture_logs() as logs:
         assert (await api.post("/leads", json=lead_body())).status_code == 202
         await eventually(lambda: is_logged(logs, "began", "1 writes that were answered 202 wait"))
-        assert (await readiness(api))[1]["warnings"] == [WARNINGS["late"]]
+        assert (await when_ready(api))["warnings"] == [WARNINGS["late"]]
         async with run_syncer():
             await eventually(lambda: has_ended(logs, "late"))
-            status, body = await readiness(api)
-    assert (status, body["status"], body["warnings"]) == (200, "ok", [])
-    assert outage_lines(logs) == [("began", "late"), ("ended", "late")]
+            body = await when_ready(api)
+    assert (body["status"], body["warnings"]) == ("ok", [])
+    assert lines_besides_postgres(logs) == [("began", "late"), ("ended", "late")]
 
 
 async def test_a_write_that_waits_alone_is_late_as_long_as_it_waits(
@@ -162,22 +207,22 @@ async def test_a_write_that_waits_alone_is_late_as_long_as_it_waits(
 async def test_an_answer_asked_for_at_once_is_not_late(api: httpx.AsyncClient) -> None:
     headers = {"Prefer": "respond-async"}
     assert (await api.post("/leads", json=lead_body(), headers=headers)).status_code == 202
-    assert (await readiness(api))[1]["status"] == "ok"
+    assert (await when_ready(api))["status"] == "ok"
 
 
 async def test_what_consumers_wait_for_is_a_warning(redis: Redis, open_api: OpenApi) -> None:
     await Troubles(redis).tell("syncer:here:1", LEADS, ["PostgreSQL at db.internal is odd"])
     async with open_api() as api:
-        response = await api.get("/health/ready")
-    assert (response.status_code, response.json()["warnings"]) == (200, [WARNINGS["consumers"]])
-    assert "db.internal" not in response.text
+        body = await when_ready(api)
+    assert body["warnings"] == [WARNINGS["consumers"]]
+    assert "db.internal" not in str(body)
 
 
 async def test_an_outage_is_logged_once_however_many_requests_meet_it(
     servers: Servers, open_api: OpenApi
 ) -> None:
     async with open_api() as api:
-        assert (await readiness(api))[0] == 200
+        await when_ready(api)
         with capture_logs() as logs:
             async with states.replica(servers):
                 for _ in range(5):
@@ -186,7 +231,7 @@ async def test_an_outage_is_logged_once_however_many_requests_meet_it(
                 for _ in range(5):
                     await readiness(api)
             await eventually(lambda: has_ended(logs, "redis"))
-    assert outage_lines(logs) == [("began", "redis"), ("ended", "redis")]
+    assert lines_besides_postgres(logs) == [("began", "redis"), ("ended", "redis")]
     requests = [one for line in logs if line["event"] == "request.ended" for one in line["each"]]
     assert {one["route"] for one in requests} == {"/leads"}  # and no probe
     assert all("read only" in one["reason"] for one in requests)
