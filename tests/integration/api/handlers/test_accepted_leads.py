@@ -12,7 +12,7 @@ from shared.events.data import LeadCreated, LeadDeleted, LeadUpdated, LeadUpsert
 from shared.events.envelope import Event
 from shared.storage.pool import Database
 from shared.streams.codec import decode
-from tests.integration.api.conftest import create
+from tests.integration.api.conftest import PATIENCE, create
 from tests.support.api import OpenApi, RunSyncer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
@@ -178,15 +178,16 @@ async def test_of_several_that_are_accepted_the_first_makes_the_lead(
 
 
 async def test_a_lead_that_has_come_and_gone_is_not_waited_for(
-    api: httpx.AsyncClient, run_syncer: RunSyncer, redis: Redis
+    api: httpx.AsyncClient, open_api: OpenApi, run_syncer: RunSyncer, redis: Redis
 ) -> None:
     moved, gone = str(uuid4()), str(uuid4())
-    async with run_syncer():
+    async with run_syncer(), open_api(create_timeout=PATIENCE) as patient:
         for external_id in (moved, gone):
             made = await api.post("/leads", json=lead_body(externalId=external_id), headers=ASYNC)
             await succeeded(api, made)
-        await api.patch(f"/leads/{moved}", json={"externalId": None})
-        await api.delete(f"/leads/{gone}")
+        changed = await patient.patch(f"/leads/{moved}", json={"externalId": None})
+        deleted = await patient.delete(f"/leads/{gone}")
+        assert (changed.status_code, deleted.status_code) == (200, 204)
         for external_id in (moved, gone):
             response = await api.patch(f"/leads/{external_id}", json=ROME)
             assert response.status_code == 404
@@ -225,7 +226,7 @@ class TestKeys:
         redis: Redis,
     ) -> None:
         first, second = str(uuid4()), str(uuid4())
-        async with run_syncer(), open_api() as patient:
+        async with run_syncer(), open_api(create_timeout=PATIENCE) as patient:
             lead = await create(patient, externalId=first)
             await patient.patch(f"/leads/{first}", json={"externalId": second})
         body = lead_body(externalId=second)
@@ -246,7 +247,7 @@ class TestKeys:
     async def test_a_lead_without_one_has_its_id(
         self, api: httpx.AsyncClient, open_api: OpenApi, redis: Redis, run_syncer: RunSyncer
     ) -> None:
-        async with run_syncer(), open_api() as patient:
+        async with run_syncer(), open_api(create_timeout=PATIENCE) as patient:
             lead = await create(patient, externalId=None)
         await api.patch(f"/leads/{lead['id']}", json=ROME, headers=ASYNC)
         await api.post("/leads", json=lead_body(externalId=None), headers=ASYNC)

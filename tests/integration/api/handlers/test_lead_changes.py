@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from services.api.web.body import MERGE_PATCH
-from tests.integration.api.conftest import Lead, create
-from tests.support.api import RunSyncer
+from tests.integration.api.conftest import PATIENCE, Lead, create
+from tests.support.api import OpenApi, RunSyncer
 from tests.support.builders import lead_body
 from tests.support.eventually import eventually
 
@@ -272,10 +272,10 @@ class TestUpsert:
 
 class TestLater:
     async def test_writes_past_the_deadline_are_accepted_and_carried_out_later(
-        self, api: httpx.AsyncClient, run_syncer: RunSyncer
+        self, api: httpx.AsyncClient, open_api: OpenApi, run_syncer: RunSyncer
     ) -> None:
-        async with run_syncer():
-            lead, other = await create(api), await create(api)
+        async with run_syncer(), open_api(create_timeout=PATIENCE) as patient:
+            lead, other = await create(patient), await create(patient)
         path, external_id = f"/leads/{lead['id']}", str(uuid4())
         accepted = [
             await api.patch(path, json={"city": "Paris"}, headers={"Prefer": "respond-async"}),
