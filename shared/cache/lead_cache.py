@@ -5,33 +5,29 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Protocol, cast
+from typing import Protocol
 from uuid import UUID
 
-import redis
 import structlog
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import Redis
 
-from shared.batcher import Batcher, open_batcher
+from shared.batcher import open_batcher
+from shared.cache.key_reader import READS, Request, Values, open_reader, translated_errors
 from shared.domain.errors import UnavailableError
 from shared.events.lead_fields import DOCUMENT_NAMES
 from shared.lua import Keys, lua_script
-from shared.observability.metrics import DB_SECONDS, counter
 from shared.redis_connections import (
     SENTINEL_SCHEME,
     check_server,
     client_of,
-    connection_options,
     is_cluster,
     milliseconds,
 )
-from shared.redis_errors import is_outage
 from shared.settings import CacheSettings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -60,18 +56,7 @@ READ_LATELY = timedelta(seconds=30)
 # Leads per script: Redis serves no other client while one runs.
 MOST_PER_PUT = 50
 
-_READS = counter(
-    "leads_cache_reads_total",
-    "Keys looked up in the cache. `unavailable` is while it is away, when PostgreSQL is asked.",
-    ["result"],
-    start=[["hit"], ["miss"], ["unavailable"]],
-)
-_HITS, _MISSES, _UNAVAILABLE = map(_READS.labels, ("hit", "miss", "unavailable"))
-_READ_SECONDS = DB_SECONDS.labels("redis", "MGET", "")
-
-Request = tuple[bytes, ...]
-Values = tuple[bytes | None, ...]
-Read = Callable[[Sequence[Request]], Awaitable[list[Values]]]
+_UNAVAILABLE = READS.labels("unavailable")
 
 
 class Document(Protocol):
@@ -118,34 +103,34 @@ async def open_cache(settings: CacheSettings, *, default_url: str) -> AsyncGener
     timeout = settings.cache_timeout
     async with (
         client_of(url, connect=timeout, answer=timeout, most=MAX_CONNECTIONS) as client,
-        _open_reader(client, url, settings) as read,
-        open_batcher(read, name="cache reads") as batcher,
+        _open_reader(client, url, settings) as reader,
     ):
         if configured is not None:
             await check_server(client, setting="CACHE_REDIS_URL")
-        yield LeadCache(client, batcher, settings)
+        yield LeadCache(client, reader, settings)
 
 
-@contextlib.asynccontextmanager
-async def _open_reader(client: Redis, url: str, settings: CacheSettings) -> AsyncGenerator[Read]:
-    if is_cluster(client):
-        yield partial(_read_by_slot, client, within=settings.cache_timeout)
-        return
-    reader = KeyReader(url, timeout=settings.cache_timeout)
-    try:
-        yield reader.read
-    finally:
-        await reader.close()
+class Reads(Protocol):
+    """Takes keys to be read, and gives their values to await; they raise `UnavailableError`."""
+
+    def submit(self, keys: Request, /) -> "asyncio.Future[Values]": ...
+
+
+def _open_reader(
+    client: Redis, url: str, settings: CacheSettings
+) -> contextlib.AbstractAsyncContextManager[Reads]:
+    timeout = settings.cache_timeout
+    if not is_cluster(client):
+        return open_reader(url, within=timeout)
+    return open_batcher(partial(_read_by_slot, client, within=timeout), name="cache reads")
 
 
 class LeadCache:
     """Reads never fail: without Redis they find nothing. Writes say when they failed."""
 
-    def __init__(
-        self, client: Redis, batcher: Batcher[Request, Values], settings: CacheSettings
-    ) -> None:
+    def __init__(self, client: Redis, reader: Reads, settings: CacheSettings) -> None:
         self._client = client
-        self._batcher = batcher
+        self._reader = reader
         self._ttl = settings.cache_ttl
         self._paused_until = 0.0
 
@@ -234,7 +219,7 @@ class LeadCache:
     async def _read(self, *keys: bytes) -> Values:
         if not self._paused():
             try:
-                return await self._batcher.submit(keys)
+                return await self._reader.submit(keys)
             except UnavailableError as error:
                 self._paused_until = time.monotonic() + PAUSE_SECONDS
                 log.warning("cache.unavailable", error=str(error))
@@ -285,7 +270,7 @@ async def _put_by_slot(
 async def _read_by_slot(
     client: Redis, requests: Sequence[Request], *, within: timedelta
 ) -> list[Values]:
-    """Do what `KeyReader.read` does where each key has a slot of its own."""
+    """Do what `KeyReader` does where each key has a slot of its own."""
     with translated_errors():
         async with (
             asyncio.timeout(within.total_seconds()),
@@ -323,69 +308,3 @@ def _lead_key(lead_id: str) -> bytes:
 
 def _pointer_key(external_id: str) -> bytes:
     return f"{PREFIX}external:{external_id}".encode()
-
-
-class KeyReader:
-    """Reads many keys in one round trip: what nearly every request to the API waits for.
-
-    A tenth of the time of the client's own MGET on a pooled connection: no checkout, one
-    timer for the whole exchange, and keys packed in one go. It has a connection of its own,
-    opened when first used. One read at a time.
-    """
-
-    def __init__(self, url: str, *, timeout: timedelta) -> None:
-        self._seconds = timeout.total_seconds()
-        # Sending and receiving have one deadline together, below.
-        pool = ConnectionPool.from_url(url, **connection_options(connect=timeout, answer=None))
-        make_connection: Callable[[], AbstractConnection] = pool.make_connection
-        self._connection = make_connection()
-
-    async def read(self, requests: Sequence[Request]) -> list[Values]:
-        """Return each request's values, in order."""
-        keys = [key for request in requests for key in request]
-        started = time.perf_counter()
-        with translated_errors():
-            async with asyncio.timeout(self._seconds):
-                found = await self._mget(keys)
-        _READ_SECONDS.observe(time.perf_counter() - started)
-        if misses := found.count(None):
-            _MISSES.inc(misses)
-        _HITS.inc(len(found) - misses)
-        values = iter(found)
-        return [tuple(islice(values, len(request))) for request in requests]
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._connection.disconnect()
-
-    async def _mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        command = _pack(keys)
-        try:
-            return await self._exchange(command)
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            # The server may have closed an idle connection; a new one will show.
-            return await self._exchange(command)
-
-    async def _exchange(self, command: bytes) -> list[bytes | None]:
-        await self._connection.send_packed_command(command, check_health=False)
-        return cast("list[bytes | None]", await self._connection.read_response())
-
-
-def _pack(keys: Sequence[bytes]) -> bytes:
-    packed = [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
-    packed += [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-    return b"".join(packed)
-
-
-@contextlib.contextmanager
-def translated_errors() -> Generator[None]:
-    """Raise `UnavailableError` for every error of Redis: no read fails for what is in the cache."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, redis.RedisError) and not is_outage(error):
-            raise
-        reason = str(error) or type(error).__name__
-        raise UnavailableError(f"The cache is unavailable: {reason}") from error

@@ -63,7 +63,7 @@ class WritesAnything(LeadCache):
     """Writes without a look at what is there."""
 
     def __init__(self, inner: LeadCache) -> None:
-        super().__init__(inner._client, inner._batcher, _SETTINGS)
+        super().__init__(inner._client, inner._reader, _SETTINGS)
 
     async def put(self, documents: Sequence[Document]) -> None:
         for document in documents:
@@ -75,7 +75,7 @@ class Deletes(LeadCache):
     """Guards its writes by the version, and tells of a change by deleting the old one."""
 
     def __init__(self, inner: LeadCache) -> None:
-        super().__init__(inner._client, inner._batcher, _SETTINGS)
+        super().__init__(inner._client, inner._reader, _SETTINGS)
 
     async def put(self, documents: Sequence[Document]) -> None:
         for document in documents:
