@@ -2,7 +2,7 @@
 
 Each field's upper-case name is the environment variable that sets it; of a secret, NAME_FILE
 names a file that holds it, or none when that is empty. A `.env` file in the working directory is
-read as well; `ENV_FILE` names another one, or none when empty.
+read as well; `ENV_FILE` names another one, which has to be there, or none when empty.
 """
 
 import os
@@ -148,8 +148,12 @@ def load(group: type[Group]) -> Group:
     Raises `SettingsError` in the operator's terms.
     """
     read = cast("Callable[..., Group]", group)  # the model's own fields are all it declares
+    named = os.environ.get("ENV_FILE")
+    # Passed over, a mistyped name would lead to the servers that something else names.
+    if named and not Path(named).is_file():
+        raise SettingsError(f"ENV_FILE: there is no file {named}")
     try:
-        return read(_env_file=os.environ.get("ENV_FILE", ".env") or None)
+        return read(_env_file=".env" if named is None else named or None)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error))) from None
 

@@ -96,7 +96,8 @@ def command(
         confirm(f"Erase {len(erasures):,} leads in {_place()} if they are there?", yes=yes)
         _print_erased(run(_erase(erasures)), as_json=as_json)
         return
-    confirm(f"Restore {backup.path.name} into {_place()}?", yes=yes)
+    # Nothing shows it for sure: of services behind a pooler no session is to be seen.
+    confirm(f"Restore {backup.path.name} into {_place()}? No service may run.", yes=yes)
     _print(run(_restore(backup, erasures)), as_json=as_json)
 
 
@@ -104,7 +105,7 @@ def _list_of(path: Path, chosen: str | None) -> Path:
     """Return the list that was named, or else the one in a directory of backups or beside one."""
     if chosen:
         return Path(chosen)
-    return path / ERASED if (path / ERASED).exists() else path.parent / ERASED
+    return (path.parent if (path / MANIFEST).exists() else path) / ERASED
 
 
 def _place() -> str:

@@ -129,7 +129,7 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
 
 
 @command.command("leads")
-@click.argument("path")
+@click.argument("path", type=FilePath(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="Default: by the file's name."
 )

@@ -28,7 +28,8 @@ def command(*, only_wait: bool, as_json: bool) -> None:
         is_known = not only_wait or await_schema(postgres.dsn)
         applied = [] if only_wait else migrate(postgres.direct_dsn, tell)
     except MigrationError as error:
-        raise click.ClickException(str(error)) from error
+        # The driver's reasons have several lines.
+        raise click.ClickException(" ".join(str(error).split())) from error
     if as_json:
         print_json({"applied": applied})
     elif not is_known:

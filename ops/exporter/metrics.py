@@ -1,6 +1,7 @@
 """`ops metrics`: what all processes export, put together, for whoever has no Prometheus at hand."""
 
 import asyncio
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from ops.output import as_json, print_json, print_table
 from ops.running import run
 
 TIMEOUT = 5.0
-# What `make run` writes.
-TARGETS = Path(".data/targets.json")
+# What `make run` writes, beside the settings that it writes for commands.
+TARGETS = "targets.json"
+DATA = Path(".data")
 # Gauges that count what each process has for itself. Of others the highest is shown: what they say
 # is about one process, or about what all share.
 SUMMED = frozenset(
@@ -94,8 +96,8 @@ def command(
     """Show the metrics of all processes together.
 
     SOURCES are addresses of processes (http://host:port) or files with lists of them, as
-    Prometheus reads with file_sd_configs. Without any it is the list that `make run` writes,
-    .data/targets.json.
+    Prometheus reads with file_sd_configs. Without any it is the list that `make run` writes:
+    targets.json beside ENV_FILE, or .data/targets.json.
 
     Counters and histograms are sums. So are gauges that count what a process has for itself; of
     others the highest is shown, and of those that say whether something is well the lowest. Ends
@@ -122,9 +124,11 @@ def command(
 
 
 def _default() -> tuple[str, ...]:
-    if not TARGETS.exists():
-        raise click.UsageError(f"Name a process or a list of them: there is no {TARGETS} here.")
-    return (str(TARGETS),)
+    env_file = os.environ.get("ENV_FILE")
+    targets = (Path(env_file).parent if env_file else DATA) / TARGETS
+    if not targets.exists():
+        raise click.UsageError(f"Name a process or a list of them: there is no {targets} here.")
+    return (str(targets),)
 
 
 def _addresses(sources: Sequence[str]) -> Iterator[str]:

@@ -205,6 +205,10 @@ async def test_without_the_streams_the_list_keeps_erased_people_away(
     for path, erased in ((str(tmp_path), 2), (backup["path"], 0)):
         ended = await ops("restore", path, "--only-erasures", "--yes", "--json")
         assert ended.json == {"erased": erased}
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    ended = await ops("restore", str(nothing), "--only-erasures", "--yes")
+    assert (ended.code, f"There is no {nothing}/erased.ndjson" in ended.stderr) == (1, True)
     assert len(await world.leads()) == 2
 
 
@@ -371,3 +375,5 @@ async def test_an_unreachable_database_fails_and_leaves_nothing(ops: Ops, tmp_pa
     ended = await ops("backup", "--to", str(tmp_path))
     assert (ended.code, "unavailable" in ended.stderr) == (1, True)
     assert BackupDirectory(tmp_path).backups() == []
+    ended = await ops("migrate")
+    assert (ended.code, ended.stderr.count("\n")) == (1, 1)

@@ -129,6 +129,8 @@ def test_hostile_arguments(
         "streams partition --to 257",
         "import events nowhere.ndjson",
         "import events .",
+        "import leads nowhere.csv",
+        "import leads . --dry-run",
         "export leads --output .",
         "migrate everything",
         "doctor --strictly",
@@ -140,10 +142,11 @@ def test_wrong_use_ends_with_2(arguments: str) -> None:
     assert "Error: " in result.output
 
 
-def test_a_file_that_is_not_there_is_found_before_anything_is_asked() -> None:
-    result = invoke("import", "events", "nowhere.ndjson")
+@pytest.mark.parametrize("kind", ["events", "leads"])
+def test_a_file_that_is_not_there_is_found_before_anything_is_asked(kind: str) -> None:
+    result = invoke("import", kind, "nowhere.ndjson")
     assert "does not exist" in result.output
-    assert "archive?" not in result.output
+    assert "[y/N]" not in result.output
 
 
 @pytest.mark.parametrize("name", [name for name in commands() if name != "exporter"])

@@ -111,6 +111,20 @@ def test_what_is_no_list_is_refused(tmp_path: Path, content: str | None, says: s
     assert says in result.output
 
 
+def test_the_list_is_that_of_the_system_whose_settings_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, port in ((".data", 8), ("second", 9)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "targets.json").write_text(f'[{{"targets": ["127.0.0.1:{port}"]}}]')
+    monkeypatch.chdir(tmp_path)
+    for env_file, port in (("", 8), ("second/stack.env", 9)):
+        monkeypatch.setenv("ENV_FILE", env_file)
+        assert f"127.0.0.1:{port}/metrics: " in CliRunner().invoke(command).stderr
+    monkeypatch.setenv("ENV_FILE", "third/stack.env")
+    assert "there is no third/targets.json" in CliRunner().invoke(command).stderr
+
+
 def test_processes_that_do_not_answer_are_named(tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     path.write_text(

@@ -43,6 +43,12 @@ def test_the_name_of_a_file_may_be_in_the_env_file(
     assert load(StreamsSettings).url == "redis://:p%40ss%2Fword@streams:6379/0"
 
 
+def test_an_env_file_that_is_named_has_to_be_there(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("ENV_FILE", "stack.evn")
+    with pytest.raises(SettingsError, match="ENV_FILE: there is no file"):
+        load(StreamsSettings)
+
+
 def test_an_empty_name_is_none(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("REDIS_PASSWORD_FILE", "")
     assert load(StreamsSettings).url == "redis://localhost:6379/0"
