@@ -127,12 +127,16 @@ class AcceptedLeads:
         self._seconds = timeout.total_seconds()
 
     async def find(self, key: str) -> tuple[bool, NotedLead | None]:
-        """Return whether a lead was accepted under an id or externalId, and it while it waits."""
+        """Return whether a lead was accepted under an id or externalId, and it while it waits.
+
+        Raises `UnavailableError` while the notes cannot be read: to say that there is no such lead
+        would have a client give up a change of one that it was promised.
+        """
         try:
             async with asyncio.timeout(NOTES_TIMEOUT.total_seconds()):
                 noted = await self._notes.accepted_leads(key)
-        except (UnavailableError, TimeoutError):
-            return False, None
+        except TimeoutError as error:
+            raise UnavailableError("Redis did not say in time whether it was accepted") from error
         if not noted:
             return False, None
         try:

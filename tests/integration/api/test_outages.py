@@ -90,15 +90,16 @@ async def test_without_redis_writes_are_refused_in_time_and_reads_go_on(
             assert (await api.get("/leads")).json() == [lead]
 
 
-async def test_without_redis_no_lead_is_known_to_be_accepted(
+async def test_without_redis_nobody_can_tell_whether_a_lead_was_accepted(
     nowhere: int, api_settings: ApiSettings, auth: AuthServer
 ) -> None:
     settings = without_redis(api_settings, nowhere)
     async with running_api(settings, token=auth.token()) as api:
-        for method, body in (("PATCH", {"city": "Rome"}), ("DELETE", None)):
+        for method, body in (("PATCH", {"city": "Rome"}), ("DELETE", None), ("GET", None)):
             with kept_promise():
                 response = await api.request(method, f"/leads/{uuid4()}", json=body)
-            assert (response.status_code, response.json()["code"]) == (404, "lead-not-found")
+            assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+            assert "Retry-After" in response.headers
 
 
 async def test_without_postgresql_upserts_are_accepted_and_other_writes_want_the_lead(
