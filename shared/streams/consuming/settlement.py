@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 EVENTS = counter(
     "leads_events_total",
     "Deliveries of events: applied, repeated (it had been, and nothing changed), overtaken by a "
-    "later event of its lead, retried, parked as a dead letter.",
+    "later event of its lead, retried, parked as a dead letter. Of a replay only what is put back.",
     ["stream", "group", "type", "result"],
     start=[
         [flow.stream, group, flow.event.type, result]
