@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from redis.asyncio import Redis
@@ -37,6 +38,7 @@ class Trace:
     def __init__(self) -> None:
         self._entered: set[str] = set()
         self._known: dict[str, str | None] = {}
+        self._of_chores: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     @contextlib.contextmanager
     def installed(self) -> Generator[None]:
@@ -44,11 +46,13 @@ class Trace:
         loop = asyncio.get_running_loop()
         executor = ThreadPoolExecutor(initializer=lambda: sys.settrace(self._note))
         loop.set_default_executor(executor)
+        loop.set_task_factory(self._begin)
         sys.settrace(self._note)
         try:
             yield
         finally:
             sys.settrace(None)
+            loop.set_task_factory(None)
             executor.shutdown()
             loop.set_default_executor(ThreadPoolExecutor())
 
@@ -62,8 +66,24 @@ class Trace:
         # A module that is only now imported defines things; it takes no part yet.
         if frame.f_code.co_name != "<module>":
             module = self._module(frame.f_code.co_filename)
-            if module is not None and not _task_name().startswith(CHORES):
+            if module is not None and not self._is_chore():
                 self._entered.add(module)
+
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        """Make a task; what a chore does by several tasks is a chore too."""
+        task = asyncio.Task(work, loop=loop, **options)
+        if self._is_chore():
+            self._of_chores.add(task)
+        return task
+
+    def _is_chore(self) -> bool:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a thread that the event loop has lent
+            return False
+        return task is not None and (task.get_name().startswith(CHORES) or task in self._of_chores)
 
     def _module(self, filename: str) -> str | None:
         if filename not in self._known:
@@ -81,14 +101,6 @@ class Trace:
                 break
             always &= await self.modules(flow)
         return always
-
-
-def _task_name() -> str:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # a thread that the event loop has lent
-        return ""
-    return "" if task is None else task.get_name()
 
 
 @pytest.fixture
@@ -151,3 +163,17 @@ async def test_the_trace_sees_what_runs_in_threads_too(trace: Trace) -> None:
     modules = await trace.modules(lambda: asyncio.to_thread(email_key, "Ada@Example.com"))
 
     assert modules == {"shared/domain/lead.py"}
+
+
+async def test_what_a_chore_starts_takes_no_part_in_a_flow(trace: Trace) -> None:
+    async def key() -> None:
+        email_key("Ada@Example.com")
+
+    async def several() -> None:
+        await asyncio.gather(key(), key())
+
+    async def flow(name: str) -> None:
+        await asyncio.create_task(several(), name=name)
+
+    assert await trace.modules(lambda: flow("chore keys")) == set()
+    assert await trace.modules(lambda: flow("keys")) == {"shared/domain/lead.py"}

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 from uuid import uuid4
 
@@ -30,6 +30,8 @@ from tests.support.syncer import running_syncer
 PEOPLE = ROOT / "tests/support/samples/randomuser-20.json"
 OPERATOR_KEY = "the-operators-key"
 OPERATOR = {"X-API-Key": OPERATOR_KEY}
+# What a flow enters is the same however busy the machine is.
+PATIENCE = timedelta(seconds=12)
 CONSUMED = {catalog.SUMMARIES, catalog.SYNC, catalog.IMPORTS}
 
 OpenServices = Callable[[], contextlib.AbstractAsyncContextManager[None]]
@@ -158,7 +160,14 @@ async def open_api_client(
     """Serve the API, and yield a client who is signed in."""
     async with AuthServer() as auth:
         settings = ApiSettings(
-            http=HttpSettings(port=0, api_host="127.0.0.1", api_key=SecretStr(OPERATOR_KEY)),
+            http=HttpSettings(
+                port=0,
+                api_host="127.0.0.1",
+                api_key=SecretStr(OPERATOR_KEY),
+                create_timeout=PATIENCE,
+                publish_timeout=PATIENCE,
+                read_timeout=PATIENCE,
+            ),
             auth=AuthSettings(supabase_uri=auth.url, supabase_key=SecretStr("sb_secret_tests")),
             limits=LimitSettings(),
             postgres=postgres,
