@@ -19,8 +19,8 @@ from tests.support.standin_control import StandInControl
 
 SAMPLE_USERS = ROOT / "tests/support/samples/randomuser-20.json"
 
-# Short waits: what a killed consumer held is soon taken over, and who hangs is soon given up on.
-HASTE = {"STREAM_LEASE": "2", "STREAM_BLOCK": "0.25", "AUTH_TIMEOUT": "1"}
+# Short waits: what a killed consumer held is soon taken over.
+HASTE = {"STREAM_LEASE": "2", "STREAM_BLOCK": "0.25"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -43,22 +43,21 @@ async def test_ten_summaries_of_one_lead_are_one_call(
 
 async def test_a_slow_model_holds_up_nobody_else(client: ApiClient, groq: StandInControl) -> None:
     leads = await asyncio.gather(*(client.create() for _ in range(20)))
-    async with groq.misbehaving(delay=1):
+    async with groq.misbehaving(delay=3):
         started = time.monotonic()
         waiting = [
             asyncio.create_task(client.post(f"/leads/{lead['id']}/summary"), name="summary")
             for lead in leads
         ]
         await groq.is_asked()
-        reading = time.monotonic()
         await client.read(leads[0]["id"])
-        assert time.monotonic() - reading < 0.5
+        assert not any(task.done() for task in waiting)
         answers = await asyncio.gather(*waiting)
         seconds = time.monotonic() - started
         assert [answer.status for answer in answers] == [200] * 20
         assert await groq.counter("most_in_flight") == 20
-    # One after another they would take twenty seconds.
-    assert 1 <= seconds < 5
+    # One after another they would take a minute.
+    assert 3 <= seconds < 15
 
 
 @pytest.mark.parametrize(

@@ -151,9 +151,10 @@ class TestInjection:
     async def test_no_text_takes_long_to_refuse(
         self, field: str, text: str, aloof_api: httpx.AsyncClient
     ) -> None:
-        started = time.perf_counter()
+        # The API's too, which runs in this process; others on the machine take none of it.
+        started = time.process_time()
         answer = await aloof_api.post("/leads", json=lead_body(**{field: text}))
-        assert time.perf_counter() - started < 0.5
+        assert time.process_time() - started < 0.5
         assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
 
 

@@ -1,8 +1,8 @@
 """The budget that all replicas share, and a user's daily quota."""
 
 import asyncio
-import time
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -15,7 +15,9 @@ from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
 from shared.streams.model_pauses import ModelPauses
 
-WINDOW = timedelta(seconds=1)
+# So long that none ends while a test runs: where time has to pass, the calls are made older.
+WINDOW = timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
 NO_WAIT = timedelta(0)
 TODAY, TOMORROW = date(2026, 11, 24), date(2026, 11, 25)
 
@@ -32,6 +34,13 @@ async def reserve(
     budget: MinuteBudget, *, tokens: int = 10, within: timedelta = NO_WAIT, background: bool = False
 ) -> Reservation | timedelta:
     return await budget.reserve(tokens=tokens, within=within, background=background)
+
+
+async def times_of(redis: Redis) -> list[timedelta]:
+    """Return from when on the calls that are reserved may be made, by the clock of Redis."""
+    [key] = await redis.keys("budget:*")
+    calls: Any = await redis.zrange(key, 0, -1, withscores=True)
+    return [at * MILLISECOND for _, at in calls]
 
 
 async def test_calls_are_limited_across_replicas(redis: Redis) -> None:
@@ -75,18 +84,16 @@ async def test_call_larger_than_the_budget_gets_all_of_it(redis: Redis) -> None:
 
 async def test_first_come_are_first_served_and_no_window_holds_too_many(redis: Redis) -> None:
     budgets = [budget_of(redis, calls=10), budget_of(redis, calls=10)]
-    started = time.monotonic()
-    due: list[float] = []
+    waits: list[timedelta] = []
     for number in range(35):
-        reservation = await reserve(budgets[number % 2], within=timedelta(seconds=10))
+        reservation = await reserve(budgets[number % 2], within=WINDOW * 10)
         assert isinstance(reservation, Reservation)
-        due.append(time.monotonic() - started + reservation.wait.total_seconds())
-    # Each call may be made a window after the tenth before it: by their own clock, so with
-    # some room for the time that asking takes.
-    for earlier, later in zip(due, due[10:], strict=False):
-        assert later - earlier >= WINDOW.total_seconds() - 0.1
-    assert due[9] < 0.5
-    assert 2.9 <= due[34] <= 3.6
+        waits.append(reservation.wait)
+    assert waits[:10] == [NO_WAIT] * 10
+    due = await times_of(redis)
+    # Each call may be made a window after the tenth before it, and no later.
+    spans = {later - earlier for earlier, later in zip(due, due[10:], strict=False)}
+    assert (len(due), spans) == (35, {WINDOW})
 
 
 async def test_small_call_does_not_overtake_a_large_one_that_waits(redis: Redis) -> None:
@@ -96,7 +103,9 @@ async def test_small_call_does_not_overtake_a_large_one_that_waits(redis: Redis)
     small = await reserve(budget, tokens=10, within=WINDOW)
     assert isinstance(large, Reservation)
     assert isinstance(small, Reservation)
-    assert small.wait >= large.wait - timedelta(milliseconds=100)
+    first, second, third = await times_of(redis)
+    assert second - first == WINDOW
+    assert third >= second
 
 
 async def test_budget_comes_back_with_time(redis: Redis) -> None:
@@ -104,7 +113,14 @@ async def test_budget_comes_back_with_time(redis: Redis) -> None:
     assert isinstance(await reserve(budget), Reservation)
     wait = await reserve(budget)
     assert isinstance(wait, timedelta)
-    await asyncio.sleep(wait.total_seconds() + 0.02)
+    assert wait > WINDOW / 2
+    # As if the call had been made so much earlier.
+    [key] = await redis.keys("budget:*")
+    call: Any
+    [call] = await redis.zrange(key, 0, -1)
+    await redis.zincrby(key, -(wait - WINDOW / 2) / MILLISECOND, call)
+    assert isinstance(await reserve(budget), timedelta)
+    await redis.zincrby(key, -(WINDOW / 2) / MILLISECOND, call)
     assert isinstance(await reserve(budget), Reservation)
 
 
@@ -129,7 +145,7 @@ async def test_nothing_is_left_behind(redis: Redis) -> None:
     budget = budget_of(redis, calls=10)
     await reserve(budget)
     [key] = await redis.keys("budget:*")
-    assert 0 < await redis.pttl(key) <= 2_000
+    assert 0 < await redis.pttl(key) <= WINDOW / MILLISECOND
 
 
 async def test_quota_is_per_user_and_day(redis: Redis) -> None:
