@@ -118,7 +118,7 @@ async def syncer(run_syncer: RunSyncer) -> AsyncGenerator[None]:
 @pytest.fixture
 async def client(open_api: OpenApi, syncer: None) -> AsyncGenerator[httpx.AsyncClient]:  # noqa: ARG001
     """Yield a signed-in client of an API whose creates are carried out."""
-    async with open_api() as opened:
+    async with open_api(create_timeout=PATIENCE) as opened:
         yield opened
 
 

@@ -187,7 +187,7 @@ async def test_writes_that_come_late_are_a_warning_until_they_are_done(
 
 
 async def test_a_write_that_waits_alone_is_late_as_long_as_it_waits(
-    client: httpx.AsyncClient, database: Database
+    client: httpx.AsyncClient, api: httpx.AsyncClient, database: Database
 ) -> None:
     """Others go on: its partition, or its key, is held up."""
     lead = (await client.post("/leads", json=lead_body())).json()
@@ -195,7 +195,7 @@ async def test_a_write_that_waits_alone_is_late_as_long_as_it_waits(
     with capture_logs() as logs:
         async with database.transaction() as connection:
             await connection.execute(locked, lead["id"])
-            answer = await client.patch(f"/leads/{lead['id']}", json={"city": "Rome"})
+            answer = await api.patch(f"/leads/{lead['id']}", json={"city": "Rome"})
             assert answer.status_code == 202
             await eventually(lambda: is_logged(logs, "began", "1 writes"))
         await eventually(lambda: has_ended(logs, "late"))

@@ -194,7 +194,7 @@ async def test_past_the_deadline_the_answer_is_where_to_ask(
 
 
 async def test_a_client_need_not_wait(api: httpx.AsyncClient, lead: Lead) -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):  # and not 30 s
         response = await api.post(
             f"/leads/{lead['id']}/summary", headers={"Prefer": "respond-async"}
         )
