@@ -22,6 +22,7 @@ from shared.streams.codec import decode
 from tests.support.api import running_api
 from tests.support.auth_server import AuthServer
 from tests.support.builders import lead_body
+from tests.support.eventually import eventually
 from tests.support.partitions import lead_entries
 from tests.support.silent_server import SilentServer
 from tests.support.stored_leads import store_lead
@@ -153,15 +154,19 @@ async def test_without_postgresql_the_cache_still_answers_and_creates_are_accept
 
 class TestReadiness:
     async def test_a_process_that_can_work_says_so(self, api: httpx.AsyncClient) -> None:
-        response = await api.get("/health/ready")
-        assert (response.status_code, response.json()) == (
-            200,
-            {
-                "status": "ok",
-                "checks": {"postgres": "ok", "redis": "ok", "replies": "ok", "auth": "ok"},
-                "warnings": [],
-            },
-        )
+        async def is_told() -> bool:
+            response = await api.get("/health/ready")
+            assert (response.status_code, response.json()) == (
+                200,
+                {
+                    "status": "ok",
+                    "checks": {"postgres": "ok", "redis": "ok", "replies": "ok", "auth": "ok"},
+                    "warnings": [],
+                },
+            )
+            return True
+
+        await eventually(is_told)
 
     @pytest.mark.parametrize(
         ("break_", "check"), [(without_redis, "redis"), (without_postgres, "postgres")]

@@ -38,7 +38,7 @@ async def break_(_call: Call) -> web.StreamResponse:
 
 
 async def read(call: Call) -> web.StreamResponse:
-    await read_json_object(call.request, within=timedelta(seconds=0.2))
+    await read_json_object(call.request, within=timedelta(seconds=1))
     return json_response(b"{}")
 
 
@@ -88,7 +88,7 @@ async def served(auth: AuthServer) -> AsyncGenerator[httpx.AsyncClient]:
             cors=Cors([]),
             limits=None,
             operator_key=None,
-            request_timeout=timedelta(seconds=0.5),
+            request_timeout=timedelta(seconds=2),
             logs_reads=False,
             on_drain=lambda: None,
         )
