@@ -203,3 +203,23 @@ def test_a_start_imports_nothing_that_it_does_not_need(module: str, heavy: set[s
         [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert not heavy & set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("service", ["api", "syncer", "summarizer"])
+def test_a_service_keeps_libraries_from_importing_what_they_have_no_use_for(service: str) -> None:
+    text = f"""
+import json, sys
+from shared.lifecycle import main_of
+
+main_of("services.{service}.app")
+roots = {{name.partition(".")[0] for name in sys.modules}}
+import shared.observability.tracer, click, rich.console
+print(json.dumps(sorted(roots)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    roots = set(json.loads(done.stdout))
+
+    assert {"structlog", "redis"} <= roots
+    assert not roots & {"click", "greenlet", "opentelemetry", "psutil", "pygments", "rich"}
