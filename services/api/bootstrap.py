@@ -48,7 +48,7 @@ from shared.administration.replays import ReplayRunner, Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events.catalog import LEADS
-from shared.lifecycle import instance_name
+from shared.lifecycle import absent, instance_name
 from shared.observability.metrics import HTTP_CLIENT_SECONDS
 from shared.observability.outages import Outages
 from shared.redis_connections import check_server, open_redis
@@ -198,9 +198,10 @@ class _MeasuredTransport(httpx.AsyncHTTPTransport):
 
 
 def _auth_client(settings: AuthSettings) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=settings.auth_timeout.total_seconds(), transport=_MeasuredTransport()
-    )
+    # It imports HTTP/2 where it is installed, as supabase has it, and is not asked for it.
+    with absent("h2"):
+        transport = _MeasuredTransport()
+    return httpx.AsyncClient(timeout=settings.auth_timeout.total_seconds(), transport=transport)
 
 
 def _keys(settings: AuthSettings, client: httpx.AsyncClient) -> tuple[SigningKeys, TokenCache]:

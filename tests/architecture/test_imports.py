@@ -223,3 +223,28 @@ print(json.dumps(sorted(roots)))
 
     assert {"structlog", "redis"} <= roots
     assert not roots & {"click", "greenlet", "opentelemetry", "psutil", "pygments", "rich"}
+
+
+def test_an_api_puts_off_what_few_requests_need() -> None:
+    text = """
+import json, sys
+from shared.lifecycle import main_of
+
+main_of("services.api.app")
+from services.api.bootstrap import _auth_client
+from services.api.console.serving import Console
+from services.api.handlers import documents
+from services.api.settings import AuthSettings
+from services.api.web.responses import Representation
+
+_auth_client(AuthSettings(supabase_uri="http://localhost", supabase_key="key"))
+Console.of_this_release()
+built = [one.__name__ for one in Representation.__subclasses__() if one.__pydantic_complete__]
+compressed = documents._compressed.cache_info().currsize
+print(json.dumps(["httpcore" in sys.modules, "h2" in sys.modules, built, compressed]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert json.loads(done.stdout) == [True, False, [], 0]

@@ -33,12 +33,12 @@ CACHING = "public, max-age=300"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """Bytes that stay the same as long as the process lives, as they are and compressed."""
+    """Bytes that stay the same as long as the process lives; compressed when first asked for."""
 
     headers: Mapping[str, str]
     plain: bytes
-    compressed: bytes
     etag: str
+    kept_compressed: bytes | None = None
 
     @classmethod
     def of(
@@ -62,7 +62,7 @@ class Document:
                 **(headers or {}),
             },
             plain=content,
-            compressed=_compressed(content) if compressed is None else compressed,
+            kept_compressed=compressed,
             etag=etag or hashlib.sha256(content).hexdigest()[:16],
         )
 
@@ -88,8 +88,12 @@ class Document:
             return WholeResponse(None, status=304, headers=headers)
         if is_compressed:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
-        body = self.compressed if is_compressed else self.plain
+        body = self._compressed() if is_compressed else self.plain
         return WholeResponse(body, status=200, headers=headers)
+
+    def _compressed(self) -> bytes:
+        kept = self.kept_compressed
+        return _compressed(self.plain) if kept is None else kept
 
 
 @cache

@@ -25,7 +25,11 @@ class Representation(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        # Most are never made, or only described.
+        defer_build=True,
     )
 
     @classmethod
