@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from datetime import timedelta
@@ -11,6 +12,8 @@ from shared.observability.outages import Outages
 
 CANCEL_AGAIN = timedelta(milliseconds=100)
 LONGEST_PAUSE = timedelta(seconds=2)
+# Of a pause between two steps.
+ALL_BUT_THERE = 0.01
 
 
 @contextlib.asynccontextmanager
@@ -119,12 +122,15 @@ async def repeat(
 ) -> None:
     """Do a step again and again, until `stop` is set or the task is cancelled.
 
-    With `every` there is that pause before each. Whatever a step raises is an outage of this
-    activity, and the step done again: no answer of a server may end a process.
+    With `every` each is done when the loop's clock comes to a multiple of that, together with what
+    others do then: a process at rest pays more for waking up than for what it does. Whatever a step
+    raises is an outage of this activity, and the step done again: no answer of a server may end a
+    process.
     """
     stop, has_failed = stop or asyncio.Event(), False
+    now = asyncio.get_running_loop().time
     while not stop.is_set():
-        if every is not None and await wait_for_event(stop, within=every):
+        if every is not None and await wait_for_event(stop, within=until_next(every, now=now())):
             return
         async for _ in Backoff(longest=every or LONGEST_PAUSE, stop=stop):
             try:
@@ -137,6 +143,16 @@ async def repeat(
                     outages.worked(activity)
                 has_failed = False
                 break
+
+
+def until_next(every: timedelta, *, now: float) -> timedelta:
+    """Return how long it is until a clock that shows `now` comes to a multiple of `every`.
+
+    A multiple that is all but there counts as gone: clocks and timers are rounded.
+    """
+    seconds = every.total_seconds()
+    gone = math.floor(now / seconds + ALL_BUT_THERE)
+    return timedelta(seconds=(gone + 1) * seconds - now)
 
 
 async def wait_for_event(event: asyncio.Event, *, within: timedelta) -> bool:

@@ -7,6 +7,7 @@ stable. `docs/metrics.md` is made from the declarations.
 import asyncio
 import contextlib
 import itertools
+import math
 import platform
 import sys
 import time
@@ -14,7 +15,6 @@ import tomllib
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -207,7 +207,8 @@ _LAG = histogram(
     "How late the event loop is: by so much everything in this process is held up.",
     buckets=(0.005, 0.025, 0.1, 0.5, 2),
 ).labels()
-_LOOK_EVERY = timedelta(seconds=1)
+# A second of which no more than this is left counts as gone: clocks and timers are rounded.
+_ALL_BUT_THERE = 0.01
 
 
 async def watch_process() -> None:
@@ -215,8 +216,9 @@ async def watch_process() -> None:
     _BUILD.labels(_version(), platform.python_version()).set(1)
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + _LOOK_EVERY.total_seconds()
-        await asyncio.sleep(_LOOK_EVERY.total_seconds())
+        # At whole seconds, when others wake the process too: see `shared.background.repeat`.
+        due = math.floor(loop.time() + _ALL_BUT_THERE) + 1
+        await asyncio.sleep(due - loop.time())
         _LAG.observe(max(0.0, loop.time() - due))
 
 

@@ -59,9 +59,10 @@ class LeadRepository:
         try:
             async with (
                 asyncio.timeout(READABLE_WITHIN.total_seconds()),
-                self._database.transaction() as connection,
+                self._database.connection() as connection,
             ):
-                # Else the server would go on waiting for it when nobody does any more.
+                # Else the server would go on waiting for it when nobody does any more. Statements
+                # that go out together are a transaction.
                 await connection.execute(
                     "SET LOCAL lock_timeout = '500ms'; SELECT 1 FROM leads.lead LIMIT 1"
                 )

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import redis
 import structlog
 
-from shared.background import Backoff, cancellation_kept, repeat
+from shared.background import Backoff, cancellation_kept, repeat, until_next
 from shared.domain.errors import PermanentError, UnavailableError
 from shared.observability.outages import Outages
 
@@ -68,6 +69,36 @@ async def test_no_error_ends_a_loop(every: timedelta | None) -> None:
         ("test: TimeoutError", "TimeoutError"),
     ]
     assert [line["exc_info"] for line in began] == [None, *errors[2:4], None]
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [(100.0, 2.0), (100.5, 1.5), (101.9, 0.1), (101.99, 2.01), (102.001, 1.999), (0.0, 2.0)],
+)
+def test_loops_go_on_at_multiples_of_their_pause(now: float, seconds: float) -> None:
+    pause = until_next(timedelta(seconds=2), now=now)
+    assert pause.total_seconds() == pytest.approx(seconds)
+
+
+async def test_loops_wake_a_process_together() -> None:
+    steps: list[tuple[int, float]] = []
+    stop = asyncio.Event()
+    loop, every = asyncio.get_running_loop(), timedelta(milliseconds=100)
+
+    async def step(number: int) -> None:
+        steps.append((number, loop.time()))
+        if len(steps) == 20:
+            stop.set()
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for number in range(3):
+            do = partial(step, number)
+            work = repeat(do, outages=Outages(), activity="test", every=every, stop=stop)
+            tasks.create_task(work)
+            await asyncio.sleep(0.03)
+    rounds = [steps[first : first + 3] for first in range(len(steps) - 2)]
+    spreads = [one[-1][1] - one[0][1] for one in rounds if len(dict(one)) == 3]
+    assert min(spreads) < 0.01
 
 
 async def test_a_loop_pauses_before_each_step_and_ends_when_stopped() -> None:
