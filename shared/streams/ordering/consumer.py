@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -196,7 +196,7 @@ class PartitionConsumer:
         All else goes before it: nobody waits for a replay, and what it does is the same later.
         """
         if not self._circuit.is_open:
-            await self._take(block=None)
+            await self._take(self._with_room(), block=None)
             if self._urgent():
                 return
         is_alone = time.monotonic() - self._urgent_at > ALONE_AFTER.total_seconds()
@@ -273,18 +273,26 @@ class PartitionConsumer:
         if not self._circuit.is_open:
             self._progress.release("reading")
 
-    async def _take(self, *, block: int | None) -> bool:
-        """Take what there is, or comes within so many ms; returns whether there was anything."""
-        wanted = {one.name: one for one in self._partitions.values() if one.has_room}
-        if not wanted:
-            return False
+    def _with_room(self) -> dict[str, OwnPartition]:
+        return {one.name: one for one in self._partitions.values() if one.has_room}
+
+    async def _take(self, partitions: Mapping[str, OwnPartition], *, block: int | None) -> int:
+        """Take what there is, or comes within so many ms; returns how many entries."""
+        if not partitions:
+            return 0
         with translated_errors():
             reply = await self._reader.xread(
-                {name: one.cursor for name, one in wanted.items()}, count=self._batch, block=block
+                {name: one.cursor for name, one in partitions.items()},
+                count=self._batch,
+                block=block,
             )
-        for name, entries in cast("dict[bytes, Any]", reply or {}).items():
-            wanted[name.decode()].add(entries_of(entries))
-        return bool(reply)
+        taken = {
+            name.decode(): entries_of(entries)
+            for name, entries in cast("dict[bytes, Any]", reply or {}).items()
+        }
+        for name, entries in taken.items():
+            partitions[name].add(entries)
+        return sum(map(len, taken.values()))
 
     async def _wait_for_entries(self) -> bool:
         """Take what comes next; False if nothing does in time, or there is something else to do.
@@ -293,14 +301,20 @@ class PartitionConsumer:
         """
         if self._awake.is_set() or self._stop.is_set():
             return False
+        taken, partitions = 0, self._with_room()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as waiting:
                 self._waiting = waiting
                 try:
-                    return await self._take(block=max(1, milliseconds(self._until_next_due())))
+                    block = max(1, milliseconds(self._until_next_due()))
+                    taken = await self._take(partitions, block=block)
                 finally:
                     self._waiting = None
-        return False
+        if taken == 1:
+            # Of what is added at once the server gives the first to who waits, before it has the
+            # others: these would be a batch of their own, and wait for this one's end.
+            await self._take(partitions, block=None)
+        return taken > 0
 
     async def _save_behind(self) -> None:
         if behind := [one for one in self._partitions.values() if one.is_behind]:

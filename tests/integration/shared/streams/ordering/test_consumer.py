@@ -70,25 +70,15 @@ async def test_nobody_waits_for_the_end_of_a_read(ordered_workers: OrderedWorker
         members = {member.token: member.name for member in survey.members}
         return {row.owner and members.get(row.owner) for row in survey.partitions} == {*names}
 
-    async def is_at_rest() -> bool:
-        """Return whether Redis shows how far each partition has come: no short read is left."""
-        for name in LAYOUT.names:
-            [group] = await ordered_workers.redis.xinfo_groups(name)
-            if group["last-delivered-id"] == b"0-0" or group["lag"] != 0:
-                return False
-        return True
-
     one, two = Recorder(), Recorder()
-    keys = [keys_in(number, count=1)[0] for number in range(LAYOUT.partitions)]
 
     async def add_one_in_each() -> None:
-        events = [event for key in keys for event in events_of(key, 1)]
-        await add_events(ordered_workers.redis, events)
+        await add_events(ordered_workers.redis, _one_in_each())
 
     await add_one_in_each()
     async with ordered_workers.running(one, name="one", block=HOUR):
         await eventually(ordered_workers.all_done)
-        await eventually(is_at_rest)
+        await eventually(lambda: _is_at_rest(ordered_workers.redis))
         one.batches.clear()
         async with ordered_workers.running(two, name="two", block=HOUR):
             await eventually(lambda: owned_by("one", "two"))
@@ -99,6 +89,20 @@ async def test_nobody_waits_for_the_end_of_a_read(ordered_workers: OrderedWorker
         await eventually(lambda: owned_by("one"))
         await add_one_in_each()
         await eventually(ordered_workers.all_done)
+
+
+async def test_what_is_added_at_once_is_applied_at_once(ordered_workers: OrderedWorkers) -> None:
+    """The server wakes a reader with the first of several entries, before it has the others."""
+    handler = Recorder()
+    await add_events(ordered_workers.redis, _one_in_each())
+    async with ordered_workers.running(handler, block=HOUR):
+        await eventually(ordered_workers.all_done)
+        await eventually(lambda: _is_at_rest(ordered_workers.redis))
+        handler.batches.clear()
+        wave = _one_in_each()
+        await add_events(ordered_workers.redis, wave)
+        await eventually(lambda: _count(handler.events, len(wave)))
+    assert [len(batch) for batch in handler.batches] == [len(wave)]
 
 
 async def test_members_come_and_go_under_load(ordered_workers: OrderedWorkers) -> None:
@@ -194,6 +198,21 @@ async def test_a_partition_that_holds_too_much_is_read_no_further(
     assert most_held <= count < most_held + batch
     assert ids(fails.applied)[:2] == ids([*elsewhere, bad[0]])
     assert ids(fails.applied, key=bad_key) == ids(bad)
+
+
+def _one_in_each() -> list[Event]:
+    """Return an event for each partition."""
+    keys = [keys_in(number, count=1)[0] for number in range(LAYOUT.partitions)]
+    return [event for key in keys for event in events_of(key, 1)]
+
+
+async def _is_at_rest(redis: Redis) -> bool:
+    """Return whether Redis shows how far each partition has come: no short read is left."""
+    for name in LAYOUT.names:
+        [group] = await redis.xinfo_groups(name)
+        if group["last-delivered-id"] == b"0-0" or group["lag"] != 0:
+            return False
+    return True
 
 
 def _shuffled(lines: Sequence[Sequence[Event]]) -> list[Event]:
