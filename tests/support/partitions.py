@@ -1,10 +1,13 @@
 """What is in the partitions of an ordered stream, as if it were one stream."""
 
+from uuid import uuid4
+
 from redis.asyncio import Redis
 
 from shared.events.catalog import LEADS
 from shared.events.envelope import Event
 from shared.streams.codec import Entry, decode, entries_of, entry_id
+from shared.streams.ordering.bookkeeping import Bookkeeping
 from shared.streams.ordering.layout import Divisions
 
 
@@ -40,3 +43,9 @@ async def events_in(redis: Redis, stream: str) -> list[Event]:
     names = await Divisions(redis).streams_of(stream)
     entries = [entry for name in names for entry in entries_of(await redis.xrange(name))]
     return sorted((decode(entry.fields) for entry in entries), key=lambda event: event.id)
+
+
+async def show_position(redis: Redis, *, stream: str, group: str, position: str) -> None:
+    """Have a partition's group show a position, as its owner does."""
+    notes = Bookkeeping(redis, group=group, owner=uuid4())
+    await notes.note(running={}, positions=[(stream, position)], held={})

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from shared.lua import Key, lua_script
-from shared.redis_connections import translated_errors
+from shared.lua import Keys, lua_script
+from shared.redis_connections import is_cluster, translated_errors
 from shared.streams.codec import EntryId, entries_of, entry_id
 from shared.streams.consuming.group import there_or
 
@@ -40,20 +40,43 @@ class Bookkeeping:
 
         Returns for each stream of `positions` which one it showed before.
         """
+        done = dict(positions)
+        noted = list(dict.fromkeys([*done, *running]))
         with translated_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for stream, position in positions:
-                    show_position.queue(
-                        pipeline, stream=stream, group=self._group, position=position
-                    )
-                for stream, id_ in running.items():
-                    pipeline.set(_running(stream), id_, ex=REMEMBERED)
-                for stream, number in held.items():
-                    pipeline.set(held_key(stream), number)
-                shown = (await pipeline.execute())[: len(positions)]
+            before = await self._note(noted, done, running) if noted else {}
+            if held:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for stream, number in held.items():
+                        pipeline.set(held_key(stream), number)
+                    await pipeline.execute()
+        return {stream: entry_id(before[stream]) for stream in done}
+
+    async def _note(
+        self, streams: Sequence[str], done: Mapping[str, str], running: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        """Note it for each stream; returns the positions before."""
+        if not is_cluster(self._redis):
+            shown = await note_progress(self._redis, **self._progress(streams, done, running))
+            return dict(zip(streams, shown, strict=True))
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for stream in streams:  # each in a slot of its own
+                note_progress.queue(pipeline, **self._progress([stream], done, running))
+            replies = cast("list[list[bytes]]", await pipeline.execute())
+        return {stream: reply[0] for stream, reply in zip(streams, replies, strict=True)}
+
+    def _progress(
+        self, streams: Sequence[str], done: Mapping[str, str], running: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Return what `note_progress` takes."""
         return {
-            stream: entry_id(cast("bytes", id_))
-            for (stream, _), id_ in zip(positions, shown, strict=True)
+            "keys": [key for stream in streams for key in (stream, _running(stream))],
+            "group": self._group,
+            "remembered": REMEMBERED,
+            "values": [
+                value
+                for stream in streams
+                for value in (done.get(stream, ""), running.get(stream, ""))
+            ],
         }
 
     async def was_running(self, stream: str) -> EntryId:
@@ -172,18 +195,33 @@ local function value_of(info, name)
     if info[i] == name then return info[i + 1] end
   end
 end
-local shown
-local groups = redis.pcall('XINFO', 'GROUPS', stream)
-for _, info in ipairs(groups) do
-  if value_of(info, 'name') == group then shown = value_of(info, 'last-delivered-id') end
+local function show(stream, position)
+  local shown
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, info in ipairs(groups) do
+    if value_of(info, 'name') == group then shown = value_of(info, 'last-delivered-id') end
+  end
+  if shown and shown ~= position then
+    redis.call('XGROUP', 'SETID', stream, group, position)
+  elseif not shown then
+    redis.call('XGROUP', 'CREATE', stream, group, position, 'MKSTREAM')
+  end
+  return shown or '0-0'
 end
-if shown and shown ~= position then
-  redis.call('XGROUP', 'SETID', stream, group, position)
-elseif not shown then
-  redis.call('XGROUP', 'CREATE', stream, group, position, 'MKSTREAM')
+local before = {}
+for i = 1, #keys, 2 do
+  local position, last = values[i], values[i + 1]
+  before[#before + 1] = position ~= '' and show(keys[i], position) or ''
+  if last ~= '' then redis.call('SET', keys[i + 1], last, 'PX', remembered) end
 end
-return shown or '0-0'
+return before
 """)
-def show_position(*, stream: Key, group: str, position: str) -> bytes:
-    """Have a group show a position; makes both anew where they are lost. Returns the one before."""
+def note_progress(
+    *, keys: Keys, group: str, remembered: timedelta, values: Sequence[str]
+) -> list[bytes]:
+    """Have a group show positions, and note what runs; makes both anew where they are lost.
+
+    A stream has two keys, its own and that of the note of what runs, and two values: its position,
+    and the last entry that runs; none of either changes nothing. Returns the positions before.
+    """
     raise NotImplementedError

@@ -46,7 +46,6 @@ from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.storage.sync_runs import SyncRunRepository
 from shared.streams.consuming.group import Group
-from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.publisher import add_events
 from shared.streams.troubles import Troubles
 from tests.conftest import LEADS_DIVISION
@@ -55,6 +54,7 @@ from tests.support import outage_states as states
 from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.outage_states import State
+from tests.support.partitions import show_position
 from tests.support.tcp_proxy import TcpProxy
 
 SOON = timedelta(seconds=1)

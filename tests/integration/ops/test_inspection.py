@@ -15,12 +15,12 @@ from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from shared.streams.consuming.group import Group
 from shared.streams.inspection import PAGE, Inspector
-from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.ordering.layout import Divisions, seal
 from shared.streams.publisher import add_events
 from tests.conftest import LEADS_DIVISION
 from tests.integration.ops.conftest import Apply, Ops, StartSyncer
 from tests.support.builders import lead_created, summary_requested
+from tests.support.partitions import show_position
 
 NOWHERE = "postgresql://postgres:x@127.0.0.1:9/leads"
 

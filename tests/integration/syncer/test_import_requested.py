@@ -34,7 +34,6 @@ from shared.streams.codec import decode
 from shared.streams.consuming.group import last_entry
 from shared.streams.consuming.subscription import Handler
 from shared.streams.imports import LOST, MOST_WAITING, ImportFiles, ImportJobs, file_key
-from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.ordering.layout import ClosedError, Divisions
 from shared.streams.ordering.partition import accepted_at
 from shared.streams.publisher import add_events
@@ -43,7 +42,7 @@ from tests.support.builders import lead_created, lead_updated, lead_upserted
 from tests.support.eventually import eventually
 from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
 from tests.support.lead_table import refuse_defects
-from tests.support.partitions import lead_entries, lead_streams
+from tests.support.partitions import lead_entries, lead_streams, show_position
 
 DETAIL = "SELECT outcome, detail::text FROM leads.event WHERE id = $1"
 LEADS_STORED = "SELECT FROM leads.lead"

@@ -13,13 +13,12 @@ from shared.background import background
 from shared.events import catalog
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.streams.consuming.group import last_entry
-from shared.streams.ordering.bookkeeping import show_position
 from shared.streams.publisher import add_events
 from tests.conftest import LEADS_DIVISION
 from tests.integration.api.handlers.admin.conftest import KEY, keep
 from tests.support.api import OpenApi, running_api
 from tests.support.builders import lead_created
-from tests.support.partitions import lead_entries
+from tests.support.partitions import lead_entries, show_position
 from tests.support.silent_server import SilentServer
 
 
