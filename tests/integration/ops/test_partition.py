@@ -96,10 +96,11 @@ async def applied(database: Database) -> dict[UUID, list[UUID]]:
 
 @pytest.mark.long
 async def test_nothing_is_lost_or_overtaken_under_load(
-    ops: Ops, redis: Redis, database: Database, syncer: StartSyncer
+    ops: Ops, redis: Redis, database: Database, store: PartitionRepository, syncer: StartSyncer
 ) -> None:
     load = Load(redis)
     async with syncer(), syncer():
+        await eventually(lambda: has_joined(store))
         async with load.running():
             await eventually(lambda: has_written(load, 200))
             ended = await ops("streams", "partition", "--to", "5", "--json")
@@ -141,6 +142,7 @@ async def test_what_is_held_is_waited_for(
     await store.release(claim)
     await store.leave(owner)
     async with syncer():
+        await eventually(lambda: has_joined(store))
         command = await ops.start("streams", "partition", "--to", "5")
         await eventually(lambda: is_closed(redis))
         begun = await beats(store)
@@ -155,6 +157,11 @@ async def test_what_is_held_is_waited_for(
         await store.let_go(claim, "7-1")
         code, output, _ = await command.end()
     assert (code, output) == (0, "stream:leads has 5 partitions.\n")
+
+
+async def has_joined(store: PartitionRepository) -> bool:
+    """Return whether a syncer is there: without one the change does not begin."""
+    return bool((await store.survey(LEADS)).members)
 
 
 async def beats(store: PartitionRepository) -> int:

@@ -30,7 +30,7 @@ _MANY = """
 async def many_leads(database: Database) -> None:
     """Store more leads than fit into the buffers of a connection."""
     async with database.connection() as connection:
-        await connection.execute(_MANY, MANY)
+        await connection.execute(_MANY, MANY, timeout=60)  # where the machine is busy
 
 
 async def exporting(postgres_dsn: str) -> int:
