@@ -13,6 +13,10 @@ from typing import Generic, TypeVar
 
 from shared.background import background
 
+# How long to wait for others where a batch costs much by itself. Of summaries by 32 callers 3 ms
+# saved a tenth of the CPU time, and 5 ms took longer than they saved.
+PATIENCE = timedelta(milliseconds=3)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,7 +24,8 @@ Result = TypeVar("Result")
 class Batcher(Generic[Item, Result]):
     """Gathers items while the last batch is under way, then sends them as the next one.
 
-    Adds no delay: an item that finds nothing under way leaves in this event-loop tick.
+    Adds no delay: an item that finds nothing under way leaves in this event-loop tick. With
+    `patience` a batch waits so long for others while these come often, never for a sole caller.
     `send` takes up to `most` items and gives a result for each, or its error, in order. Use
     through `open_batcher`, which owns the task.
     """
@@ -30,9 +35,17 @@ class Batcher(Generic[Item, Result]):
         send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         most: int = 500,
+        patience: timedelta = timedelta(0),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send = send
         self._most = most
+        self._patience = patience.total_seconds()
+        self._clock = clock
+        self._left_at = clock()
+        # Of the last batches, each of which counts half of the next one.
+        self._seconds_between = 0.0
+        self._others = 0.0
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._wanted = asyncio.Event()
         # Kept, since to ask for the one that runs is a system call up to Python 3.11.
@@ -53,10 +66,24 @@ class Batcher(Generic[Item, Result]):
                 if not self._waiting:
                     self._wanted.clear()
                     await self._wanted.wait()
+                if self._patience and self._are_others_likely():
+                    await asyncio.sleep(self._patience)
                 batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                self._others = (self._others + len(batch) - 1) / 2
                 await self._flush(batch)
         finally:
             _cancel(self._waiting)
+
+    def _are_others_likely(self) -> bool:
+        """Whether at least every second wait would bring another item that finds room.
+
+        Not counted is the first item of each batch: a sole caller, however fast, has no others.
+        """
+        now = self._clock()
+        self._seconds_between = (self._seconds_between + now - self._left_at) / 2
+        self._left_at = now
+        likely = self._others * self._patience * 2 > self._seconds_between
+        return likely and len(self._waiting) < self._most
 
     async def _flush(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:
@@ -90,9 +117,10 @@ async def open_batcher(
     *,
     name: str,
     most: int = 500,
+    patience: timedelta = timedelta(0),
 ) -> AsyncGenerator[Batcher[Item, Result]]:
     """Run a batcher for the length of the block."""
-    batcher = Batcher(send, most=most)
+    batcher = Batcher(send, most=most, patience=patience)
     async with background(batcher.run(), name=name):
         yield batcher
 

@@ -22,7 +22,7 @@ from services.summarizer.storage.records import (
     summarised,
     to_bytea,
 )
-from shared.batcher import Batcher, open_batcher
+from shared.batcher import PATIENCE, Batcher, open_batcher
 from shared.domain.errors import TransientError
 from shared.domain.summary import FailureReason
 from shared.events.outcome import Outcome, OutcomeStatus
@@ -74,7 +74,7 @@ class SummaryRequests:
     async def run(self) -> AsyncGenerator[None]:
         """Send batches for the length of the block."""
         async with open_batcher(
-            self._open_batch, name="summaries opened", most=MOST_AT_ONCE
+            self._open_batch, name="summaries opened", most=MOST_AT_ONCE, patience=PATIENCE
         ) as self._openings:
             yield
 

@@ -20,7 +20,7 @@ from services.summarizer.storage.records import (
     to_bytea,
 )
 from services.summarizer.writer import Written
-from shared.batcher import Batcher, open_batcher
+from shared.batcher import PATIENCE, Batcher, open_batcher
 from shared.domain.summary import SummaryFailure, SummaryText
 from shared.events.outcome import OutcomeStatus
 from shared.storage.lead_document import LeadDocument, document
@@ -49,7 +49,7 @@ class SummaryResults:
     async def run(self) -> AsyncGenerator[None]:
         """Send batches for the length of the block."""
         async with open_batcher(
-            self._finish, name="summaries finished", most=MOST_AT_ONCE
+            self._finish, name="summaries finished", most=MOST_AT_ONCE, patience=PATIENCE
         ) as self._endings:
             yield
 

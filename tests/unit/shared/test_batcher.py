@@ -1,13 +1,15 @@
 """Batches: what waits goes out together, and a failure is its batch's alone."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
 
 import pytest
 
-from shared.batcher import Slices, open_batcher
+from shared.background import background
+from shared.batcher import Batcher, Slices, open_batcher
 from shared.domain.errors import UnavailableError
 
 
@@ -55,6 +57,69 @@ async def test_a_wrong_number_of_results_is_an_error_of_the_batch() -> None:
     async with open_batcher(lose_one, name="tests") as batcher:
         with pytest.raises(ValueError, match="shorter"):
             await batcher.submit(1)
+
+
+class _Batches:
+    """Echoes, once `go` is set, and notes what came together."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+        self.go = asyncio.Event()
+
+    async def send(self, items: Sequence[int]) -> Sequence[int]:
+        self.seen.append(list(items))
+        await self.go.wait()
+        return items
+
+
+@contextlib.asynccontextmanager
+async def _patient(
+    batches: _Batches, *, patience: timedelta, clock: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[Batcher[int, int]]:
+    """Run a batcher to which many have just come at the same time."""
+    batcher = Batcher(batches.send, most=100, patience=patience, clock=clock)
+    async with background(batcher.run(), name="tests"):
+        first = batcher.submit(0)
+        await asyncio.sleep(0)
+        many = [batcher.submit(number) for number in range(1, 100)]
+        batches.go.set()
+        await asyncio.gather(first, *many)
+        yield batcher
+
+
+async def test_a_batch_waits_for_others_where_many_come() -> None:
+    batches = _Batches()
+    async with _patient(batches, patience=timedelta(seconds=0.2)) as batcher:
+        one = batcher.submit(100)
+        await asyncio.sleep(0.01)
+        assert len(batches.seen) == 2
+        other = batcher.submit(101)
+        assert [await one, await other] == [100, 101]
+    assert [len(batch) for batch in batches.seen] == [1, 99, 2]
+
+
+async def test_a_full_batch_waits_for_nothing() -> None:
+    batches = _Batches()
+    async with asyncio.timeout(5), _patient(batches, patience=timedelta(minutes=1)) as batcher:
+        assert len(await asyncio.gather(*map(batcher.submit, range(100)))) == 100
+
+
+async def test_a_batch_waits_for_nothing_after_a_pause() -> None:
+    now, batches = [0.0], _Batches()
+    async with (
+        asyncio.timeout(5),
+        _patient(batches, patience=timedelta(seconds=30), clock=lambda: now[0]) as batcher,
+    ):
+        now[0] += 10_000
+        assert await batcher.submit(100) == 100
+
+
+async def test_a_sole_caller_never_waits() -> None:
+    batches = _Batches()
+    batches.go.set()
+    batcher = Batcher(batches.send, patience=timedelta(minutes=1))
+    async with asyncio.timeout(5), background(batcher.run(), name="tests"):
+        assert [await batcher.submit(number) for number in range(200)] == list(range(200))
 
 
 async def test_a_caller_that_waits_at_the_end_is_cancelled() -> None:
