@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from datetime import timedelta
 from typing import Any
 
+from shared.observability.metrics import STARTED
 from shared.observability.outages import Outages
 
 CANCEL_AGAIN = timedelta(milliseconds=100)
@@ -122,7 +123,7 @@ async def repeat(
 ) -> None:
     """Do a step again and again, until `stop` is set or the task is cancelled.
 
-    With `every` each is done when the loop's clock comes to a multiple of that, together with what
+    With `every` each is done when the process has lived for a multiple of that, together with what
     others do then: a process at rest pays more for waking up than for what it does. Whatever a step
     raises is an outage of this activity, and the step done again: no answer of a server may end a
     process.
@@ -130,8 +131,10 @@ async def repeat(
     stop, has_failed = stop or asyncio.Event(), False
     now = asyncio.get_running_loop().time
     while not stop.is_set():
-        if every is not None and await wait_for_event(stop, within=until_next(every, now=now())):
-            return
+        if every is not None:
+            pause = until_next(every, now=now() - STARTED)
+            if await wait_for_event(stop, within=pause):
+                return
         async for _ in Backoff(longest=every or LONGEST_PAUSE, stop=stop):
             try:
                 await step()

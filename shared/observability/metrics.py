@@ -207,6 +207,9 @@ _LAG = histogram(
     "How late the event loop is: by so much everything in this process is held up.",
     buckets=(0.005, 0.025, 0.1, 0.5, 2),
 ).labels()
+# From when on what is done every so often is counted: it wakes a process once for all that is due,
+# and not all processes of a machine at the same moment.
+STARTED = time.monotonic()
 # A second of which no more than this is left counts as gone: clocks and timers are rounded.
 _ALL_BUT_THERE = 0.01
 
@@ -216,8 +219,8 @@ async def watch_process() -> None:
     _BUILD.labels(_version(), platform.python_version()).set(1)
     loop = asyncio.get_running_loop()
     while True:
-        # At whole seconds, when others wake the process too: see `shared.background.repeat`.
-        due = math.floor(loop.time() + _ALL_BUT_THERE) + 1
+        # After whole seconds, when others wake the process too: see `shared.background.repeat`.
+        due = STARTED + math.floor(loop.time() - STARTED + _ALL_BUT_THERE) + 1
         await asyncio.sleep(due - loop.time())
         _LAG.observe(max(0.0, loop.time() - due))
 

@@ -12,6 +12,7 @@ import structlog
 
 from shared.background import Backoff, cancellation_kept, repeat, until_next
 from shared.domain.errors import PermanentError, UnavailableError
+from shared.observability.metrics import STARTED
 from shared.observability.outages import Outages
 
 SHORT, LONG = timedelta(milliseconds=1), timedelta(minutes=10)
@@ -99,6 +100,7 @@ async def test_loops_wake_a_process_together() -> None:
     rounds = [steps[first : first + 3] for first in range(len(steps) - 2)]
     spreads = [one[-1][1] - one[0][1] for one in rounds if len(dict(one)) == 3]
     assert min(spreads) < 0.01
+    assert min((at - STARTED) % every.total_seconds() for _, at in steps) < 0.01
 
 
 async def test_a_loop_pauses_before_each_step_and_ends_when_stopped() -> None:
