@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from shared.domain.errors import PermanentError, TransientError
+from shared.domain.errors import FencedError, PermanentError, TransientError
 from shared.events.catalog import LEADS
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.events.partitions import Claim
+from shared.events.partitions import Claim, Member
 from shared.storage.pool import Database
 from shared.streams.ordering.processor import LANES
 from shared.streams.publisher import add_events
@@ -100,23 +100,32 @@ async def test_a_lost_partition_leaves_the_other_lane_alone(
     ordered_workers: OrderedWorkers, database: Database
 ) -> None:
     store, events = ordered_workers.store, [one for key in KEYS for one in events_of(key, 2)]
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    begun, go_on, fenced = asyncio.Event(), asyncio.Event(), asyncio.Event()
     applied: list[Event] = []
 
     async def handler(batch: Sequence[Event]) -> list[Outcome]:
         begun.set()
         await go_on.wait()
-        async with database.transaction():
-            applied.extend(batch)
+        try:
+            async with database.transaction():
+                applied.extend(batch)
+        except FencedError:
+            fenced.set()
+            raise
         return [DONE for _ in batch]
 
     await add_events(ordered_workers.redis, events)
     async with ordered_workers.running(handler, batch=BATCH):
         await asyncio.wait_for(begun.wait(), 5)
         number = LAYOUT.partition_of(KEYS[0])
-        [row] = [row for row in (await store.survey(LEADS)).partitions if row.number == number]
-        assert await store.claim(Claim(LEADS, LAYOUT.number, number, uuid4()), row) is not None
+        # Alive, or the worker would take the partition back at once.
+        other = Member(uuid4(), "syncer:there:1", "there", "1")
+        survey = await store.survey(LEADS, beat=other)
+        [row] = [row for row in survey.partitions if row.number == number]
+        assert await store.claim(Claim(LEADS, LAYOUT.number, number, other.token), row) is not None
         go_on.set()
+        await asyncio.wait_for(fenced.wait(), 5)
+        await store.bury(other)
         await eventually(ordered_workers.all_done)
     assert sorted(ids(applied)) == sorted(ids(events))
     assert ordered_workers.letters.letters == []
