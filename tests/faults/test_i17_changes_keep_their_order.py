@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -145,6 +146,13 @@ async def test_changes_of_a_lead_keep_their_order(
     figure(f"{syncers} syncers, {name}: {len(histories)} leads x {CHANGES} changes, 0 inversions")
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped by a signal."""
+    # Its name, in brackets, may have spaces.
+    state, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return state == "T"
+
+
 async def sleep_through(stage: Stage, role: str) -> None:
     """Have a syncer sleep over an event that its successor gives up, and go on with it later."""
     sleepy = history(stage.chance, is_deleted=False)
@@ -157,7 +165,9 @@ async def sleep_through(stage: Stage, role: str) -> None:
             await publisher.publish(event)
 
     async def asleep() -> int:
-        return int(await stage.redis.get(ASLEEP) or 0)
+        pid = int(await stage.redis.get(ASLEEP) or 0)
+        # It says so before it stops. Stopped and woken in between, it would stop after that.
+        return pid if pid and is_stopped(pid) else 0
 
     sleeper = await eventually(asleep)
     stage.pool.put_to_sleep(sleeper)

@@ -117,8 +117,12 @@ async def start_process(
         sent = socket.send_fds(connection, [line], [given, stdout, stderr])
     assert sent == len(line)
     answers, writer = await asyncio.open_unix_connection(sock=connection)
-    pid = await answers.readline()
-    assert pid, f"no {module} was started: see what the server of the forks says"
+    try:
+        pid = await answers.readline()
+        assert pid, f"no {module} was started: see what the server of the forks says"
+    except BaseException:
+        writer.close()  # which has it killed: nobody else knows of it
+        raise
     process = ForkedProcess(int(pid), None, None, answers, writer)
     process.watch()
     return process
@@ -138,7 +142,11 @@ async def start_talking(
     process.stdout = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(process.stdout)
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", buffering=0))
+    try:
+        await loop.connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", buffering=0))
+    except BaseException:
+        process.kill()  # nobody else knows of it
+        raise
     return process
 
 
