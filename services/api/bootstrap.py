@@ -10,6 +10,7 @@ import httpx
 from redis.asyncio import Redis
 
 from services.api.auth.accounts import Accounts
+from services.api.auth.client import open_client
 from services.api.auth.keys import SigningKeys
 from services.api.auth.verifier import TokenCache, TokenVerifier
 from services.api.exchange import Exchange
@@ -48,8 +49,7 @@ from shared.administration.replays import ReplayRunner, Replays
 from shared.background import background
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events.catalog import LEADS
-from shared.lifecycle import absent, instance_name
-from shared.observability.metrics import HTTP_CLIENT_SECONDS
+from shared.lifecycle import instance_name
 from shared.observability.outages import Outages
 from shared.redis_connections import check_server, open_redis
 from shared.settings import PostgresSettings, StreamsSettings
@@ -129,7 +129,7 @@ async def bootstrap(settings: ApiSettings, *, name: str | None = None) -> AsyncG
             max_bytes=settings.streams.stream_max_bytes,
             outages=outages,
         ) as publisher,
-        _auth_client(settings.auth) as auth,
+        open_client(timeout=settings.auth.auth_timeout) as auth,
     ):
         await check_server(redis, setting="REDIS_URL")
         await divisions.check_settings()
@@ -189,19 +189,6 @@ async def _open_replica(settings: ApiSettings) -> AsyncGenerator[Database | None
     postgres = settings.postgres.model_copy(update={"supabase_connection_string": url})
     async with open_database(postgres, read_only=True, name="replica") as database:
         yield database
-
-
-class _MeasuredTransport(httpx.AsyncHTTPTransport):
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        with HTTP_CLIENT_SECONDS.labels(request.url.host).time():
-            return await super().handle_async_request(request)
-
-
-def _auth_client(settings: AuthSettings) -> httpx.AsyncClient:
-    # It imports HTTP/2 where it is installed, as supabase has it, and is not asked for it.
-    with absent("h2"):
-        transport = _MeasuredTransport()
-    return httpx.AsyncClient(timeout=settings.auth_timeout.total_seconds(), transport=transport)
 
 
 def _keys(settings: AuthSettings, client: httpx.AsyncClient) -> tuple[SigningKeys, TokenCache]:

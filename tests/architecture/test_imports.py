@@ -228,16 +228,16 @@ print(json.dumps(sorted(roots)))
 def test_an_api_puts_off_what_few_requests_need() -> None:
     text = """
 import json, sys
+from datetime import timedelta
 from shared.lifecycle import main_of
 
 main_of("services.api.app")
-from services.api.bootstrap import _auth_client
+from services.api.auth.client import open_client
 from services.api.console.serving import Console
 from services.api.handlers import documents
-from services.api.settings import AuthSettings
 from services.api.web.responses import Representation
 
-_auth_client(AuthSettings(supabase_uri="http://localhost", supabase_key="key"))
+open_client(timeout=timedelta(seconds=1))
 Console.of_this_release()
 built = [one.__name__ for one in Representation.__subclasses__() if one.__pydantic_complete__]
 compressed = documents._compressed.cache_info().currsize
