@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from datetime import timedelta
 from typing import Any
 
-from shared.observability.metrics import STARTED
+from shared.observability.metrics import STARTED, until_next
 from shared.observability.outages import Outages
 
 CANCEL_AGAIN = timedelta(milliseconds=100)
 LONGEST_PAUSE = timedelta(seconds=2)
-# Of a pause between two steps.
-ALL_BUT_THERE = 0.01
 
 
 @contextlib.asynccontextmanager
@@ -146,16 +143,6 @@ async def repeat(
                     outages.worked(activity)
                 has_failed = False
                 break
-
-
-def until_next(every: timedelta, *, now: float) -> timedelta:
-    """Return how long it is until a clock that shows `now` comes to a multiple of `every`.
-
-    A multiple that is all but there counts as gone: clocks and timers are rounded.
-    """
-    seconds = every.total_seconds()
-    gone = math.floor(now / seconds + ALL_BUT_THERE)
-    return timedelta(seconds=(gone + 1) * seconds - now)
 
 
 async def wait_for_event(event: asyncio.Event, *, within: timedelta) -> bool:

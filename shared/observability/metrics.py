@@ -15,6 +15,7 @@ import tomllib
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -210,8 +211,19 @@ _LAG = histogram(
 # From when on what is done every so often is counted: it wakes a process once for all that is due,
 # and not all processes of a machine at the same moment.
 STARTED = time.monotonic()
-# A second of which no more than this is left counts as gone: clocks and timers are rounded.
+# Of a pause of which no more than this part is left: clocks and timers are rounded.
 _ALL_BUT_THERE = 0.01
+_LOOK_EVERY = timedelta(seconds=1)
+
+
+def until_next(every: timedelta, *, now: float) -> timedelta:
+    """Return how long it is until a clock that shows `now` comes to a multiple of `every`.
+
+    A multiple that is all but there counts as gone.
+    """
+    seconds = every.total_seconds()
+    gone = math.floor(now / seconds + _ALL_BUT_THERE)
+    return timedelta(seconds=(gone + 1) * seconds - now)
 
 
 async def watch_process() -> None:
@@ -219,9 +231,10 @@ async def watch_process() -> None:
     _BUILD.labels(_version(), platform.python_version()).set(1)
     loop = asyncio.get_running_loop()
     while True:
-        # After whole seconds, when others wake the process too: see `shared.background.repeat`.
-        due = STARTED + math.floor(loop.time() - STARTED + _ALL_BUT_THERE) + 1
-        await asyncio.sleep(due - loop.time())
+        # When others wake the process too: see `shared.background.repeat`.
+        pause = until_next(_LOOK_EVERY, now=loop.time() - STARTED).total_seconds()
+        due = loop.time() + pause
+        await asyncio.sleep(pause)
         _LAG.observe(max(0.0, loop.time() - due))
 
 

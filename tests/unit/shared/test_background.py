@@ -10,9 +10,9 @@ import pytest
 import redis
 import structlog
 
-from shared.background import Backoff, cancellation_kept, repeat, until_next
+from shared.background import Backoff, cancellation_kept, repeat
 from shared.domain.errors import PermanentError, UnavailableError
-from shared.observability.metrics import STARTED
+from shared.observability.metrics import STARTED, until_next
 from shared.observability.outages import Outages
 
 SHORT, LONG = timedelta(milliseconds=1), timedelta(minutes=10)
