@@ -280,16 +280,17 @@ class PartitionConsumer:
         """Take what there is, or comes within so many ms; returns how many entries."""
         if not partitions:
             return 0
+        cursors = {name: one.cursor for name, one in partitions.items()} | self._ownership.bell
         with translated_errors():
             reply = await self._reader.xread(
-                {name: one.cursor for name, one in partitions.items()},
-                count=self._batch,
-                block=block,
+                cast("dict[Any, Any]", cursors), count=self._batch, block=block
             )
         taken = {
             name.decode(): entries_of(entries)
             for name, entries in cast("dict[bytes, Any]", reply or {}).items()
         }
+        for bell in self._ownership.bell.keys() & taken.keys():
+            self._ownership.hear(taken.pop(bell)[-1].id)
         for name, entries in taken.items():
             partitions[name].add(entries)
         return sum(map(len, taken.values()))
@@ -304,12 +305,12 @@ class PartitionConsumer:
         taken, partitions = 0, self._with_room()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as waiting:
-                self._waiting = waiting
+                self._waiting, self._ownership.is_listening = waiting, True
                 try:
                     block = max(1, milliseconds(self._until_next_due()))
                     taken = await self._take(partitions, block=block)
                 finally:
-                    self._waiting = None
+                    self._waiting, self._ownership.is_listening = None, False
         if taken == 1:
             # Of what is added at once the server gives the first to who waits, before it has the
             # others: these would be a batch of their own, and wait for this one's end.

@@ -142,6 +142,7 @@ class Divisions:
         )
         with translated_errors():
             await self._redis.set(_key(division.last.stream), value)
+        await ring(self._redis, division.last.stream)
 
     async def check_settings(self) -> None:
         """Raise `PartitionsError` if this process is configured for another number of partitions.
@@ -184,6 +185,21 @@ def _parse(stream: str, copy: bytes) -> Division:
         for number, partitions in enumerate(fields["partitions"], start=1)
     ]
     return Division(layouts, fields["open"])
+
+
+def bell_of(stream: str) -> str:
+    """Return the stream to which an entry is added when those who share another are to look."""
+    return f"bell:{stream}"
+
+
+async def ring(client: Redis, stream: str) -> str:
+    """Have those who share a stream look who else does, and how it is divided.
+
+    Returns the id of what they hear.
+    """
+    with translated_errors():
+        entry = await client.xadd(bell_of(stream), {"rung": ""}, maxlen=1, approximate=False)
+    return cast("bytes", entry).decode()
 
 
 async def seal(client: Redis, stream: str) -> None:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import structlog
 from redis.asyncio import Redis
 
-from shared.domain.errors import TransientError
+from shared.domain.errors import TransientError, UnavailableError
 from shared.events.catalog import ORDERED, groups_of
 from shared.events.partitions import (
     Claim,
@@ -34,12 +34,20 @@ from shared.redis_connections import translated_errors
 from shared.streams.codec import decode, encode, entry_id, unflatten
 from shared.streams.consuming.group import finished_before, last_entry
 from shared.streams.consuming.retry import RetryQueue
-from shared.streams.ordering.layout import Divisions, DivisionStore, is_closed_for_good, seal
+from shared.streams.ordering.layout import (
+    Divisions,
+    DivisionStore,
+    bell_of,
+    is_closed_for_good,
+    ring,
+    seal,
+)
 from shared.streams.ordering.overview import Surveyor, in_use
 from shared.streams.ordering.processes import has_ended, host_name, process_name
 
 log = structlog.get_logger(__name__)
 
+LONGEST_TICK = timedelta(seconds=1)
 
 _OWNED = gauge("leads_partitions_owned", "Partitions that this process reads.", ["stream"])
 _TAKEOVERS = counter(
@@ -110,9 +118,12 @@ class Owned:
 class Ownership:
     """This process's share of an ordered stream's partitions.
 
-    `keep` is to be called again and again, more often than four times a lease. It claims what is
-    free; `excess` says how many partitions to give up, which the reader does between two batches.
-    `is_undivided` is whether the stream from before there were partitions is still to be drained.
+    `keep_when_due` is to be called every `tick`. It claims what is free; `excess` says how many
+    partitions to give up, which the reader does between two batches. `is_undivided` is whether the
+    stream from before there were partitions is still to be drained.
+
+    Who joins rings the bell, a stream that the others read together with their partitions. So who
+    has all partitions, and waits for entries, need not look for others all the time.
     """
 
     def __init__(
@@ -131,10 +142,17 @@ class Ownership:
         # Called when there is something to adopt, to drop or to give up.
         self.on_change: Callable[[], None] = lambda: None
         self.is_undivided = False
+        self.is_listening = False
+        self.tick = min(LONGEST_TICK, lease / 4)
         self.store = store
         self._divisions = divisions
         self._redis = redis
         self._pulse = Pulse(lease)
+        self._rest = (lease / 3 - self.tick / 2).total_seconds()
+        self._looked_at = -math.inf
+        self._has_all = False
+        self._is_called = False
+        self._heard: str | None = None
         self._owned: dict[tuple[int, int], Owned] = {}
         self._has_joined = False
         self._lock = asyncio.Lock()
@@ -144,6 +162,25 @@ class Ownership:
     def owned(self) -> Sequence[Owned]:
         """The partitions of this process, as far as it knows."""
         return list(self._owned.values())
+
+    @property
+    def bell(self) -> dict[str, str]:
+        """What is to be read for the bell: its stream, and the entry that was heard last."""
+        return {} if self._heard is None else {bell_of(self.stream): self._heard}
+
+    def hear(self, entry_id: str) -> None:
+        """Look at the next tick: somebody has rung."""
+        self._heard, self._is_called = entry_id, True
+
+    async def keep_when_due(self) -> None:
+        """Keep, unless all was well lately and whoever came since would have been heard.
+
+        Raises `TransientError`.
+        """
+        would_hear = self.is_listening and self._heard is not None and not self._is_called
+        is_late = time.monotonic() - self._looked_at >= self._rest
+        if is_late or not (self._has_all and would_hear):
+            await self.keep()
 
     async def keep(self) -> None:
         """Show a sign of life, and bring the shares in order. Raises `TransientError`."""
@@ -157,7 +194,12 @@ class Ownership:
         async with self._lock:  # what another call claims meanwhile is not seen here
             before = self.owned, self.excess
             try:
-                await self._look(await self.store.survey(self.stream, beat=beat))
+                self._has_all = self._is_called = False
+                survey = await self.store.survey(self.stream, beat=beat)
+                if beat is not None:
+                    await self._ring_unless_known(survey)
+                await self._look(survey)
+                self._looked_at = time.monotonic()
             finally:
                 if (self.owned, self.excess) != before:
                     self.on_change()
@@ -186,6 +228,15 @@ class Ownership:
         await self._claim(layout, [row for row in rows if row.owner not in living], share)
         await self._bury(survey.members, dead)
         self.excess = max(0, len(self._owned) - share)
+        self._has_all = division.is_open and share == len(self._owned) == layout.partitions
+
+    async def _ring_unless_known(self, survey: Survey) -> None:
+        """Have the others look when they cannot have seen this one: it joins, or was buried."""
+        is_known = any(one.token == self.member.token for one in survey.members)
+        if self._heard is None or not is_known:
+            self._heard = None
+            with contextlib.suppress(UnavailableError):  # a full server has its events applied too
+                self._heard = await ring(self._redis, self.stream)
 
     def _share(self, layout: Layout, living: Collection[UUID]) -> int:
         """Return how many partitions are this process's: what is left over goes by the tokens."""

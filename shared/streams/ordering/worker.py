@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 from redis.asyncio import Redis
@@ -20,14 +19,12 @@ from shared.streams.consuming.worker import Worker
 from shared.streams.ordering.bookkeeping import Bookkeeping
 from shared.streams.ordering.consumer import PartitionConsumer
 from shared.streams.ordering.layout import Divisions
-from shared.streams.ordering.ownership import Ownership, PartitionStore
+from shared.streams.ordering.ownership import LONGEST_TICK, Ownership, PartitionStore
 from shared.streams.ordering.partition import MOST_ENTRIES
 from shared.streams.ordering.processor import PartitionProcessor
 from shared.streams.troubles import TELL_EVERY
 
 log = structlog.get_logger(__name__)
-
-LONGEST_TICK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +150,6 @@ class PartitionWorker:
 
     async def run(self) -> None:
         """Consume until stopped, then hand over: what does not end in time is done by the next."""
-        tick = min(LONGEST_TICK, self._settings.stream_lease / 4)
         async with asyncio.TaskGroup() as tasks:
             await self._join()
             chores = [
@@ -168,7 +164,7 @@ class PartitionWorker:
                     name=f"chore {name}",
                 )
                 for name, chore, every in (
-                    ("ownership", self._ownership.keep, tick),
+                    ("ownership", self._ownership.keep_when_due, self._ownership.tick),
                     ("housekeeping", self._housekeeping.run, HOUSEKEEP_EVERY),
                     ("troubles", self._health.tell_troubles, TELL_EVERY),
                 )

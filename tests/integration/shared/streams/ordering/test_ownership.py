@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,9 +13,10 @@ from redis.asyncio import Redis
 
 from shared.domain.errors import FencedError, UnavailableError
 from shared.events.catalog import LEADS
-from shared.events.partitions import Claim, Layout, Member, Survey
+from shared.events.partitions import Claim, Division, Layout, Member, Survey
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
+from shared.streams.codec import read_entries
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.ownership import Ownership
 from shared.streams.ordering.processes import host_name
@@ -179,6 +181,82 @@ async def test_who_was_taken_for_dead_and_has_beaten_since_is_not_buried(
     await one.keep()
     await store.bury(seen)
     assert [member.token for member in (await store.survey(LEADS)).members] == [seen.token]
+
+
+class Counts(PartitionRepository):
+    """Counts how often it was asked who owns what."""
+
+    surveys = 0
+
+    async def survey(self, stream: str, *, beat: Member | None = None) -> Survey:
+        self.surveys += 1
+        return await super().survey(stream, beat=beat)
+
+
+async def _listen(redis: Redis, one: Ownership) -> None:
+    """Do what a reader does that waits for entries."""
+    one.is_listening = True
+    for stream, heard in one.bell.items():
+        for entry in read_entries(await redis.xread({stream: heard})):
+            one.hear(entry.id)
+
+
+@pytest.mark.usefixtures("store")
+async def test_who_has_all_looks_again_when_somebody_joins_or_the_stream_is_divided_anew(
+    redis: Redis, database: Database
+) -> None:
+    counted = Counts(database)
+    one, two = member(redis, counted), member(redis, PartitionRepository(database), name="two")
+
+    async def looks() -> int:
+        before = counted.surveys
+        for _ in range(3):
+            await _listen(redis, one)
+            await one.keep_when_due()
+        return counted.surveys - before
+
+    assert await looks() == 1
+    assert await looks() == 0
+    await Divisions(redis, counted).publish(Division([LAYOUT], is_open=True))
+    assert await looks() == 1
+    assert await looks() == 0
+    await two.keep()
+    assert await looks() == 3
+    assert one.excess == 4
+
+
+async def test_who_would_not_hear_of_others_looks_for_them(
+    redis: Redis, store: PartitionRepository, database: Database
+) -> None:
+    counted = Counts(database)
+    busy, deaf = member(redis, counted), member(redis, counted, name="two")
+    await busy.keep_when_due()
+    await busy.keep_when_due()  # it waits for nothing
+    assert counted.surveys == 2
+    await busy.leave()
+
+    deaf.is_listening = True
+    await redis.config_set("maxmemory", 1)  # nothing can be added
+    try:
+        await deaf.keep_when_due()
+        await deaf.keep_when_due()
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert counted.surveys == 4
+    assert await shares(store) == [LAYOUT.partitions]
+
+
+async def test_who_joins_one_at_rest_gets_its_share_soon(
+    store: PartitionRepository, ordered_workers: OrderedWorkers
+) -> None:
+    async def has_so_much(*expected: int) -> bool:
+        return await shares(store) == list(expected)
+
+    running = partial(ordered_workers.running, Recorder(), lease=timedelta(minutes=5))
+    async with running(name="one"):
+        await eventually(partial(has_so_much, 8))
+        async with running(name="two"):
+            await eventually(partial(has_so_much, 4, 4))
 
 
 class FailsOnce(PartitionRepository):
