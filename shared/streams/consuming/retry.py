@@ -1,5 +1,6 @@
 """Retries wait outside the stream, in a sorted set by due time, and then return to it."""
 
+import asyncio
 import math
 import random
 import time
@@ -11,7 +12,9 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
+from shared.background import wait_for_event
 from shared.lua import Key, lua_script
+from shared.observability.metrics import STARTED, until_next
 from shared.redis_connections import hash_tag, translated_errors
 from shared.streams.codec import Entry, flatten
 
@@ -31,23 +34,33 @@ class RetryQueue:
         self._stream = stream
         self._group = group
         self._look_at = -math.inf
+        self._is_sooner = asyncio.Event()
 
     async def schedule(self, entry: Entry, *, attempt: int, delay: timedelta) -> None:
         """Acknowledge an entry and bring it back after `delay` as that attempt, atomically."""
         fields: dict[FieldT, EncodableT] = {
             name.decode(): value.decode() for name, value in entry.fields.items()
         }
-        self._look_at = min(self._look_at, time.monotonic() + delay.total_seconds())
-        with translated_errors():
-            await schedule_retry(
-                self._redis,
-                queue=self.key,
-                stream=self._stream,
-                delay=delay,
-                member=flatten(fields | {"attempt": str(attempt), "onlygroup": self._group}),
-                group=self._group,
-                entry_id=entry.id,
-            )
+        try:
+            with translated_errors():
+                await schedule_retry(
+                    self._redis,
+                    queue=self.key,
+                    stream=self._stream,
+                    delay=delay,
+                    member=flatten(fields | {"attempt": str(attempt), "onlygroup": self._group}),
+                    group=self._group,
+                    entry_id=entry.id,
+                )
+        finally:  # it may be there though no answer came
+            self._look_at = min(self._look_at, time.monotonic() + delay.total_seconds())
+            self._is_sooner.set()
+
+    async def until_due(self) -> None:
+        """Wait until something may be due, as `move_due` knows."""
+        while (pause := self._look_at - time.monotonic()) > 0:
+            self._is_sooner.clear()
+            await wait_for_event(self._is_sooner, within=timedelta(seconds=pause))
 
     async def move_due(self, *, most: int = 100) -> int:
         """Put entries whose time has come back into the stream; returns how many.
@@ -64,8 +77,10 @@ class RetryQueue:
             )
         # What was scheduled while this was asked may be due earlier.
         if self._look_at == before:
-            rest = LOOK_EVERY.total_seconds() if wait is None else wait / 1000
-            self._look_at = time.monotonic() + min(rest, LOOK_EVERY.total_seconds())
+            now = time.monotonic()
+            # When others wake the process, too: see `shared.background.repeat`.
+            rest = until_next(LOOK_EVERY, now=now - STARTED).total_seconds()
+            self._look_at = now + (rest if wait is None else min(rest, wait / 1000))
         return moved
 
     async def make_due(self, lead_id: UUID) -> None:

@@ -27,8 +27,6 @@ from shared.streams.troubles import TELL_EVERY
 
 log = structlog.get_logger(__name__)
 
-MOVE_RETRIES_EVERY = timedelta(milliseconds=500)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -133,12 +131,12 @@ class Worker:
                 await end(task)
         await self._leave()
 
-    def _chores(self) -> list[tuple[Callable[[], Awaitable[None]], timedelta]]:
+    def _chores(self) -> list[tuple[Callable[[], Awaitable[None]], timedelta | None]]:
         lease = self._settings.stream_lease
         return [
             (self._consumer.keep, lease / 3),
             (self._reclaim, lease / 4),
-            (self._move_due, MOVE_RETRIES_EVERY),
+            (self._move_due, None),
             (self._housekeeping.run, HOUSEKEEP_EVERY),
             (self._health.tell_troubles, TELL_EVERY),
         ]
@@ -163,6 +161,7 @@ class Worker:
             pass
 
     async def _move_due(self) -> None:
+        await self._retries.until_due()
         while await self._retries.move_due():
             pass
 

@@ -1,5 +1,6 @@
 """Where nothing changes, Redis is asked little."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeAlias
@@ -69,6 +70,20 @@ async def test_what_waits_for_its_retry_is_looked_for_when_it_is_due(redis: Redi
         moved.append(await queue.move_due())
     assert sum(moved) == 1
     assert await _commands(redis, queue.move_due) == 0
+
+
+async def test_what_is_due_earlier_than_the_next_look_is_not_waited_for_longer(
+    redis: Redis,
+) -> None:
+    queue = RetryQueue(redis, stream=catalog.SUMMARIES, group=catalog.SUMMARIZER)
+    await queue.move_due()
+    async with asyncio.timeout(1), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(queue.until_due())
+        await asyncio.sleep(0)
+        delay = timedelta(milliseconds=40)
+        await queue.schedule(Entry("1-1", {b"id": b"1"}), attempt=2, delay=delay)
+        assert not waiting.done()
+    assert await queue.move_due() == 1
 
 
 async def _commands(redis: Redis, chore: Chore) -> int:
