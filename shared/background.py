@@ -34,7 +34,7 @@ async def background(work: Coroutine[Any, Any, None], *, name: str) -> AsyncGene
         raise
 
 
-async def end(task: asyncio.Task[None]) -> None:
+async def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task until it ends: a library can lose a cancellation, see `cancellation_kept`."""
     while not task.done():
         task.cancel()

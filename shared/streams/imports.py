@@ -101,9 +101,9 @@ class ImportJobs:
 
         Raises `StreamFullError` when there is no room.
         """
-        mark = f"{self._key(import_id)}:offered"
+        mark = f"{self._key(import_id)}:offered:{window}"
         with translated_errors():
-            if await self._redis.get(mark) == window.encode():
+            if await self._redis.exists(mark):
                 return
         if self._max_bytes:
             streams = await self._divisions.streams_of(LEADS)
@@ -112,7 +112,7 @@ class ImportJobs:
         # Before the mark: a process that dies in between leaves the events to be added again.
         await add_events(self._redis, events, self._divisions)
         with translated_errors():
-            await self._redis.set(mark, window, px=milliseconds(self._lost))
+            await self._redis.set(mark, 1, px=milliseconds(self._lost))
 
     async def advance(
         self, import_id: UUID, progress: ImportProgress, *, after: int, problems: bytes

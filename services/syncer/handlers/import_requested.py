@@ -14,14 +14,8 @@ from uuid import UUID
 
 import structlog
 
-from services.syncer.imports import (
-    Import,
-    RowEnd,
-    RowEvents,
-    Step,
-    WriteRows,
-    import_rows,
-)
+from services.syncer.imports import RowEnd, Step, WriteRows, import_rows
+from services.syncer.row_events import Import, RowEvents
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import PermanentError, UnfinishedError
 from shared.domain.lead_file import ImportMode, ImportReport
@@ -85,24 +79,22 @@ class ImportRequestedHandler:
 
     async def _work(self, event: Event[ImportRequested]) -> tuple[OutcomeStatus, dict[str, Any]]:
         """Return the end of the import and its report."""
-        give_up = time.monotonic() + self._part.total_seconds()
+        until = time.monotonic() + self._part.total_seconds()
         progress = await self._jobs.progress(event.id) or ImportProgress()
         await self._files.keep(event.id)
         try:
             # Each time: a file that lost its end meanwhile would pass for one that is done.
             await _check_file(self._files, event.id, sha256=event.data.sha256)
-            async with contextlib.aclosing(self._steps(event, progress)) as steps:
+            async with contextlib.aclosing(self._steps(event, progress, until=until)) as steps:
                 async for step in steps:
                     progress = await self._advance(event, step, before=progress)
-                    if time.monotonic() > give_up:
-                        raise UnfinishedError("More rows are to be written")
         except PermanentError as error:
             reason = {"code": error.code, "detail": str(error), **error.details}
             return OutcomeStatus.FAILED, _detail(event, progress) | reason
         return OutcomeStatus.IMPORTED, _detail(event, progress)
 
     def _steps(
-        self, event: Event[ImportRequested], progress: ImportProgress
+        self, event: Event[ImportRequested], progress: ImportProgress, *, until: float
     ) -> AsyncGenerator[Step]:
         data = event.data
         rows = read_rows(
@@ -112,7 +104,7 @@ class ImportRequestedHandler:
             after=progress.position,
         )
         report = ImportReport(**progress.counts)
-        return import_rows(rows, self._writer(event), report=report)
+        return import_rows(rows, self._writer(event), report=report, until=until)
 
     def _writer(self, event: Event[ImportRequested]) -> WriteRows:
         data = event.data

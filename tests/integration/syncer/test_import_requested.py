@@ -17,13 +17,14 @@ from redis.asyncio import Redis
 
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
-from services.syncer.imports import BATCH, LANES, SHARED_BATCH, WINDOW
+from services.syncer.imports import LANES, WINDOW
+from services.syncer.row_events import SHARED_BATCH
 from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnavailableError, UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.catalog import LEADS, SYNCER
-from shared.events.data import ImportRequested, LeadCreated, row_event_id
+from shared.events.data import ImportRequested, LeadCreated, row_event_id, row_lead_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventStore, WriteResult
@@ -179,7 +180,7 @@ async def test_a_file_that_is_damaged_midway_is_not_counted_as_whole(
         [outcome] = await handler([event])
     detail = orjson.loads(outcome.body)
     assert (outcome.status, detail["code"]) == ("failed", "file-damaged")
-    assert detail["progress"]["rows"] == 500
+    assert detail["progress"]["rows"] == WINDOW
 
 
 async def test_an_import_that_comes_again_changes_nothing(
@@ -449,12 +450,26 @@ async def counted(
     return counts
 
 
+def all_lanes() -> Callable[[], Awaitable[object]]:
+    """Return what holds the first calls up until there are as many as go side by side."""
+    calls, together = itertools.count(1), asyncio.Event()
+
+    async def wait() -> None:
+        if next(calls) == LANES:
+            together.set()
+        async with asyncio.timeout(20):
+            await together.wait()
+
+    return wait
+
+
 async def test_rows_alone_are_applied_side_by_side(
     handlers: Handlers, redis: Redis, database: Database
 ) -> None:
     await show_all_done(redis)
-    counts = await counted(2 * BATCH + 20, handlers, redis, database)
-    assert (counts.batches, counts.most) == ([BATCH, BATCH, 20], LANES)
+    number = LANES * WINDOW + 20
+    counts = await counted(number, handlers, redis, database, meanwhile=all_lanes())
+    assert (counts.batches, counts.most) == ([*[WINDOW] * LANES, 20], LANES)
 
 
 @pytest.mark.parametrize("waiting", [1, 3])
@@ -463,36 +478,119 @@ async def test_while_clients_write_too_they_wait_for_few_rows(
 ) -> None:
     await show_all_done(redis)
     await add_events(redis, [lead_created() for _ in range(waiting)])
-    counts = await counted(BATCH, handlers, redis, database)
+    counts = await counted(LANES * WINDOW, handlers, redis, database)
     assert counts.most == 1
-    assert (counts.batches[0], max(counts.batches) < BATCH) == (SHARED_BATCH, True)
+    assert (counts.batches[0], max(counts.batches) < WINDOW) == (SHARED_BATCH, True)
 
 
 async def test_rows_are_not_alone_where_others_have_just_been(
     handlers: Handlers, redis: Redis, database: Database
 ) -> None:
-    """A client's event comes while the first window is written, and is done with the next look."""
+    """Clients' events come while the first windows are written, and are done with the next look."""
     await show_all_done(redis)
+    wait, calls = all_lanes(), itertools.count()
 
     async def write() -> None:
-        await add_events(redis, [lead_created()])
-        await show_all_done(redis)
+        await wait()
+        if next(calls) < LANES:
+            await add_events(redis, [lead_created()])
+            await show_all_done(redis)
 
-    counts = await counted(WINDOW + BATCH, handlers, redis, database, meanwhile=write)
-    first, rest = counts.batches[:3], counts.batches[3:]
-    assert (first, rest[0], max(rest) < BATCH) == ([BATCH, BATCH, 100], SHARED_BATCH, True)
+    counts = await counted((LANES + 2) * WINDOW, handlers, redis, database, meanwhile=write)
+    first, rest = counts.batches[:LANES], counts.batches[LANES:]
+    assert (first, rest[0], max(rest) < WINDOW) == ([WINDOW] * LANES, SHARED_BATCH, True)
 
 
-async def test_a_batch_that_cannot_be_applied_stops_the_import_and_not_the_other(
+async def test_a_batch_that_cannot_be_applied_stops_the_import_and_not_the_others(
     handlers: Handlers, redis: Redis, database: Database
 ) -> None:
+    """Who goes on with it counts what was written already."""
     await show_all_done(redis)
-    calls = itertools.count()
+    number, calls = WINDOW + 20, itertools.count()
 
     async def fail_once() -> None:
         if next(calls) == 0:
             raise UnavailableError("PostgreSQL is away")
 
+    content = csv_file(f"Ada,King,{n}@example.com,London" for n in range(number))
+    event = requested(content)
+    await keep(redis, event, content)
+    counts = Counts(handlers.by_type[LeadCreated.type], meanwhile=fail_once)
+    part, by_type = timedelta(seconds=20), {LeadCreated.type: counts}
+    handler = handler_of(redis, database, part=part, handlers=by_type)
     with pytest.raises(UnavailableError):
-        await counted(BATCH + 20, handlers, redis, database, meanwhile=fail_once)
+        await deliver(handler, event)
     assert len(await rows(database, LEADS_STORED)) == 20
+    assert await ImportJobs(redis).progress(event.id) is None
+    outcome = await deliver(handler, event)
+    assert outcome is not None
+    assert orjson.loads(outcome.body)["progress"]["created"] == number
+    assert len(await rows(database, LEADS_STORED)) == number
+
+
+@pytest.mark.parametrize("shared", ["email", "externalId"])
+async def test_rows_of_one_lead_do_not_go_side_by_side(
+    shared: str, handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    emails, keys = [f"{n}@example.com" for n in range(WINDOW + 1)], [uuid4() for _ in range(WINDOW)]
+    if shared == "email":
+        emails[-1] = emails[0].upper()
+    keys.append(uuid4() if shared == "email" else keys[0])
+    lines = (
+        f"Ada,{n},{email},{key}" for n, (email, key) in enumerate(zip(emails, keys, strict=True))
+    )
+    content = csv_file(lines, header=KEYED)
+    event, calls, overtaken = requested(content), itertools.count(), asyncio.Event()
+
+    async def be_overtaken() -> None:
+        if next(calls) > 0:
+            overtaken.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await overtaken.wait()
+
+    counts = Counts(handlers.by_type[LeadCreated.type], meanwhile=be_overtaken)
+    await keep(redis, event, content)
+    part, by_type = timedelta(seconds=20), {LeadCreated.type: counts}
+    outcome = await deliver(handler_of(redis, database, part=part, handlers=by_type), event)
+    assert outcome is not None
+    progress = orjson.loads(outcome.body)["progress"]
+    assert (progress["created"], progress["duplicate"], counts.most) == (WINDOW, 1, 1)
+    lines_ = b"".join([chunk async for chunk in ImportJobs(redis).errors(event.id)])
+    assert orjson.loads(lines_)["row"] == WINDOW + 1
+
+
+async def test_a_row_that_was_parked_is_left_alone_however_far_redis_was_set_back(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    await show_all_done(redis)
+    number = (LANES + 1) * WINDOW
+    content = csv_file(f"Ada,King,{n}@example.com,London" for n in range(number))
+    event = requested(content)
+    parked = row_event_id(event.id, number)
+    part = timedelta(seconds=20)
+    handler = handler_of(redis, database, handlers=handlers.by_type, part=part)
+    await keep(redis, event, content)
+    await deliver(handler, event)
+    async with database.connection() as connection:
+        await connection.execute(UNDO, [event.id, parked], row_lead_id(parked))
+        await connection.execute(PARK, str(parked))
+    await keep(redis, event, content)
+    outcome = await deliver(handler, event)
+    assert outcome is not None
+    progress = orjson.loads(outcome.body)["progress"]
+    assert (progress["created"], progress["refused"]) == (number - 1, 1)
+    assert len(await rows(database, LEADS_STORED)) == number - 1
+
+
+UNDO = """
+    WITH event AS (DELETE FROM leads.event WHERE id = ANY($1::uuid[]))
+    DELETE FROM leads.lead WHERE id = $2
+"""
+PARK = """
+    INSERT INTO leads.dead_letter (
+        consumer_group, event_id, stream, entry_id, type, reason, error, attempts, fields
+    )
+    VALUES ('syncer', $1, 'stream:leads', '1-1', 'lead-created', 'defect', '', 1, '{}')
+"""
