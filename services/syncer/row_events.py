@@ -66,6 +66,18 @@ class Import:
     correlation_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was in the stream: keys that rows come behind, and where rows count as accepted.
+
+    `is_shared` says whether others' events come in too.
+    """
+
+    behind: set[str]
+    accepted: str
+    is_shared: bool
+
+
 class RowEvents:
     """Writes rows as events about leads, in large batches.
 
@@ -132,10 +144,13 @@ class RowEvents:
         self, rows: Mapping[UUID, Row], known: Mapping[UUID, RowEnd], *, window: str
     ) -> dict[UUID, RowEnd]:
         """Return the ends of rows, none of which is to be before another one's."""
-        events = await self._made(rows)
+        look = await self._look()
+        events = await self._made(rows, accepted=None if look is None else look.accepted)
         # One that is applied may not be followed up yet. One that is parked is an operator's.
         parked = {id_ for id_, end in known.items() if end.status is OutcomeStatus.DEAD}
-        outcomes = await self._apply([event for event in events if event.id not in parked])
+        outcomes = {}
+        if look is not None:
+            outcomes = await self._apply([one for one in events if one.id not in parked], look)
         ends = {
             event_id: _row_end(outcome)
             for event_id, outcome in outcomes.items()
@@ -143,25 +158,30 @@ class RowEvents:
         }
         left = [one for one in events if one.id not in outcomes and one.id not in known]
         if left:
-            await self._jobs.offer(self._of.id, window=window, events=left)
+            entries = [replace(one, accepted=None) for one in left]  # they get a place of their own
+            await self._jobs.offer(self._of.id, window=window, events=entries)
         waiting = [one.id for one in events if one.id not in ends and one.id not in known]
         return ends | await self._wait(waiting)
 
-    async def _apply(self, events: Sequence[Event]) -> dict[UUID, Outcome]:
-        """Apply what nothing in the stream is before; returns the outcomes by event id."""
+    async def _look(self) -> "_Look | None":
+        """Look what is in the stream; None when rows have to go there themselves."""
         if not self._handlers:
-            return {}
+            return None
         known = await self._jobs.waiting()
         if known is None:
-            return {}
+            return None
         waiting, accepted = known
         behind = {*waiting, *await self._imports.held_keys(LEADS)}
         is_shared = self._is_shared(accepted, any_waiting=bool(waiting))
+        return _Look(behind, accepted, is_shared)
+
+    async def _apply(self, events: Sequence[Event], look: "_Look") -> dict[UUID, Outcome]:
+        """Apply what nothing in the stream is before; returns the outcomes by event id."""
         outcomes: dict[UUID, Outcome] = {}
         for round_ in _rounds(events):
-            free = [replace(one, accepted=accepted) for one in round_ if one.key not in behind]
-            applied = await (self._apply_shared(free) if is_shared else self._try(free))
-            behind.update(event.key for event in free if event.id not in applied)
+            free = [event for key, event in round_ if key not in look.behind]
+            applied = await (self._apply_shared(free) if look.is_shared else self._try(free))
+            look.behind.update(key for key, event in round_ if event.id not in applied)
             outcomes |= applied
         return outcomes
 
@@ -231,16 +251,16 @@ class RowEvents:
         found = await self._events.ends(event_ids)
         return {event_id: RowEnd(*end) for event_id, end in found.items()}
 
-    async def _made(self, rows: Mapping[UUID, Row]) -> list[Event]:
+    async def _made(self, rows: Mapping[UUID, Row], *, accepted: str | None) -> list[Event]:
         """Return the events of rows, by their ids, under the keys of the leads they change."""
-        events = [self._event(event_id, row) for event_id, row in rows.items()]
+        events = [self._event(event_id, row, accepted) for event_id, row in rows.items()]
         upserts = [event.data for event in events if isinstance(event.data, LeadUpserted)]
         if not upserts:
             return events
         moved = await self._leads.moved_keys([data.external_id for data in upserts])
         return [under_key(event, moved) for event in events]
 
-    def _event(self, event_id: UUID, row: Row) -> Event:
+    def _event(self, event_id: UUID, row: Row, accepted: str | None) -> Event:
         lead_id = row.lead_id or row_lead_id(event_id)
         return Event(
             id=event_id,
@@ -248,6 +268,7 @@ class RowEvents:
             subject=str(lead_id),
             correlation_id=self._of.correlation_id,
             data=self._data(lead_id, row),
+            accepted=accepted,
         )
 
     def _data(self, lead_id: UUID, row: Row) -> EventData:
@@ -273,13 +294,14 @@ def _entry(entry_id: str, event: Event) -> Entry:
     return Entry(entry_id, {b"id": str(event.id).encode()})
 
 
-def _rounds(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def _rounds(events: Sequence[Event]) -> Iterator[Sequence[tuple[str, Event]]]:
     """Yield what can be applied together: of each key one event at a time, and of one type."""
     seen: Counter[str] = Counter()
-    rounds: defaultdict[tuple[int, str], list[Event]] = defaultdict(list)
+    rounds: defaultdict[tuple[int, str], list[tuple[str, Event]]] = defaultdict(list)
     for event in events:
-        rounds[seen[event.key], event.type].append(event)
-        seen[event.key] += 1
+        key = event.key
+        rounds[seen[key], event.type].append((key, event))
+        seen[key] += 1
     for place in sorted(rounds):
         yield rounds[place]
 
