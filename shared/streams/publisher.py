@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
@@ -82,17 +82,24 @@ class Publisher:
         `UnavailableError` the event may be in the stream all the same: publish it again under
         the same id, consumers apply it once.
         """
+        return await self._submit(event)
+
+    async def publish_all(self, events: Sequence[Event]) -> None:
+        """Add several events in order, in one round trip; raises like `publish`."""
+        await asyncio.gather(*map(self._submit, events))
+
+    def _submit(self, event: Event) -> Awaitable[str]:
+        """Return what to await for an entry's id; where nothing else is to do it is no task."""
         stream = stream_of(event.data)
         if self._capacity is not None:
             self._capacity.check(stream)
         if tracing.tracer is None or stream == CHANGES:
-            return await self._batcher.submit(event)
-        with tracing.tracer.sending([event]) as [traced]:
-            return await self._batcher.submit(traced)
+            return self._batcher.submit(event)
+        return self._submit_within(tracing.tracer.sending([event]))
 
-    async def publish_all(self, events: Sequence[Event]) -> None:
-        """Add several events in order, in one round trip; raises like `publish`."""
-        await asyncio.gather(*(self.publish(event) for event in events))
+    async def _submit_within(self, span: AbstractContextManager[Sequence[Event]]) -> str:
+        with span as [traced]:
+            return await self._batcher.submit(traced)
 
     async def check_room(self) -> None:
         """Raise `StreamFullError` when a stream had no room at the last measurement."""

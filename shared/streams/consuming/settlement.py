@@ -91,6 +91,7 @@ class Delivery:
     event: Event
     since: float = field(default_factory=time.monotonic)
     span: "Span | None" = None
+    _ids: dict[str, str] | None = field(default=None, init=False)
 
     @property
     def entry_id(self) -> str:
@@ -100,6 +101,11 @@ class Delivery:
     @property
     def ids(self) -> dict[str, str]:
         """What every log line about it says, as `event_ids` of what is no event yet."""
+        if self._ids is None:
+            self._ids = self._make_ids()
+        return self._ids
+
+    def _make_ids(self) -> dict[str, str]:
         event = self.event
         event_id = self.entry.event_id  # the event's, whose text need not be made anew
         correlation_id = event.correlation_id
