@@ -81,12 +81,17 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A partition that this process owns, unless another one has taken it over since."""
+    """A partition that this process owns, unless another one has taken it over since.
+
+    Each time it is taken `epoch` is one more: so what was begun before a partition was lost is told
+    from what its owner does once he has it back.
+    """
 
     stream: str
     layout: int
     number: int
     owner: UUID
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,15 +47,15 @@ _BEAT_AND_SURVEY = f"""
     {_SURVEY}
 """  # noqa: S608 (both parts are constants)
 _CLAIM = """
-    UPDATE leads.partition SET owner = $4, epoch = epoch + 1
+    UPDATE leads.partition SET owner = $4, epoch = $5
     WHERE stream = $1 AND layout = $2 AND number = $3
-      AND owner IS NOT DISTINCT FROM $5 AND epoch = $6
+      AND owner IS NOT DISTINCT FROM $6 AND epoch = $7
     RETURNING position
 """
 _WAIT_LITTLE = "SET LOCAL lock_timeout = '500ms'"
 _RELEASE = """
     UPDATE leads.partition SET owner = NULL
-    WHERE stream = $1 AND layout = $2 AND number = $3 AND owner = $4
+    WHERE stream = $1 AND layout = $2 AND number = $3 AND owner = $4 AND epoch = $5
 """
 _LEAVE = "DELETE FROM leads.member WHERE token = $1"
 _BURY = "DELETE FROM leads.member WHERE token = $1 AND beat = $2"
@@ -162,7 +162,7 @@ class PartitionRepository:
         async with self._database.transaction(setting=_WAIT_LITTLE) as connection:
             position: str | None = await connection.fetchval(
                 _CLAIM,
-                *(wanted.stream, wanted.layout, wanted.number, wanted.owner),
+                *(*_key(wanted), wanted.owner, wanted.epoch),
                 *(seen.owner, seen.epoch),
             )
         return position
@@ -170,7 +170,7 @@ class PartitionRepository:
     async def release(self, claim: Claim) -> None:
         """Give a partition up."""
         async with self._database.connection() as connection:
-            await connection.execute(_RELEASE, *_key(claim), claim.owner)
+            await connection.execute(_RELEASE, *_key(claim), claim.owner, claim.epoch)
 
     @contextlib.contextmanager
     def fenced(self, positions: Sequence[tuple[Claim, str]]) -> Generator[None]:
@@ -244,12 +244,14 @@ def _key(claim: Claim) -> tuple[str, int, int]:
 
 
 def _begin(positions: Sequence[tuple[Claim, str]], *, and_then: str = "") -> str:
-    # All values are ours: numbers, UUIDs, entry ids and the name of a stream.
+    # All values are ours: numbers, UUIDs, entry ids and the name of a stream. Epochs are a setting,
+    # so that the fence of a schema from before 0020 can be called too; it does not look at them.
     first = positions[0][0]
     numbers = ",".join(str(claim.number) for claim, _ in positions)
+    epochs = ",".join(str(claim.epoch) for claim, _ in positions)
     ids = ",".join(position for _, position in positions)
     return (
-        f"BEGIN; {_END_WHEN_STUCK}; {and_then} "
+        f"BEGIN; {_END_WHEN_STUCK}; SET LOCAL leads.epochs = '{{{epochs}}}'; {and_then} "
         f"SELECT leads.fence('{first.stream}', {first.layout}, '{first.owner}', "
         f"'{{{numbers}}}', '{{{ids}}}')"
     )

@@ -135,8 +135,8 @@ async def held_key(servers: Servers) -> AsyncGenerator[None]:
     store = PartitionRepository(servers.database)
     member = Member(uuid4(), "syncer:test:1", "here", "a/b/1/2")
     await store.survey(LEADS, beat=member)
-    claim = Claim(LEADS, 1, 0, member.token)
     [row, *_] = (await store.survey(LEADS)).partitions
+    claim = Claim(LEADS, 1, 0, member.token, row.epoch + 1)
     assert await store.claim(claim, row) is not None
     entries = [
         HeldEntry(

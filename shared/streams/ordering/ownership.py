@@ -108,11 +108,10 @@ class Pulse:
 class Owned:
     """A partition that was claimed, and where its last owner had come."""
 
-    def __init__(self, claim: Claim, layout: Layout, position: str, *, epoch: int = 0) -> None:
+    def __init__(self, claim: Claim, layout: Layout, position: str) -> None:
         self.claim = claim
         self.name = layout.name(claim.number)
         self.position = position
-        self.epoch = epoch
 
 
 class Ownership:
@@ -207,14 +206,18 @@ class Ownership:
     async def _look(self, survey: Survey) -> None:
         division = await self._agreed_or_new(survey.division)
         layout = await self._in_use(division, survey)
+        token = self.member.token
         mine = {
-            (row.layout, row.number) for row in survey.partitions if row.owner == self.member.token
+            Claim(self.stream, row.layout, row.number, token, row.epoch)
+            for row in survey.partitions
+            if row.owner == token
         }
-        for key in self._owned.keys() - mine:
-            self._drop(key, why="another has taken it")
-            _FENCED.labels(self.stream).inc()
-        for number, partition in mine - self._owned.keys():  # of a call that failed halfway
-            await self.store.release(Claim(self.stream, number, partition, self.member.token))
+        for key, owned in list(self._owned.items()):
+            if owned.claim not in mine:
+                self._drop(key, why="another has taken it")
+                _FENCED.labels(self.stream).inc()
+        for claim in mine - {owned.claim for owned in self.owned}:  # of a call that failed halfway
+            await self.store.release(claim)
         for owned in self.owned:
             if layout is None or owned.claim.layout != layout.number:
                 await self._give_up(owned, why="the stream is divided anew")
@@ -265,25 +268,25 @@ class Ownership:
                 return
             if (row.layout, row.number) in self._owned:
                 continue
-            claim = Claim(self.stream, row.layout, row.number, self.member.token)
+            claim = Claim(self.stream, row.layout, row.number, self.member.token, row.epoch + 1)
             with contextlib.suppress(TransientError):  # its last owner is in a transaction
                 position = await self.store.claim(claim, row)
                 if position is not None:
-                    owned = Owned(claim, layout, position, epoch=row.epoch + 1)
+                    owned = Owned(claim, layout, position)
                     self._owned[row.layout, row.number] = owned
                     if row.owner is not None:
                         _TAKEOVERS.labels(self.stream).inc()
                     log.info(
                         "partition.taken",
                         partition=owned.name,
-                        epoch=owned.epoch,
+                        epoch=claim.epoch,
                         why="free" if row.owner is None else "its owner is gone",
                         position=position,
                     )
 
     def _drop(self, key: tuple[int, int], *, why: str) -> None:
         if (owned := self._owned.pop(key, None)) is not None:
-            log.info("partition.lost", partition=owned.name, epoch=owned.epoch, why=why)
+            log.info("partition.lost", partition=owned.name, epoch=owned.claim.epoch, why=why)
 
     def _dead(self, members: Sequence[Member]) -> set[UUID]:
         ended = {

@@ -182,7 +182,7 @@ class TestOwners:
         for number, member in enumerate((living, dead)):
             await store.survey(LEADS, beat=member)
             rows = (await store.survey(LEADS)).partitions
-            claim = Claim(LEADS, 1, number, member.token)
+            claim = Claim(LEADS, 1, number, member.token, rows[number].epoch + 1)
             assert await store.claim(claim, rows[number]) is not None
         source, samples = PostgresSource(servers), Samples()
         await source.read(Samples())

@@ -211,9 +211,9 @@ async def store(database: Database) -> PartitionRepository:
 
 async def claim_partition(store: PartitionRepository, member: Member, *, number: int) -> Claim:
     await store.survey(catalog.LEADS, beat=member)
-    claim = Claim(catalog.LEADS, 1, number, member.token)
     survey = await store.survey(catalog.LEADS)
     [row] = [row for row in survey.partitions if row.number == number]
+    claim = Claim(catalog.LEADS, 1, number, member.token, row.epoch + 1)
     assert await store.claim(claim, row) is not None
     return claim
 

@@ -132,9 +132,9 @@ async def test_what_is_held_is_waited_for(
     ops: Ops, store: PartitionRepository, syncer: StartSyncer, redis: Redis
 ) -> None:
     owner = Member(uuid4(), "syncer:there:1", "there", "1")
-    claim = Claim(LEADS, 1, 0, owner.token)
     await store.survey(LEADS, beat=owner)
     [row, *_] = (await store.survey(LEADS)).partitions
+    claim = Claim(LEADS, 1, 0, owner.token, row.epoch + 1)
     await store.claim(claim, row)
     entry = HeldEntry(entry_id="7-1", key="a", attempt=2, wait=timedelta(hours=1), fields={})
     with store.fenced([(claim, "7-1")]):

@@ -9,8 +9,9 @@ from shared.domain.errors import TransientError, UnavailableError
 from shared.events.catalog import LEADS
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.events.partitions import Claim
+from shared.events.partitions import Claim, Member, Partition
 from shared.storage.pool import Database
+from shared.streams.consuming.group import last_entry
 from shared.streams.publisher import add_events
 from tests.conftest import LEADS_DIVISION
 from tests.support.eventually import eventually
@@ -155,8 +156,8 @@ async def test_who_lost_a_partition_while_at_work_changes_nothing(
     store, number = ordered_workers.store, LAYOUT.partition_of("key")
     async with ordered_workers.running(handler):
         await asyncio.wait_for(at_work.wait(), 5)
-        other = Claim(LEADS, LAYOUT.number, number, uuid4())
         [row] = [row for row in (await store.survey(LEADS)).partitions if row.number == number]
+        other = Claim(LEADS, LAYOUT.number, number, uuid4(), row.epoch + 1)
         assert await store.claim(other, row) is not None
         go_on.set()
         await eventually(ordered_workers.all_done)
@@ -164,3 +165,59 @@ async def test_who_lost_a_partition_while_at_work_changes_nothing(
         rows = await connection.fetch("SELECT attempt FROM effect")
     assert (calls, [row["attempt"] for row in rows]) == (2, [1])
     assert ordered_workers.letters.letters == []
+
+
+async def test_what_was_begun_before_a_partition_was_lost_ends_nothing_once_it_is_back(
+    ordered_workers: OrderedWorkers, database: Database
+) -> None:
+    """The owner in between came to another end with the event, and went on to the next one."""
+    async with database.connection() as connection:
+        await connection.execute("CREATE TABLE effect (id uuid)")
+    at_work, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def apply(event: Event) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO effect VALUES ($1)", event.id)
+
+    async def handler(events: Sequence[Event]) -> list[Outcome]:
+        at_work.set()
+        await go_on.wait()
+        try:
+            await apply(events[0])
+        finally:
+            ended.set()
+        return [DONE for _ in events]
+
+    store, number = ordered_workers.store, LAYOUT.partition_of("key")
+
+    async def look() -> Partition:
+        rows = (await store.survey(LEADS)).partitions
+        return next(row for row in rows if row.number == number)
+
+    parked, applied = events_of("key", 2)
+    await add_events(ordered_workers.redis, [parked, applied])
+    newest = await last_entry(ordered_workers.redis, LAYOUT.name(number))
+    assert newest is not None
+    position = "-".join(map(str, newest))
+    async with ordered_workers.running(handler):
+        await asyncio.wait_for(at_work.wait(), 5)
+        other = Member(uuid4(), "syncer:there:1", "there", "1")
+        await store.survey(LEADS, beat=other)
+        before = await look()
+        claim = Claim(LEADS, LAYOUT.number, number, other.token, before.epoch + 1)
+        assert await store.claim(claim, before) is not None
+        with store.fenced([(claim, position)]):
+            await apply(applied)
+        await store.release(claim)
+        await store.leave(other)
+
+        async def is_back() -> bool:
+            return (await look()).owner == before.owner
+
+        await eventually(is_back)
+        go_on.set()
+        await asyncio.wait_for(ended.wait(), 5)
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT id FROM effect")
+    assert [row["id"] for row in rows] == [applied.id]
+    assert (await look()).position == position

@@ -122,7 +122,8 @@ async def test_a_lost_partition_leaves_the_other_lane_alone(
         other = Member(uuid4(), "syncer:there:1", "there", "1")
         survey = await store.survey(LEADS, beat=other)
         [row] = [row for row in survey.partitions if row.number == number]
-        assert await store.claim(Claim(LEADS, LAYOUT.number, number, other.token), row) is not None
+        claim = Claim(LEADS, LAYOUT.number, number, other.token, row.epoch + 1)
+        assert await store.claim(claim, row) is not None
         go_on.set()
         await asyncio.wait_for(fenced.wait(), 5)
         await store.bury(other)

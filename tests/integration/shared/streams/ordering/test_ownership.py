@@ -95,6 +95,50 @@ async def test_who_stops_beating_is_replaced_after_the_lease_and_can_write_no_mo
     assert {row.position for row in survey.partitions} == {"0-0"}
 
 
+async def test_by_what_it_had_before_nobody_writes_once_he_has_it_back(
+    redis: Redis, store: PartitionRepository, database: Database
+) -> None:
+    sleeper, heir = member(redis, store), member(redis, store, name="two")
+    await sleeper.keep()
+    [before, *_] = sleeper.owned
+    await store.bury((await store.survey(LEADS)).members[0])
+    await heir.keep()
+    await store.move([(owned.claim, "9-0") for owned in heir.owned])
+    await heir.leave()
+    await sleeper.keep()
+    [after] = [one for one in sleeper.owned if one.name == before.name]
+    assert after.claim.owner == before.claim.owner
+
+    with pytest.raises(FencedError), store.fenced([(before.claim, "5-0")]):
+        async with database.transaction() as connection:
+            await connection.execute("DELETE FROM leads.member")
+    with pytest.raises(FencedError):
+        await store.move([(before.claim, "5-0")])
+    with pytest.raises(FencedError):  # one of two is enough
+        await store.move([(sleeper.owned[1].claim, "9-1"), (before.claim, "5-0")])
+    await store.release(before.claim)
+    survey = await store.survey(LEADS)
+    assert {(row.owner, row.position) for row in survey.partitions} == {
+        (sleeper.member.token, "9-0")
+    }
+    await store.move([(owned.claim, "10-0") for owned in sleeper.owned])
+
+
+async def test_who_owns_another_epoch_than_it_knows_takes_the_partition_anew(
+    redis: Redis, store: PartitionRepository, database: Database
+) -> None:
+    """As after a backup was restored: the row has the same owner, of earlier."""
+    one = member(redis, store)
+    await one.keep()
+    async with database.connection() as connection:
+        await connection.execute("UPDATE leads.partition SET epoch = epoch + 7 WHERE number = 3")
+    await one.keep()
+    assert len(one.owned) == LAYOUT.partitions - 1
+    await one.keep()
+    assert len(one.owned) == LAYOUT.partitions
+    await store.move([(owned.claim, "5-0") for owned in one.owned])
+
+
 async def test_while_it_beats_nobody_takes_anything(
     redis: Redis, store: PartitionRepository
 ) -> None:
@@ -308,4 +352,5 @@ async def test_two_looks_at_once_forget_nothing(
 
 async def _claim_all(store: PartitionRepository, token: UUID) -> None:
     for row in (await store.survey(LEADS)).partitions:
-        assert await store.claim(Claim(LEADS, row.layout, row.number, token), row) == "0-0"
+        claim = Claim(LEADS, row.layout, row.number, token, row.epoch + 1)
+        assert await store.claim(claim, row) == "0-0"
