@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID, uuid5
 
 from services.syncer.storage.erasure import ErasedEvent, StreamErasure
@@ -37,7 +38,7 @@ class AfterCommit:
             for event, result in zip(events, results, strict=True)
             if result.lead is not None and _is_news(event, result)
         ]
-        await self._update_cache([(change, lead) for _, change, lead in news])
+        await self._update_cache(news)
         if deleted := [lead.id for _, change, lead in news if change == "deleted"]:
             await self._erasure.erase_leads(deleted)
         await self._publisher.publish_all(
@@ -61,17 +62,26 @@ class AfterCommit:
         ]:
             await self._erasure.erase_events(without_lead)
 
-    async def _update_cache(self, leads: Sequence[tuple[str | None, LeadDocument]]) -> None:
-        for change, lead in leads:
+    async def _update_cache(self, news: Sequence[tuple[Event, str | None, LeadDocument]]) -> None:
+        for _, change, lead in news:
             if change == "deleted":
                 await self._cache.mark_deleted(lead.id, lead.external_id, version=lead.version)
         # An older version may be cached: this is no write that may fail.
-        if changed := [lead for change, lead in leads if change in {None, "updated"}]:
+        if changed := [lead for _, change, lead in news if change in {None, "updated"}]:
             await self._cache.put(changed)
-        # A lead that is new has no older copy in the cache, so the cache may be down.
-        if created := [lead for change, lead in leads if change == "created"]:
+        # A lead that is new has no older copy in the cache, so the cache may be down. And it is
+        # worth a place there where somebody waits for it: others are read by whoever asks for them.
+        at = now()
+        if created := [
+            lead for event, change, lead in news if change == "created" and _is_awaited(event, at)
+        ]:
             with contextlib.suppress(UnavailableError):
                 await self._cache.put(created)
+
+
+def _is_awaited(event: Event, at: datetime) -> bool:
+    """Return whether who asked for it still waits: not so rows of files, replays, a backlog."""
+    return event.reply_to is not None and (event.expires is None or event.expires > at)
 
 
 def _is_news(event: Event, result: WriteResult) -> bool:

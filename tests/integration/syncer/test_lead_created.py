@@ -1,6 +1,8 @@
 """lead-created events become leads: once each, and never two for one person."""
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -8,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from shared.cache.lead_cache import open_cache
+from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
-from shared.events.envelope import new_id
+from shared.events.envelope import new_id, now
 from shared.events.outcome import OutcomeStatus
 from shared.settings import CacheSettings
 from shared.storage.inbox import EventStore
@@ -19,7 +21,7 @@ from shared.storage.pool import Database
 from shared.streams.codec import entries_of
 from shared.streams.publisher import add_events
 from shared.streams.replays.tally import ReplayResult, read_tally
-from tests.integration.syncer.conftest import Asker, StartSyncer, rows
+from tests.integration.syncer.conftest import Asker, Handlers, StartSyncer, rows
 from tests.support.builders import lead_created, lead_fields
 from tests.support.eventually import eventually
 
@@ -162,6 +164,23 @@ async def test_a_dead_cache_keeps_no_lead_from_being_created(
     async with start_syncer(cache=nowhere):
         [outcome] = await asker.ask([lead_created(reply_to=asker.address)])
     assert outcome.status == OutcomeStatus.CREATED
+
+
+@pytest.mark.parametrize(
+    ("envelope", "is_cached"),
+    [
+        ({}, False),
+        ({"reply_to": "replies"}, True),
+        ({"reply_to": "replies", "expires": now() + timedelta(minutes=1)}, True),
+        ({"reply_to": "replies", "expires": now() - timedelta(minutes=1)}, False),
+    ],
+)
+async def test_a_new_lead_is_cached_where_somebody_waits_for_it(
+    envelope: dict[str, Any], *, is_cached: bool, handlers: Handlers, cache: LeadCache
+) -> None:
+    event = lead_created(**envelope)
+    assert (await handlers.one(event)).status is OutcomeStatus.CREATED
+    assert (await cache.get(UUID(event.subject)) is not None) == is_cached
 
 
 async def _count(database: Database, table: str) -> int:
