@@ -47,20 +47,18 @@ class Creation:
     replayed: bool = False
 
     def row(self) -> dict[str, Any]:
-        """Return what `creation.sql` takes, for JSON."""
+        """Return what `creation.sql` takes of the event, for JSON."""
         return {
             "event_id": self.event.id,
             "event_type": self.event.type,
             "event_source": self.event.source,
             "subject": self.event.subject,
             "dataschema": self.event.dataschema,
-            "data": orjson.Fragment(self.event.data),
             "time": self.event.time,
             "correlation_id": self.event.correlation_id,
             "payload_hash": f"\\x{self.event.payload_hash.hex()}",
             "accepted": self.event.accepted,
             "replayed": self.replayed,
-            "lead": self.lead.row(),
         }
 
 
@@ -93,8 +91,13 @@ async def create_leads(
         return {}
     # Equal keys in one order in every process: batches may wait, but never in a circle.
     offered = sorted(creations, key=lambda creation: creation.lead.email_key)
-    external_ids = [one.lead.fields.external_id for one in offered]
-    found = await connection.fetch(_CREATE, _json([one.row() for one in offered]), external_ids)
+    found = await connection.fetch(
+        _CREATE,
+        _json([one.row() for one in offered]),
+        [one.event.data for one in offered],
+        _json([one.lead.row() for one in offered]),
+        [one.lead.fields.external_id for one in offered],
+    )
     rows = {row["event_id"]: row for row in found}
     results = {event_id: _created(row) for event_id, row in rows.items() if row["id"] is not None}
     await _check_tombstones(connection, [one for one in offered if one.event.id in results], rows)

@@ -1,6 +1,7 @@
 -- Makes leads for a whole batch, with their events and the dedupe. Events known already are left
 -- out by their key, leads known already by theirs, and those deleted by their tombstones; what is
--- new comes back. Rows are offered in the order of the array, so the earlier of two equals wins.
+-- new comes back. Rows are offered in the order of the arrays, so the earlier of two equals wins: of
+-- events ($1), what these say ($2) and their leads ($3). Apart, since JSON in JSON is read twice.
 --
 -- An externalId must not equal another lead's id, or the value would be ambiguous. Clients do not
 -- choose ids, so a look at those that are there is enough, and no key has to guard it.
@@ -8,32 +9,33 @@
 -- A tombstone of the very lead bars all its creations. One of the same person bars sources, and
 -- replays of what a person did before the deletion.
 WITH request AS MATERIALIZED (
-    SELECT * FROM ROWS FROM (json_to_recordset($1::json) AS (
-        event_id uuid, event_type text, event_source text, subject text, dataschema text,
-        data jsonb, time timestamptz, correlation_id text, payload_hash bytea, accepted text,
-        replayed boolean, lead leads.lead
-    )) WITH ORDINALITY AS request (
-        event_id, event_type, event_source, subject, dataschema,
-        data, time, correlation_id, payload_hash, accepted,
-        replayed, lead, position
-    )
-), offered AS (
-    SELECT event_id, time, replayed, position, (lead).* FROM request
+    SELECT *, unnest AS data, ordinality AS position FROM ROWS FROM (
+        json_to_recordset($1::json) AS (
+            event_id uuid, event_type text, event_source text, subject text, dataschema text,
+            time timestamptz, correlation_id text, payload_hash bytea, accepted text,
+            replayed boolean
+        ),
+        unnest($2::text[]),
+        json_populate_recordset(NULL::leads.lead, $3::json)
+    ) WITH ORDINALITY
 ), met AS (
     SELECT event_id, 'id' AS field, true AS bars
-    FROM offered JOIN leads.tombstone ON lead_id = offered.id
+    FROM request AS offered
+    JOIN leads.tombstone ON lead_id = offered.id
     UNION ALL
     SELECT event_id, 'externalId', source <> 'manual' OR (replayed AND time < deleted_at)
-    FROM offered JOIN leads.tombstone ON external_id_hash = leads.external_id_hash(external_id)
+    FROM request AS offered
+    JOIN leads.tombstone ON external_id_hash = leads.external_id_hash(external_id)
     UNION ALL
     SELECT event_id, 'email', source <> 'manual' OR (replayed AND time < deleted_at)
-    FROM offered JOIN leads.tombstone ON email_key_hash = leads.email_key_hash(email_key)
+    FROM request AS offered
+    JOIN leads.tombstone ON email_key_hash = leads.email_key_hash(email_key)
 ), tombstone AS MATERIALIZED (
     -- The alphabet has them in their order of weight.
     SELECT event_id, max(field) FILTER (WHERE bars) AS barred
     FROM met GROUP BY event_id
 ), namesake AS MATERIALIZED (
-    SELECT id FROM leads.lead WHERE id = ANY($2::uuid[])
+    SELECT id FROM leads.lead WHERE id = ANY($4::uuid[])
 ), stamp AS MATERIALIZED (
     SELECT leads.stamp() AS applied_at
 ), event AS (
@@ -41,8 +43,8 @@ WITH request AS MATERIALIZED (
         id, type, source, subject, dataschema, data, time, correlation_id, payload_hash, accepted,
         outcome, applied_at
     )
-    SELECT event_id, event_type, event_source, subject, dataschema, data, time, correlation_id,
-           payload_hash, accepted, 'created', applied_at
+    SELECT event_id, event_type, event_source, subject, dataschema, data::jsonb, time,
+           correlation_id, payload_hash, accepted, 'created', applied_at
     FROM request CROSS JOIN stamp ORDER BY position
     ON CONFLICT (id) DO NOTHING
     RETURNING id
@@ -51,7 +53,7 @@ WITH request AS MATERIALIZED (
         id, :columns, email_key, source, created_by, created_at, updated_at
     )
     SELECT offered.id, :columns, email_key, source, created_by, applied_at, applied_at
-    FROM offered JOIN event ON event.id = offered.event_id CROSS JOIN stamp
+    FROM request AS offered JOIN event ON event.id = offered.event_id CROSS JOIN stamp
     WHERE event_id NOT IN (SELECT event_id FROM tombstone WHERE barred IS NOT NULL)
       AND NOT EXISTS (SELECT FROM namesake WHERE namesake.id = offered.external_id)
     ORDER BY position
@@ -61,6 +63,6 @@ WITH request AS MATERIALIZED (
 )
 SELECT offered.event_id, tombstone.event_id IS NOT NULL AS was_deleted, tombstone.barred, lead.*
 FROM event
-JOIN offered ON offered.event_id = event.id
+JOIN request AS offered ON offered.event_id = event.id
 LEFT JOIN tombstone ON tombstone.event_id = event.id
 LEFT JOIN lead ON lead.id = offered.id
