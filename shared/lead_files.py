@@ -277,12 +277,16 @@ def _object(line: str) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-_ONLY_EXPORTED = set(COLUMNS) - set(FIELDS.values())
+_ONLY_EXPORTED = frozenset(COLUMNS) - set(FIELDS.values())
+_NONE = frozenset[str]()
 
 
 def _row(number: int, values: Mapping[str, Any], layout: Layout) -> Row:
     """Return the row that these values by column make."""
-    passed_over = {name for name in _ONLY_EXPORTED & values.keys() if values[name] is not None}
+    passed_over = _NONE
+    if not _ONLY_EXPORTED.isdisjoint(values):
+        exported = _ONLY_EXPORTED.intersection(values)
+        passed_over = frozenset(name for name in exported if values[name] is not None)
     # What a row does not say of a lead that is known stays as it is.
     model = GivenLead if layout.upserts else LeadFields
     try:
@@ -290,14 +294,14 @@ def _row(number: int, values: Mapping[str, Any], layout: Layout) -> Row:
     except ValidationError as error:
         return Row(number, None, _errors(error, values))
     if not layout.upserts or lead.external_id is not None:
-        return Row(number, lead, {}, passed_over=frozenset(passed_over))
+        return Row(number, lead, {}, passed_over=passed_over)
     if ID not in passed_over:
         return Row(number, None, {"externalId": "Is required"})
     try:
         lead_id = UUID(str(values[ID]))
     except ValueError:
         return Row(number, None, {ID: "Must be a UUID"})
-    return Row(number, lead, {}, lead_id=lead_id, passed_over=frozenset(passed_over - {ID}))
+    return Row(number, lead, {}, lead_id=lead_id, passed_over=passed_over - {ID})
 
 
 def _errors(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]:

@@ -77,6 +77,8 @@ def _clean_text(value: Any, info: ValidationInfo) -> Any:
     """
     if not isinstance(value, str):
         return value
+    if value.isascii() and value.isprintable():  # nearly every value
+        return value.strip()
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     if value.isascii():
