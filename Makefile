@@ -9,6 +9,7 @@ CODE := services shared ops devstack bench deploy tests
 SIGTERM := 15
 # Each of the many processes would compile the code anew.
 unexport PYTHONDONTWRITEBYTECODE
+COMPILED := .venv/compiled-tests
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +25,14 @@ run: install-run ## Run everything: servers, stand-ins for what is not configure
 # More at a time than there are cores, as a test often waits for servers and processes.
 # The faults come by themselves: they measure what a loaded machine would blur, and three at a time
 # are what two cores take.
-test: install-dev ## Run the tests, against servers and services started for them
+test: $(COMPILED) ## Run the tests, against servers and services started for them
 	$(BIN)/python -m pytest -q -n 6 --no-loadscope-reorder -m "not long" --ignore tests/faults
 	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder -m "not long" tests/faults
+
+# Or each of these processes would do it at the same time.
+$(COMPILED): $(shell find tests -name '*.py') | install-dev
+	@$(BIN)/python -m pytest -qq --collect-only tests/integration >/dev/null & \
+	$(BIN)/python -m pytest -qq --collect-only --ignore tests/integration >/dev/null; wait; touch $@
 
 faults: install-dev ## Keep every promise of docs/reliability.md while things break (FULL=1, SEED=n)
 	$(BIN)/python -m pytest -q tests/faults

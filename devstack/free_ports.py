@@ -1,7 +1,7 @@
 """Unused ports on the loopback address, each given to one process, once."""
 
 import os
-import random
+import secrets
 import socket
 from collections import deque
 from collections.abc import Iterator
@@ -33,7 +33,9 @@ def free_port() -> int:
 
 def free_ports(*, besides: int | None = None) -> Iterator[int]:
     """Yields free ports, none of which this or another process was given of late."""
-    for port in random.sample(CANDIDATES, len(CANDIDATES)):
+    first = secrets.randbelow(len(CANDIDATES))
+    for number in range(first, first + len(CANDIDATES)):
+        port = CANDIDATES[number % len(CANDIDATES)]
         if port != besides and is_free(port) and _claim(port):
             yield port
     raise PortTakenError(f"no free port between {CANDIDATES.start} and {CANDIDATES.stop}")

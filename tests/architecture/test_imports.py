@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -189,49 +189,35 @@ def test_every_module_says_what_it_is_for(modules: list[ProductModule]) -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize(
-    ("module", "heavy"),
-    [
-        ("services.api.app", {"services.api.openapi.document", "services.api.documents"}),
-        ("ops.commands.migrate", {"redis", "asyncpg", "structlog", "rich", "httpx", "aiohttp"}),
-    ],
-)
-def test_a_start_imports_nothing_that_it_does_not_need(module: str, heavy: set[str]) -> None:
-    """What few processes need later takes a part of each one's start, and of its memory."""
-    text = f"import {module}, json, sys; print(json.dumps([*sys.modules]))"
+def printed(text: str) -> Any:
+    """Return what Python's code prints as JSON, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert not heavy & set(json.loads(done.stdout))
+    return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("service", ["api", "syncer", "summarizer"])
-def test_a_service_keeps_libraries_from_importing_what_they_have_no_use_for(service: str) -> None:
-    text = f"""
+def test_a_command_imports_nothing_that_it_does_not_need() -> None:
+    """What few processes need later takes a part of each one's start, and of its memory."""
+    imported = printed("import ops.commands.migrate, json, sys; print(json.dumps([*sys.modules]))")
+
+    assert not {"redis", "asyncpg", "structlog", "rich", "httpx", "aiohttp"} & set(imported)
+
+
+# What each keeps its libraries from importing can be imported after all, once it runs.
+STARTED = """
 import json, sys
 from shared.lifecycle import main_of
 
 main_of("services.{service}.app")
-roots = {{name.partition(".")[0] for name in sys.modules}}
+imported = [*sys.modules]
 import shared.observability.tracer, click, rich.console
-print(json.dumps(sorted(roots)))
+{more}
+print(json.dumps([imported, seen]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    roots = set(json.loads(done.stdout))
 
-    assert {"structlog", "redis"} <= roots
-    assert not roots & {"click", "greenlet", "opentelemetry", "psutil", "pygments", "rich"}
-
-
-def test_an_api_puts_off_what_few_requests_need() -> None:
-    text = """
-import json, sys
+OF_AN_API = """
 from datetime import timedelta
-from shared.lifecycle import main_of
-
-main_of("services.api.app")
 from services.api.auth.client import open_client
 from services.api.console.serving import Console
 from services.api.handlers import documents
@@ -241,10 +227,27 @@ open_client(timeout=timedelta(seconds=1))
 Console.of_this_release()
 built = [one.__name__ for one in Representation.__subclasses__() if one.__pydantic_complete__]
 compressed = documents._compressed.cache_info().currsize
-print(json.dumps(["httpcore" in sys.modules, "h2" in sys.modules, built, compressed]))
+seen = ["httpcore" in sys.modules, "h2" in sys.modules, built, compressed]
 """
-    done = subprocess.run(
-        [sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, text=True
-    )
 
-    assert json.loads(done.stdout) == [True, False, [], 0]
+
+def assert_lean(imported: Sequence[str]) -> None:
+    roots = {name.partition(".")[0] for name in imported}
+
+    assert {"structlog", "redis"} <= roots
+    assert not roots & {"click", "greenlet", "opentelemetry", "psutil", "pygments", "rich"}
+
+
+@pytest.mark.parametrize("service", ["syncer", "summarizer"])
+def test_a_service_keeps_libraries_from_importing_what_they_have_no_use_for(service: str) -> None:
+    imported, _ = printed(STARTED.format(service=service, more="seen = None"))
+
+    assert_lean(imported)
+
+
+def test_an_api_puts_off_what_few_requests_need() -> None:
+    imported, seen = printed(STARTED.format(service="api", more=OF_AN_API))
+
+    assert_lean(imported)
+    assert not {"services.api.openapi.document", "services.api.documents"} & set(imported)
+    assert seen == [True, False, [], 0]

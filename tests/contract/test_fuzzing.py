@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,9 +40,9 @@ def all_but(*names: str) -> list[str]:
 
 
 # A log-out would end the session in which all others are tried.
-SELECTIONS = {
-    "everything": [*all_but(LOG_OUT, *endless_operations()), "--phases", PHASES],
-    "log-out": ["--include-operation-id", LOG_OUT, "--phases", "examples,coverage,fuzzing"],
+SELECTIONS: dict[str, Callable[[], list[str]]] = {
+    "everything": lambda: [*all_but(LOG_OUT, *endless_operations()), "--phases", PHASES],
+    "log-out": lambda: ["--include-operation-id", LOG_OUT, "--phases", "examples,coverage,fuzzing"],
 }
 
 
@@ -59,7 +59,7 @@ async def test_made_up_requests_are_answered_as_described(
         *("--header", f"X-API-Key: {stack.environment['API_KEY']}"),
         *("--request-timeout", "10", "--continue-on-failure"),
         *(() if FULL else ("--seed", "1")),
-        *SELECTIONS[selection],
+        *SELECTIONS[selection](),
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.contract.hooks"},
         stdout=asyncio.subprocess.PIPE,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema_rs import Draft202012Validator
 
 from services.api.documents import openapi_json
 
@@ -51,6 +51,7 @@ class Contract:
 
     def __init__(self, document: Json) -> None:
         self._document = closed(document)
+        self._validators: dict[str, Draft202012Validator] = {}
         # Literal paths first: /leads/export is not a lead.
         paths = sorted(document["paths"], key=lambda path: "{" in path)
         self._patterns = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), path) for path in paths]
@@ -109,12 +110,16 @@ class Contract:
             yield from self._invalid(json.loads(seen.body), pointer)
 
     def _invalid(self, value: Any, pointer: str) -> Iterator[str]:
-        # The document around the reference is no schema, and no hindrance either.
-        schema = {**self._document, "$ref": f"#{pointer}"}
-        for error in Draft202012Validator(schema, format_checker=FormatChecker()).iter_errors(
-            value
-        ):
-            yield f"{error.json_path}: {error.message[:300]}"
+        for error in self._validator(pointer).iter_errors(value):
+            path = "".join(f"[{part!r}]" for part in error.instance_path)
+            yield f"${path}: {error.message[:300]}"
+
+    def _validator(self, pointer: str) -> Draft202012Validator:
+        if pointer not in self._validators:
+            # The document around the reference is no schema, and no hindrance either.
+            schema = {**self._document, "$ref": f"#{quote(pointer)}"}
+            self._validators[pointer] = Draft202012Validator(schema, validate_formats=True)
+        return self._validators[pointer]
 
     def _operation(self, seen: Seen) -> str | None:
         method = "get" if seen.method == "HEAD" else seen.method.lower()
