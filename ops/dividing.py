@@ -39,6 +39,7 @@ class Redivision:
     def __init__(self, servers: Servers, stream: str) -> None:
         self._stream = stream
         self._store = PartitionRepository(servers.database)
+        self._redis = servers.redis
         self._divisions = Divisions(servers.redis)
         self._inspector = Inspector(servers.redis, self._store)
 
@@ -48,7 +49,7 @@ class Redivision:
 
     async def is_attended(self) -> bool:
         """Return whether a syncer lives."""
-        return bool(await living_members(self._store, self._stream))
+        return bool(await living_members(self._store, self._redis, self._stream))
 
     async def begin(self, last: Layout, *, partitions: int) -> Division:
         """Close the stream until what is in its last layout is done, unless another change is."""

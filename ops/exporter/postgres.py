@@ -78,6 +78,7 @@ class PostgresSource:
     def __init__(self, servers: Servers) -> None:
         self._database = servers.database
         self._store = PartitionRepository(servers.database)
+        self._redis = servers.redis
         self._beats: dict[str, dict[UUID, int]] = {}
         self._long_write_due = 0.0
 
@@ -133,7 +134,7 @@ class PostgresSource:
         before = self._beats.get(stream)
         self._beats[stream] = beats
         if before is None:
-            return await living_members(self._store, stream)
+            return await living_members(self._store, self._redis, stream)
         return frozenset(token for token, beat in beats.items() if before.get(token) != beat)
 
 

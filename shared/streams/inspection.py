@@ -21,6 +21,7 @@ from shared.streams.ordering.overview import (
     Overview,
     PartitionState,
     Surveyor,
+    ask_for_signs,
     in_use,
     overview,
     partition_state,
@@ -118,6 +119,8 @@ class Inspector:
             return [await self.look(stream) for stream in streams]
         marks = [await self._marks(stream) for stream in streams]
         seen = [await self._overview(stream) for stream in streams]
+        for stream in (one for one, known in zip(streams, seen, strict=True) if known is not None):
+            await ask_for_signs(self._redis, stream)
         await asyncio.sleep(over.total_seconds())
         after = [
             await self._look(stream, seen=members, over=over, marks=marked)

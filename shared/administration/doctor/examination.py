@@ -149,7 +149,7 @@ class Doctor:
             division=await store.division(stream),
             published=await Divisions(self._redis).published(stream),
             configured=self._settings.streams.stream_partitions,
-            living=await living_members(store, stream),
+            living=await living_members(store, self._redis, stream),
             partitions=(await store.survey(stream)).partitions,
         )
 

@@ -1,6 +1,7 @@
 """What is known of an ordered stream's partitions and of those who share them, for onlookers."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,13 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
-from shared.events.partitions import Division, Layout, Member, Partition, Survey
+from redis.asyncio import Redis
 
-# Members show a sign of life every second at least.
+from shared.domain.errors import UnavailableError
+from shared.events.partitions import Division, Layout, Member, Partition, Survey
+from shared.streams.ordering.layout import ring
+
+# Members show a sign of life every second; those at rest, within one when the bell is rung.
 WATCH = timedelta(seconds=3)
 LOOK_EVERY = timedelta(milliseconds=100)
 NOBODY = UUID(int=0)
@@ -98,11 +103,21 @@ async def overview(store: Surveyor, stream: str) -> Overview:
     )
 
 
+async def ask_for_signs(client: Redis, stream: str) -> None:
+    """Have those who share a stream show a sign of life within a second.
+
+    Who does not hear it, as where Redis is away, shows one every second.
+    """
+    with contextlib.suppress(UnavailableError):
+        await ring(client, stream)
+
+
 async def living_members(
-    store: Surveyor, stream: str, *, within: timedelta = WATCH
+    store: Surveyor, client: Redis, stream: str, *, within: timedelta = WATCH
 ) -> frozenset[UUID]:
     """Return the members that show a sign of life; as soon as all have. Raises `TransientError`."""
     first = {member.token: member.beat for member in (await store.survey(stream)).members}
+    await ask_for_signs(client, stream)
     deadline = time.monotonic() + within.total_seconds()
     while True:
         await asyncio.sleep(LOOK_EVERY.total_seconds())

@@ -48,6 +48,8 @@ from shared.streams.ordering.processes import has_ended, host_name, process_name
 log = structlog.get_logger(__name__)
 
 LONGEST_TICK = timedelta(seconds=1)
+# The exporter takes who shows no sign of life for 15 s for dead.
+LONGEST_REST = timedelta(seconds=5)
 
 _OWNED = gauge("leads_partitions_owned", "Partitions that this process reads.", ["stream"])
 _TAKEOVERS = counter(
@@ -147,10 +149,9 @@ class Ownership:
         self._divisions = divisions
         self._redis = redis
         self._pulse = Pulse(lease)
-        self._rest = (lease / 3 - self.tick / 2).total_seconds()
+        self._rest = (min(LONGEST_REST, lease / 3) - self.tick / 2).total_seconds()
         self._looked_at = -math.inf
-        self._has_all = False
-        self._is_called = False
+        self._has_all = self._is_called = False
         self._heard: str | None = None
         self._owned: dict[tuple[int, int], Owned] = {}
         self._has_joined = False

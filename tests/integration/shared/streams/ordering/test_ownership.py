@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
@@ -18,6 +19,7 @@ from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
 from shared.streams.codec import read_entries
 from shared.streams.ordering.layout import Divisions
+from shared.streams.ordering.overview import living_members
 from shared.streams.ordering.ownership import Ownership
 from shared.streams.ordering.processes import host_name
 from tests.support.eventually import eventually
@@ -300,7 +302,24 @@ async def test_who_joins_one_at_rest_gets_its_share_soon(
     async with running(name="one"):
         await eventually(partial(has_so_much, 8))
         async with running(name="two"):
-            await eventually(partial(has_so_much, 4, 4))
+            await eventually(partial(has_so_much, 4, 4), within=SETTLED)
+
+
+async def test_who_rests_is_seen_to_live(
+    redis: Redis, store: PartitionRepository, ordered_workers: OrderedWorkers
+) -> None:
+    async with ordered_workers.running(Recorder(), lease=timedelta(minutes=5)):
+        [one] = await eventually(partial(_members, store))
+
+        async def has_beaten() -> bool:
+            return (await _members(store))[0].beat > one.beat
+
+        await eventually(has_beaten)  # and so will not by itself while it is watched
+        assert await living_members(store, redis, LEADS) == {one.token}
+
+
+async def _members(store: PartitionRepository) -> Sequence[Member]:
+    return (await store.survey(LEADS)).members
 
 
 class FailsOnce(PartitionRepository):
