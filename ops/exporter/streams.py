@@ -158,12 +158,13 @@ class RedisSource:
     async def _parts(self, stream: str, division: Division | None) -> Sequence[Part]:
         """Return what a stream consists of; parts from before only while anything is in them."""
         if division is None:
-            return [Part(stream, WHOLE, await self._inspector.look_at(stream))]
+            [state] = await self._inspector.look_at(stream)
+            return [Part(stream, WHOLE, state)]
         layouts = (division.last, in_use(division))
         current = {name for layout in layouts if layout is not None for name in layout.names}
         parts = [
-            Part(stream, partition_label(name), await self._inspector.look_at(name))
-            for name in division.names
+            Part(stream, partition_label(state.name), state)
+            for state in await self._inspector.look_at(*division.names)
         ]
         return [one for one in parts if one.state.name in current or one.state.length]
 

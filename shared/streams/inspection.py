@@ -34,6 +34,10 @@ PAGE = 10_000
 PAGES = 100
 COUNTABLE = PAGE * PAGES
 
+# Streams that are looked at in one round trip, and in another for their groups: the exporter looks
+# often. Redis serves nobody else meanwhile, for some 10 us each.
+AT_ONCE = 16
+
 # How long PostgreSQL may take before a stream is shown without what it alone knows.
 PATIENCE = timedelta(seconds=1)
 
@@ -148,8 +152,8 @@ class Inspector:
         names = [stream] if division is None else division.names
         known = await self._overview(stream)
         parts = [
-            await self._rated(await self.look_at(name), marks.get(name), over=over)
-            for name in names
+            await self._rated(part, marks.get(part.name), over=over)
+            for part in await self.look_at(*names)
         ]
         if division is None:
             return parts[0]
@@ -167,21 +171,42 @@ class Inspector:
             partitions=tuple(_partitions(stream, division, parts, known)),
         )
 
-    async def look_at(self, stream: str) -> StreamState:
-        """Return the state of what is one stream in Redis, such as a partition."""
-        # In one round trip: the exporter looks at many streams, often.
+    async def look_at(self, *streams: str) -> list[StreamState]:
+        """Return the states of what are streams in Redis, such as partitions."""
+        states: list[StreamState] = []
+        for first in range(0, len(streams), AT_ONCE):
+            states += await self._states(streams[first : first + AT_ONCE])
+        return states
+
+    async def _states(self, streams: Sequence[str]) -> list[StreamState]:
         with translated_errors():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.xinfo_stream(stream)
-                pipeline.xinfo_groups(stream)
-                pipeline.memory_usage(stream)
-                time_at.queue(pipeline, stream=stream)
-                info, groups, memory, now = await pipeline.execute(raise_on_error=False)
-            info = there_or(info, {})
-            groups = [
-                await self._group(stream, group, info=info, now=there_or(now, 0) / 1000)
-                for group in there_or(groups, [])
+                for stream in streams:
+                    pipeline.xinfo_stream(stream)
+                    pipeline.xinfo_groups(stream)
+                    pipeline.memory_usage(stream)
+                    time_at.queue(pipeline, stream=stream)
+                known = _by(4, await pipeline.execute(raise_on_error=False))
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for stream, (_, groups, *_) in zip(streams, known, strict=True):
+                    for name in (group["name"].decode() for group in there_or(groups, [])):
+                        pipeline.xpending(stream, name)
+                        pipeline.zcard(RetryQueue(self._redis, stream=stream, group=name).key)
+                        pipeline.xinfo_consumers(stream, name)
+                held = iter(_by(3, await pipeline.execute()))
+            return [
+                await self._state(stream, *reply, held=held)
+                for stream, reply in zip(streams, known, strict=True)
             ]
+
+    async def _state(
+        self, stream: str, info: Any, groups: Any, memory: Any, now: Any, *, held: Iterator[Any]
+    ) -> StreamState:
+        info, now = there_or(info, {}), there_or(now, 0) / 1000
+        groups = [
+            await self._group(stream, group, next(held), info=info, now=now)
+            for group in there_or(groups, [])
+        ]
         return StreamState(
             name=stream,
             exists=bool(info),
@@ -246,20 +271,15 @@ class Inspector:
         return max(0, given - (group.pending - was.pending)) / over.total_seconds()
 
     async def _group(
-        self, stream: str, group: dict[str, Any], *, info: dict[str, Any], now: float
+        self, stream: str, group: dict[str, Any], held: Any, *, info: dict[str, Any], now: float
     ) -> GroupState:
-        name = group["name"].decode()
         last_delivered = group["last-delivered-id"].decode()
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.xpending(stream, name)
-            pipeline.zcard(RetryQueue(self._redis, stream=stream, group=name).key)
-            pipeline.xinfo_consumers(stream, name)
-            pending, retries, consumers = await pipeline.execute()
+        pending, retries, consumers = held
         undelivered, first = await self._undelivered(
             stream, last_delivered, claimed=group.get("lag"), info=info
         )
         return GroupState(
-            name=name,
+            name=group["name"].decode(),
             last_delivered=last_delivered,
             undelivered=undelivered,
             pending=int(group["pending"]),
@@ -298,6 +318,10 @@ class Inspector:
             if claimed is not None:
                 return min(int(claimed), length), first
         return None, first
+
+
+def _by(size: int, replies: Sequence[Any]) -> list[Sequence[Any]]:
+    return [replies[first : first + size] for first in range(0, len(replies), size)]
 
 
 def _consumers(known: Overview, seen: Overview, *, over: timedelta) -> Iterator[ConsumerState]:

@@ -1,14 +1,16 @@
 """How many entries a group was given: counted, whatever has been added, trimmed and put back."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
 
+from shared.observability.metrics import DB_SECONDS
 from shared.streams.codec import entries_of, read_entries
 from shared.streams.entry_counter import EntryCounter
-from shared.streams.inspection import Inspector
+from shared.streams.inspection import AT_ONCE, Inspector
 
 STREAM, GROUP = "stream:any", "any"
 PAGE = 10
@@ -101,7 +103,7 @@ async def test_what_was_handled_meanwhile(
     counter = EntryCounter(redis, page=PAGE)
     before = await counter.mark(STREAM)
     await meanwhile(redis)
-    state = await Inspector(redis, page=PAGE).look_at(STREAM)
+    [state] = await Inspector(redis, page=PAGE).look_at(STREAM)
     [group] = state.groups
     was = before.groups[GROUP]
     given = await counter.given_since(
@@ -124,3 +126,37 @@ async def test_a_group_that_was_not_watched_has_no_rate(redis: Redis) -> None:
     assert [group.handled_per_second for group in state.groups] == [0.0]
     [nowhere] = await inspector.sampled(("stream:nowhere",), over=timedelta(milliseconds=10))
     assert (nowhere.exists, nowhere.groups) == (False, ())
+
+
+async def test_many_streams_are_looked_at_in_few_round_trips_each_with_its_own_groups(
+    redis: Redis,
+) -> None:
+    names = [f"stream:{number}" for number in range(AT_ONCE + 3)]
+    for number, name in enumerate(names[1:]):  # the first is not there
+        await redis.xadd(name, {"number": number})
+        for group in range(number % 3):
+            await redis.xgroup_create(name, f"{name}:{group}", id="0")
+            await redis.xgroup_createconsumer(name, f"{name}:{group}", f"{name}:{group}:reader")
+    inspector = Inspector(redis)
+    before = _uses()
+    states = await inspector.look_at(*names)
+    assert _uses() - before == 4
+    assert [state.name for state in states] == names
+    for state in states:
+        assert [replace(state, groups=())] == [
+            replace(alone, groups=()) for alone in await inspector.look_at(state.name)
+        ]
+        assert [
+            (group.name, [consumer.name for consumer in group.consumers]) for group in state.groups
+        ] == [
+            (f"{state.name}:{number}", [f"{state.name}:{number}:reader"])
+            for number in range(len(state.groups))
+        ]
+    assert [len(state.groups) for state in states] == [0, *(one % 3 for one in range(AT_ONCE + 2))]
+
+
+def _uses() -> int:
+    """Return how often a connection was used: a command, or a pipeline."""
+    counts, _ = DB_SECONDS.labels("redis", "command", "").sample()
+    *_, uses = counts
+    return int(uses)
