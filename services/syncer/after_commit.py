@@ -3,13 +3,14 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 from services.syncer.storage.erasure import ErasedEvent, StreamErasure
 from shared.cache.lead_cache import LeadCache
 from shared.domain.errors import UnavailableError
-from shared.events.data import LeadChanged, LeadDeleted
+from shared.domain.lead import LeadSource
+from shared.events.data import LeadChanged, LeadCreated, LeadDeleted, LeadUpserted
 from shared.events.envelope import Event, now
 from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import WriteResult
@@ -18,6 +19,9 @@ from shared.streams.publisher import Publisher
 
 # Outcomes of events that speak of a person who is deleted, or of a lead that is not there.
 _WITHOUT_LEAD = frozenset({OutcomeStatus.ERASED, OutcomeStatus.NOT_FOUND})
+
+# What was asked for earlier is of a backlog.
+RECENT = timedelta(seconds=10)
 
 
 class AfterCommit:
@@ -69,19 +73,23 @@ class AfterCommit:
         # An older version may be cached: this is no write that may fail.
         if changed := [lead for _, change, lead in news if change in {None, "updated"}]:
             await self._cache.put(changed)
-        # A lead that is new has no older copy in the cache, so the cache may be down. And it is
-        # worth a place there where somebody waits for it: others are read by whoever asks for them.
-        at = now()
+        # A lead that is new has no older copy in the cache, so the cache may be down. Of many at a
+        # time each would take room from what is read: who asks for one of these puts it there.
+        since = now() - RECENT
         if created := [
-            lead for event, change, lead in news if change == "created" and _is_awaited(event, at)
+            lead
+            for event, change, lead in news
+            if change == "created" and _comes_alone(event, since=since)
         ]:
             with contextlib.suppress(UnavailableError):
                 await self._cache.put(created)
 
 
-def _is_awaited(event: Event, at: datetime) -> bool:
-    """Return whether who asked for it still waits: not so rows of files, replays, a backlog."""
-    return event.reply_to is not None and (event.expires is None or event.expires > at)
+def _comes_alone(event: Event, *, since: datetime) -> bool:
+    """Return whether a new lead is none of a file, of a replay or of a backlog."""
+    data = event.data
+    is_row = isinstance(data, LeadCreated | LeadUpserted) and data.source == LeadSource.IMPORT
+    return not is_row and event.replay_id is None and event.time > since
 
 
 def _is_news(event: Event, result: WriteResult) -> bool:

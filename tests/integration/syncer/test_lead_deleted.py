@@ -30,8 +30,7 @@ from tests.support.traces import kept_in_postgres, kept_in_redis, someone
 async def test_readers_get_the_change_and_an_older_version_is_not_cached_any_more(
     handlers: Handlers, cache: LeadCache, redis: Redis, database: Database
 ) -> None:
-    made = lead_created(reply_to="replies")
-    lead = orjson.loads((await handlers.one(made)).body)
+    lead = orjson.loads((await handlers.one(lead_created())).body)
     stale = await _document(cache, lead["id"])
     await handlers.one(lead_deleted(lead["id"], expected_version=1))
     await cache.put([stale])

@@ -101,9 +101,7 @@ async def test_what_was_committed_and_not_announced_is_announced_the_next_time(
 ) -> None:
     nowhere = CacheSettings(cache_redis_url=SecretStr("redis://127.0.0.1:9"))
     async with open_handlers() as well, open_handlers(cache=nowhere) as cut_off:
-        made = lead_created(reply_to="replies")
-        await well.one(made)
-        lead_id = UUID(made.subject)
+        lead_id = await created(well)
         event = lead_updated(lead_id, city="Rome")
         with pytest.raises(UnavailableError):
             await cut_off.one(event)
