@@ -146,9 +146,12 @@ class _Window:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:
-        good = [(row.lead, row.lead_id) for row in rows if row.lead is not None]
-        keys = {email_key(lead.email) for lead, _ in good} | {lead.external_id for lead, _ in good}
-        return cls(rows, frozenset(keys - {None}), frozenset(id_ is None for _, id_ in good))
+        keys, names = set[object](), set[bool]()
+        for row in rows:
+            if row.lead is not None:
+                keys |= {email_key(row.lead.email), row.lead.external_id, row.lead_id}
+                names.add(row.lead_id is None)
+        return cls(rows, frozenset(keys - {None}), frozenset(names))
 
     def meets(self, other: Self) -> bool:
         """Whether rows of both may be about one lead."""

@@ -1,7 +1,7 @@
 """The HTTP client that Groq's library is given: aiohttp, with none of httpx' own work around it.
 
 httpx' client merges addresses, headers and cookies, encodes, measures and walks through redirects,
-for every call anew, and that takes longer than to send and receive it. See docs/decisions/0011.
+for every call anew, and that takes longer than to send and receive it. See docs/decisions/0014.
 """
 
 import contextlib
