@@ -204,11 +204,14 @@ class LivePool(BlockingConnectionPool):
         connection.lent_at = time.perf_counter()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] (ours)
 
     async def release(self, connection: AbstractConnection) -> None:
-        if self.is_measured:
-            lent_at: float | None = getattr(connection, "lent_at", None)
-            if lent_at is not None:
-                _USES.observe(time.perf_counter() - lent_at)
+        lent_at: float | None = getattr(connection, "lent_at", None)
+        if self.is_measured and lent_at is not None:
+            _USES.observe(time.perf_counter() - lent_at)
         await super().release(connection)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 (the library's)
+        with contextlib.suppress(redis.TimeoutError):  # only its end was not seen in time
+            await super().disconnect(inuse_connections)
 
 
 class LiveSentinelPool(SentinelConnectionPool, LivePool):

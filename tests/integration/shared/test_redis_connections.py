@@ -1,15 +1,23 @@
 """Connections to Redis: those that die idle, calls that are cancelled, servers that will not do."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from yarl import URL
 
 from shared.cache.lead_cache import open_cache
 from shared.domain.errors import UnavailableError
-from shared.redis_connections import check_server, open_redis, ping, translated_errors
+from shared.redis_connections import (
+    LivePool,
+    check_server,
+    open_redis,
+    ping,
+    translated_errors,
+)
 from shared.settings import CacheSettings, SettingsError, StreamsSettings
 from tests.support.clusters import Cluster
 from tests.support.idle_connections import until_dead
@@ -89,3 +97,17 @@ async def test_a_task_is_cancelled_at_whatever_point_of_a_command_it_is(redis: R
         async with asyncio.timeout(5):
             await asyncio.wait([task])
         assert task.cancelled()
+
+
+class LateConnection(Connection):
+    """One whose end is not seen in time, as with a server that hangs."""
+
+    async def disconnect(self, *arguments: Any, **options: Any) -> None:
+        await super().disconnect(*arguments, **options)
+        raise RedisTimeoutError("Timed out closing connection")
+
+
+async def test_a_connection_that_closes_late_keeps_no_process_from_ending(redis_url: str) -> None:
+    pool = LivePool.from_url(redis_url, connection_class=LateConnection)
+    async with Redis.from_pool(pool) as client:
+        assert await client.ping()
