@@ -29,7 +29,7 @@ test: $(COMPILED) ## Run the tests, against servers and services started for the
 	$(BIN)/python -m pytest -q -n 6 --no-loadscope-reorder -m "not long" --ignore tests/faults
 	$(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder -m "not long" tests/faults
 
-# Or each of these processes would do it at the same time.
+# The tests, compiled: else each process of a run does it, all at the same time.
 $(COMPILED): $(shell find tests -name '*.py') | install-dev
 	@$(BIN)/python -m pytest -qq --collect-only tests/integration >/dev/null & \
 	$(BIN)/python -m pytest -qq --collect-only --ignore tests/integration >/dev/null; wait; touch $@

@@ -5,11 +5,7 @@ import contextlib
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import (
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import cast
@@ -163,7 +159,7 @@ class RowEvents:
         waiting = [one.id for one in events if one.id not in ends and one.id not in known]
         return ends | await self._wait(waiting)
 
-    async def _look(self) -> "_Look | None":
+    async def _look(self) -> _Look | None:
         """Look what is in the stream; None when rows have to go there themselves."""
         if not self._handlers:
             return None
@@ -175,7 +171,7 @@ class RowEvents:
         is_shared = self._is_shared(accepted, any_waiting=bool(waiting))
         return _Look(behind, accepted, is_shared)
 
-    async def _apply(self, events: Sequence[Event], look: "_Look") -> dict[UUID, Outcome]:
+    async def _apply(self, events: Sequence[Event], look: _Look) -> dict[UUID, Outcome]:
         """Apply what nothing in the stream is before; returns the outcomes by event id."""
         outcomes: dict[UUID, Outcome] = {}
         for round_ in _rounds(events):

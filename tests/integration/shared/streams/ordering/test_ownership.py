@@ -20,7 +20,7 @@ from shared.storage.pool import Database
 from shared.streams.codec import read_entries
 from shared.streams.ordering.layout import Divisions
 from shared.streams.ordering.overview import living_members
-from shared.streams.ordering.ownership import Ownership
+from shared.streams.ordering.ownership import LONGEST_TICK, Ownership
 from shared.streams.ordering.processes import host_name
 from tests.support.eventually import eventually
 from tests.support.ordered_workers import OrderedWorkers
@@ -302,7 +302,9 @@ async def test_who_joins_one_at_rest_gets_its_share_soon(
     async with running(name="one"):
         await eventually(partial(has_so_much, 8))
         async with running(name="two"):
-            await eventually(partial(has_so_much, 4, 4), within=SETTLED)
+            # At its next tick one gives, at the next after that the other takes. It rests for five.
+            ticks = 2 * LONGEST_TICK
+            await eventually(partial(has_so_much, 4, 4), within=ticks + timedelta(seconds=1))
 
 
 async def test_who_rests_is_seen_to_live(
