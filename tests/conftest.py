@@ -1,15 +1,17 @@
 """Real servers for every test: one PostgreSQL and one Valkey a session, clean for each test."""
 
+import asyncio
 import contextlib
 import functools
 import gc
 import os
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import timedelta
 
 import psycopg
 import pytest
 import structlog
+import uvloop
 from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -104,6 +106,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 if name == "measure" and report.when == "call":
                     terminalreporter.ensure_newline()
                     terminalreporter.write_line(str(value))
+
+
+@pytest.fixture(scope="session")
+def _asyncio_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Run tests on the event loop that services have, which takes a tenth less of their CPU.
+
+    The plugin's hook for this gives the factory to tests that are coroutines only, so that the
+    session's fixtures are made anew wherever another test stands between them.
+    """
+    return uvloop.new_event_loop
 
 
 @pytest.fixture(scope="session", autouse=True)

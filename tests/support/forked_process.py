@@ -128,6 +128,14 @@ async def start_process(
     return process
 
 
+class _Output(asyncio.StreamReaderProtocol):
+    """What comes from a pipe. Unlike a socket's other end, that of a pipe does not stay open."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 async def start_talking(
     module: str, *arguments: str, environment: Mapping[str, str]
 ) -> ForkedProcess:
@@ -140,7 +148,7 @@ async def start_talking(
     finally:
         os.close(writing)
     process.stdout = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(process.stdout)
+    protocol = _Output(process.stdout)
     loop = asyncio.get_running_loop()
     try:
         await loop.connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", buffering=0))

@@ -39,6 +39,8 @@ from tests.support.builders import lead_created, lead_fields
 
 SOURCE = SummarySource(provider="tests", model="says-hello", prompt_version="1")
 TIME_LIMIT = timedelta(seconds=20)
+# More patient than a service: a handler's event would come again, a test's does not.
+_CACHE = CacheSettings(cache_timeout=timedelta(seconds=10))
 
 
 def answer(summary: Any = "Hello", next_action: Any = "Say hello back") -> str:
@@ -128,7 +130,7 @@ async def open_summarizer(
 ) -> AsyncGenerator[Summarizer]:
     """Open the parts of one process; several summarizers on one database are several replicas."""
     async with (
-        open_cache(CacheSettings(), default_url=streams.url) as cache,
+        open_cache(_CACHE, default_url=streams.url) as cache,
         open_publisher(redis, Divisions(redis)) as publisher,
         open_requests(database, source) as requests,
         open_results(database, source) as results,
