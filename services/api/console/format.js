@@ -25,6 +25,8 @@ export const STATUSES = /** @type {const} */ ([
   "converted",
 ]);
 
+export const SOURCES = /** @type {const} */ (["manual", "randomuser", "import"]);
+
 /** The fields that a person gives, in the order of forms. */
 export const FIELDS = /** @type {const} */ ([
   { name: "firstName", label: "First name", max: 50, required: true },

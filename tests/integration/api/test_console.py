@@ -3,12 +3,14 @@
 import hashlib
 import re
 from collections.abc import AsyncGenerator
+from enum import StrEnum
 from pathlib import Path
 
 import httpx
 import pytest
 
 from services.api.settings import ApiSettings
+from shared.domain.lead import LeadSource, LeadStatus
 from tests.support.api import running_api
 from tests.support.repository import ROOT
 
@@ -42,6 +44,14 @@ def imports_of(link: str, file: httpx.Response) -> list[str]:
     """Return the addresses of the modules that a module imports."""
     targets: list[str] = re.findall(r'(?:\bfrom ?|await import\()"(\.[^"]+)"', file.text)
     return [httpx.URL(f"http://console{link}").join(target).path for target in targets]
+
+
+@pytest.mark.parametrize(("name", "values"), [("STATUSES", LeadStatus), ("SOURCES", LeadSource)])
+def test_it_lets_people_choose_from_all_that_there_is(name: str, values: type[StrEnum]) -> None:
+    listed = re.search(rf"{name} = [^\[]*\[(.*?)\]", (CONSOLE / "format.js").read_text(), re.DOTALL)
+
+    assert listed
+    assert re.findall(r'"(.*?)"', listed[1]) == list(values)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // Search and filters: what they are stands in the address, so that it can be kept and shared.
 
-import { capital, STATUSES } from "../format.js";
+import { capital, SOURCES, STATUSES } from "../format.js";
 import { bind } from "../keyboard.js";
 import { address, navigate, place } from "../router.js";
 import { html, useLatest, useValue } from "../ui/html.js";
@@ -35,7 +35,7 @@ const WORDS = {
 /** What is chosen of a few. @type {["status" | "source" | "hasSummary", [string, string][]][]} */
 const CHOICES = [
   ["status", STATUSES.map((one) => [one, capital(one)])],
-  ["source", ["manual", "import", "randomuser"].map((one) => [one, capital(one)])],
+  ["source", SOURCES.map((one) => [one, capital(one)])],
   [
     "hasSummary",
     [
