@@ -11,7 +11,7 @@ _HELD = """
     SELECT stream, layout, number, count(*) AS entries,
            extract(epoch FROM clock_timestamp())::float8
                - min(split_part(entry_id, '-', 1)::bigint) / 1000.0::float8 AS oldest
-    FROM leads.held_entry GROUP BY stream, layout, number
+    FROM leads.held_entry WHERE attempt > 0 GROUP BY stream, layout, number
 """
 _LETTERS = """
     SELECT stream, consumer_group, reason, count(*) AS letters

@@ -107,7 +107,8 @@ class Survey:
 class HeldEntry:
     """An entry kept back until `wait` is over: it failed, or is behind one that did.
 
-    `fields` are those of the stream entry.
+    `fields` are those of the stream entry. One with attempt 0 has ended, as a dead letter: it is
+    kept until no later owner can read it again.
     """
 
     entry_id: str
@@ -115,3 +116,8 @@ class HeldEntry:
     attempt: int
     wait: timedelta
     fields: Mapping[bytes, bytes] = field(repr=False)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is parked, and not to be tried again."""
+        return self.attempt == 0

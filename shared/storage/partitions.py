@@ -72,10 +72,11 @@ _HELD = """
 """
 _LET_GO = """
     DELETE FROM leads.held_entry
-    WHERE stream = $1 AND layout = $2 AND number = $3 AND entry_id = $4
+    WHERE stream = $1 AND layout = $2 AND number = $3 AND entry_id = ANY($4::text[])
 """
 _COUNT_HELD = """
-    SELECT layout, number, count(*) FROM leads.held_entry WHERE stream = $1 GROUP BY layout, number
+    SELECT layout, number, count(*) FROM leads.held_entry WHERE stream = $1 AND attempt > 0
+    GROUP BY layout, number
 """
 _DIVIDE = """
     INSERT INTO leads.layout (stream, number, partitions, opened_at)
@@ -203,10 +204,10 @@ class PartitionRepository:
         async with self._database.transaction() as connection:
             await connection.executemany(_HOLD, [_held_row(claim, entry) for entry in entries])
 
-    async def let_go(self, claim: Claim, entry_id: str) -> None:
-        """Drop an entry that has come to its end."""
+    async def let_go(self, claim: Claim, entry_ids: Sequence[str]) -> None:
+        """Drop entries that have come to their end."""
         async with self._database.connection() as connection:
-            await connection.execute(_LET_GO, *_key(claim), entry_id)
+            await connection.execute(_LET_GO, *_key(claim), entry_ids)
 
     async def count_held(self, stream: str) -> dict[tuple[int, int], int]:
         """Return how many entries are held, by layout and partition."""

@@ -32,4 +32,4 @@ async def leads_drained(redis: Redis, tables: Tables, *, within: timedelta = PAT
     await eventually(all_done, within=within)
 
 
-_HELD = "SELECT count(*) FROM leads.held_entry"
+_HELD = "SELECT count(*) FROM leads.held_entry WHERE attempt > 0"

@@ -152,7 +152,7 @@ async def held_key(servers: Servers) -> AsyncGenerator[None]:
         await store.hold(claim, entries)
     yield
     for entry in entries:
-        await store.let_go(claim, entry.entry_id)
+        await store.let_go(claim, [entry.entry_id])
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import EventRecord, Inbox, WriteResult
 from shared.storage.pool import Database, retry_unique_violation
 
-_HELD = "SELECT DISTINCT key FROM leads.held_entry WHERE stream = $1"
+_HELD = "SELECT DISTINCT key FROM leads.held_entry WHERE stream = $1 AND attempt > 0"
 
 
 class ImportRepository:

@@ -43,7 +43,7 @@ _INVALID = """
 _HELD = """
     SELECT stream, count(*) AS entries, count(DISTINCT key) AS keys, max(attempt) AS attempt,
            (array_agg(DISTINCT coalesce(subject, key)))[:3] AS examples
-    FROM leads.held_entry GROUP BY stream ORDER BY stream
+    FROM leads.held_entry WHERE attempt > 0 GROUP BY stream ORDER BY stream
 """
 # Too long and too random to fit into what is free in a page: the file must grow.
 _WRITE = """

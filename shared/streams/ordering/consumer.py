@@ -162,6 +162,9 @@ class PartitionConsumer:
         for held in sorted(
             await self._store.held(owned.claim), key=lambda held: entry_id(held.entry_id)
         ):
+            if held.has_ended:
+                partition.note_parked(held.entry_id)
+                continue
             attempt = {b"attempt": str(held.attempt).encode()}
             partition.inherit(Entry(held.entry_id, dict(held.fields) | attempt), held.wait)
         partition.crashed = await self._bookkeeping.crashed(owned.name)
@@ -174,6 +177,10 @@ class PartitionConsumer:
             for one in moved:
                 one.saved = one.position
         await self._note([], partitions)
+        for one in partitions:
+            if passed := one.passed:
+                await self._store.let_go(one.claim, passed)
+                one.forget_parked(passed)
 
     # What is worked on.
 
@@ -334,6 +341,8 @@ class PartitionConsumer:
         self._checked_at = time.monotonic()
         await self._note([], list(self._partitions.values()), always=True)
         self._is_unsure = False
+        # However much there is to do: what is parked must not heap up.
+        await self._save([one for one in self._partitions.values() if one.has_parked])
 
     async def _note(
         self, chunk: Sequence[Work], partitions: Sequence[OwnPartition], *, always: bool = False

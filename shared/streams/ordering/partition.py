@@ -112,6 +112,7 @@ class OwnPartition:
         self._read: deque[Entry] = deque()
         self._done: set[str] = set()
         self._held_before: set[str] = set()
+        self._parked: set[str] = set()
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Take what was read after the cursor."""
@@ -149,7 +150,15 @@ class OwnPartition:
     def is_behind(self) -> bool:
         """Whether others know less than this process of how far it has come."""
         is_shown = self.shown == self.position and self.shown_held == len(self.held)
-        return self.saved != self.position or not is_shown
+        return self.saved != self.position or not is_shown or bool(self.passed)
+
+    @property
+    def passed(self) -> list[str]:
+        """What is parked and before the position, as all know it: no owner reads it again."""
+        if self.saved != self.position or self.shown != self.position:
+            return []
+        position = entry_id(self.position)
+        return [id_ for id_ in self._parked if entry_id(id_) <= position]
 
     @property
     def has_suspects(self) -> bool:
@@ -179,9 +188,23 @@ class OwnPartition:
         self.held.add(entry, wait)
         self._held_before.add(entry.id)
 
-    def was_held(self, entry: Entry) -> bool:
-        """Return whether an entry that was read is held already, or was and has come to its end."""
-        return entry.id in self._held_before or self.held.is_waiting(entry.id)
+    def note_parked(self, id_: str) -> None:
+        """Know again an entry that is parked, wherever reading begins anew."""
+        self._parked.add(id_)
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether it knows entries that are parked, and may be read again."""
+        return bool(self._parked)
+
+    def forget_parked(self, ids: Iterable[str]) -> None:
+        """Forget parked entries that are not to be read again."""
+        self._parked.difference_update(ids)
+
+    def was_seen_to(self, entry: Entry) -> bool:
+        """Return whether an entry that was read is held or parked already, or was held before."""
+        id_ = entry.id
+        return id_ in self._held_before or id_ in self._parked or self.held.is_waiting(id_)
 
     def hold(self, entry: Entry, wait: timedelta) -> None:
         """Hold an entry that has just been read, and be done with it here."""

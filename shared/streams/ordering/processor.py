@@ -128,7 +128,7 @@ class PartitionProcessor:
     async def _open(self, work: Work) -> Delivery | None:
         """Return the event in an entry; None when there is nothing to handle in it."""
         partition, entry = work.partition, work.entry
-        if not work.is_held and partition.was_held(entry):
+        if not work.is_held and partition.was_seen_to(entry):
             partition.done(entry)  # before its last reader died
             return None
         try:
@@ -216,22 +216,35 @@ class PartitionProcessor:
         for one in work:
             by_partition[one.partition].append(_kept(one.entry, wait))
         for partition, entries in by_partition.items():
-            hold = partial(self._store.hold, partition.claim, entries)
-            with self._store.fenced([(partition.claim, partition.position)]):
-                await self._outages.call(hold)
+            await self._store_held(partition, entries)
+
+    async def _store_held(self, partition: OwnPartition, entries: Sequence[HeldEntry]) -> None:
+        hold = partial(self._store.hold, partition.claim, entries)
+        with self._store.fenced([(partition.claim, partition.position)]):
+            await self._outages.call(hold)
 
     async def _park(self, work: Work, error: Exception, *, reason: str) -> None:
         with self._fenced([work]):
             await self._settlement.park(
                 work.entry, error, reason=reason, partition=work.partition.name
             )
-        await self._end(work)
+        # Before a later event of the key: nothing else tells who reads this one again that it has
+        # ended, as an operator may have removed the letter by then.
+        parked = HeldEntry(
+            entry_id=work.entry.id, key=work.entry.key, attempt=0, wait=AT_ONCE, fields={}
+        )
+        await self._store_held(work.partition, [parked])
+        work.partition.note_parked(work.entry.id)
+        if work.is_held:
+            work.partition.held.remove_first(work.entry.key)
+        else:
+            work.partition.done(work.entry)
 
     async def _end(self, work: Work) -> None:
         """Be done with an entry."""
         if work.is_held:
             await self._outages.call(
-                lambda: self._store.let_go(work.partition.claim, work.entry.id)
+                lambda: self._store.let_go(work.partition.claim, [work.entry.id])
             )
             work.partition.held.remove_first(work.entry.key)
         else:

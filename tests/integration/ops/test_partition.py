@@ -154,7 +154,7 @@ async def test_what_is_held_is_waited_for(
         assert await is_closed(redis)
         [group] = (await ops("streams", LEADS, "--json")).json[0]["groups"]
         assert group["retries"] == 1
-        await store.let_go(claim, "7-1")
+        await store.let_go(claim, ["7-1"])
         code, output, _ = await command.end()
     assert (code, output) == (0, "stream:leads has 5 partitions.\n")
 

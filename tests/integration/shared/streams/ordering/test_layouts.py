@@ -102,7 +102,7 @@ async def test_a_layout_opens_once_all_of_the_one_before_is_done(
     await store.move([(claim, entry_id)])
     assert not await is_open()  # it is held
 
-    await store.let_go(claim, entry_id)
+    await store.let_go(claim, [entry_id])
     assert await is_open()
     assert {(one.claim.layout, one.name) for one in owner.owned} == {
         (2, f"{LEADS}:{{2.{number}}}") for number in range(5)
