@@ -44,7 +44,7 @@ def filter_case(_context: schemathesis.HookContext, case: "schemathesis.Case[Any
         and is_of_one_mind(path, body)
         and not is_put_off(case.method, headers)
         # Made up in spite of its pattern.
-        and headers.get("If-Match") != ""
+        and "" not in (headers.get("If-Match"), headers.get("If-None-Match"))
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from services.api.server.routing import Call
 from services.api.web.broadcast import Broadcast, Follower, Message
 from services.api.web.endpoint import Answer, Endpoint, Parameter, Tag
+from services.api.web.headers import only_value
 from services.api.web.problems import Problem, validation_problem
 from services.api.web.query import Query
 from services.api.web.streaming import BUFFERING, EVENT_STREAM, event_stream, message
@@ -181,7 +182,7 @@ class ChangeHandlers:
 
 def _last_seen(call: Call) -> str | None:
     query = call.parse_query(ChangesQuery)
-    header = call.request.headers.get(LAST_EVENT_ID.name)
+    header = only_value(call.request.headers, LAST_EVENT_ID.name)
     # Some clients send an empty header before they have seen any event.
     given = header or query.after
     if given is None:

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from services.api.server.routing import Call
 from services.api.web.endpoint import JSON, Access, Answer, Endpoint, Header, Parameter, Tag
-from services.api.web.headers import IF_NONE_MATCH, accepts_gzip
+from services.api.web.headers import IF_NONE_MATCH, accepts_gzip, entity_tags
 from services.api.web.problems import Problem
 from services.api.web.responses import SECURITY_HEADERS, WholeResponse
 
@@ -83,8 +83,7 @@ class Document:
         etag = f'"{self.etag}-gzip"' if is_compressed else f'"{self.etag}"'
         headers = CIMultiDict(self.headers)
         headers[hdrs.ETAG] = etag
-        known = {tag.value for tag in request.if_none_match or ()}
-        if "*" in known or etag.strip('"') in known:
+        if _is_current(request, etag):
             return WholeResponse(None, status=304, headers=headers)
         if is_compressed:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
@@ -94,6 +93,13 @@ class Document:
     def _compressed(self) -> bytes:
         kept = self.kept_compressed
         return _compressed(self.plain) if kept is None else kept
+
+
+def _is_current(request: web.BaseRequest, etag: str) -> bool:
+    if hdrs.IF_NONE_MATCH not in request.headers:
+        return False
+    tags = entity_tags(request.headers, hdrs.IF_NONE_MATCH)
+    return tags is None or etag in tags
 
 
 @cache
@@ -141,7 +147,7 @@ def document_endpoint(
             ),
             Answer(status=304, description="The client's copy is current", headers=(ETAG,)),
         ),
-        problems=problems,
+        problems=("validation-failed", *problems),  # of a header
         is_limited=False,
         is_lenient=True,
     )

@@ -3,13 +3,11 @@
 Each publishes an event and awaits its outcome. A write that takes long is answered 202.
 """
 
-import re
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import orjson
 from aiohttp import hdrs, web
-from pydantic import Field
 
 from services.api.exchange import Exchange
 from services.api.handlers.lead_inputs import LeadInput, LeadPatch, LeadPut
@@ -30,7 +28,9 @@ from services.api.web.headers import (
     ETAG,
     IDEMPOTENCY_KEY,
     PREFER,
+    EntityTags,
     IdempotencyKeys,
+    entity_tags,
     event_id_of,
     lead_id_of,
     prefers_async,
@@ -61,13 +61,12 @@ EXAMPLE_INPUT = {
 }
 EXAMPLE_CHANGES = {"city": "Paris", "state": None, "status": "contacted"}
 
-_TAG = '(W/)?"[!#-~]*"'
 IF_MATCH = Parameter(
     name=hdrs.IF_MATCH,
     place="header",
     description="The ETag of the lead that is meant: refused when it has changed since. Weak tags "
     "are compared too",
-    type=Annotated[str, Field(pattern=rf"^(\*|{_TAG}(, {_TAG})*)$")],
+    type=EntityTags,
     example='"2"',
 )
 EXTERNAL_ID = Parameter(
@@ -313,11 +312,6 @@ def version_mismatch(version: int) -> Problem:
     )
 
 
-# The If-Match header: which version of a lead a client means to change.
-_tag = r'(?:W/)?"[\x21\x23-\x7e]*"'
-_well_formed = re.compile(rf"\*|{_tag}(?:[ \t]*,[ \t]*{_tag})*").fullmatch
-
-
 def expected_version(request: web.BaseRequest, *, current: int) -> int | None:
     """Return the version that the lead has to be in; None when any will do.
 
@@ -325,14 +319,12 @@ def expected_version(request: web.BaseRequest, *, current: int) -> int | None:
     expected one is decided where it is written. Raises `Problem` 400, and 412 when the header
     names no version at all.
     """
-    header = ", ".join(request.headers.getall(hdrs.IF_MATCH, ())).strip()
-    if not header and hdrs.IF_MATCH not in request.headers:
+    if hdrs.IF_MATCH not in request.headers:
         return None
-    if _well_formed(header) is None:
-        raise validation_problem({hdrs.IF_MATCH: 'Must be an ETag such as "2", or *'})
-    if header == "*":
+    tags = entity_tags(request.headers, hdrs.IF_MATCH)
+    if tags is None:
         return None
-    versions = versions_of(header)
+    versions = versions_of(tags)
     if not versions:
         raise version_mismatch(current)
     return current if current in versions else max(versions)

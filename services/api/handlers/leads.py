@@ -10,7 +10,7 @@ from pydantic import Field
 from services.api.lead_lookup import NOT_FOUND, LeadLookup
 from services.api.server.routing import Call
 from services.api.web.endpoint import Answer, Endpoint, Header, Link, Parameter, Tag
-from services.api.web.headers import ETAG, IF_NONE_MATCH, versions_of
+from services.api.web.headers import ETAG, IF_NONE_MATCH, entity_tags, versions_of
 from services.api.web.query import canonical_id
 from services.api.web.responses import Representation, lead_response, not_modified, with_example
 from shared.domain.lead import LeadStatus
@@ -127,5 +127,5 @@ def _is_current(request: web.BaseRequest, version: int) -> bool:
     # The usual header is one ETag as we gave it.
     if request.headers[hdrs.IF_NONE_MATCH] == f'"{version}"':
         return True
-    tags = ", ".join(request.headers.getall(hdrs.IF_NONE_MATCH))
-    return tags.strip() == "*" or version in versions_of(tags)
+    tags = entity_tags(request.headers, hdrs.IF_NONE_MATCH)
+    return tags is None or version in versions_of(tags)

@@ -21,7 +21,7 @@ from services.api.server.limits import CallLimits
 from services.api.server.routing import OTHER_TIMES, Call, Route, Router
 from services.api.web.body import Unknown
 from services.api.web.endpoint import Access
-from services.api.web.headers import accepts_gzip
+from services.api.web.headers import accepts_gzip, only_value
 from services.api.web.problems import Problem, problem_response
 from services.api.web.query import refuse_unknown
 from services.api.web.responses import WholeResponse, empty_response
@@ -202,7 +202,11 @@ class Gateway:
 
     async def _handle(self, route: Route, call: Call) -> web.StreamResponse:
         if route.access is Access.USER:
-            authorization = call.request.headers.get(hdrs.AUTHORIZATION, "")
+            # As `only_value` has it, which is asked where there is not just one.
+            headers = call.request.headers
+            values = headers.getall(hdrs.AUTHORIZATION, ())
+            one = values[0] if len(values) == 1 else only_value(headers, hdrs.AUTHORIZATION)
+            authorization = one or ""
             # Nearly always remembered, and then not worth a coroutine.
             call.caller = self._verifier.remembered(authorization)
             if call.caller is None:
@@ -236,7 +240,8 @@ class Gateway:
         return options_response(request, allowed=resource.allowed)
 
     def _check_operator(self, request: web.BaseRequest) -> None:
-        given = request.headers.get(OPERATOR_HEADER, "").encode(errors="surrogateescape")
+        header = only_value(request.headers, OPERATOR_HEADER) or ""
+        given = header.encode(errors="surrogateescape")
         expected = self._operator_key
         if expected is None or not hmac.compare_digest(given, expected.encode()):
             raise Problem(

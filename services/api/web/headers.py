@@ -1,10 +1,10 @@
-"""Headers that several endpoints read or send: Prefer, Accept, Idempotency-Key, ETag."""
+"""Headers that several endpoints read or send: Prefer, Accept, Idempotency-Key, entity tags."""
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from uuid import UUID, uuid5
 
 from aiohttp import hdrs, web
@@ -35,17 +35,27 @@ PREFER = Parameter(
     description="`respond-async` (RFC 7240): answer 202 at once, without waiting for the outcome",
     example="respond-async",
 )
+_ASCII_TAG = '(W/)?"[!#-~]*"'
+EntityTags: TypeAlias = Annotated[
+    str, Field(pattern=rf"^(\*|[ ,]*{_ASCII_TAG}( *,[ ,]*{_ASCII_TAG})*[ ,]*)$")
+]
 IF_NONE_MATCH = Parameter(
     name=hdrs.IF_NONE_MATCH,
     place="header",
     description="The ETag of a copy: 304 while it is current",
+    type=EntityTags,
     example='"2"',
 )
 ETAG = Header(name="ETag", description="The lead's version", example='"2"')
 
 _is_weight = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)", re.ASCII).fullmatch
+# Tags as in RFC 9110, 8.8.3, and lists of them as recipients have to read them (5.6.1.2): with
+# empty elements. What is no ASCII has been decoded to other characters.
+_TAG = r'(?:W/)?"[^\x00-\x20"\x7f]*"'
+_is_list = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*").fullmatch
+_tags = re.compile(_TAG).findall
 # A version has one way to be written.
-_versions = re.compile(r'"([1-9]\d{0,17})(?:[-;]+[a-z]+)?"', re.ASCII).findall
+_version = re.compile(r'"([1-9]\d{0,17})(?:[-;]+[a-z]+)?"', re.ASCII).fullmatch
 _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 
@@ -77,13 +87,38 @@ def accepts_gzip(headers: MultiMapping[str]) -> bool:
     return weights.get("gzip", weights.get("*", 0)) > 0
 
 
-def versions_of(tags: str) -> set[int]:
-    """Return the versions of a lead that ETags name.
+def only_value(headers: MultiMapping[str], name: str) -> str | None:
+    """Return a header that has one value; None when it is not there.
 
-    Compared weakly: proxies that compress an answer mark its tag with `W/` or add `-gzip` to it,
-    and a version is the same data however it is encoded.
+    Raises `Problem` 400 for several: who stands in between may have looked at another one.
     """
-    return {int(version) for version in _versions(tags)}
+    values = headers.getall(name, ())
+    if len(values) > 1:
+        raise validation_problem({name: "Must be there once"})
+    return values[0] if values else None
+
+
+def entity_tags(headers: MultiMapping[str], name: str) -> frozenset[str] | None:
+    """Return the tags in quotes that If-Match or If-None-Match lists; None when it is `*`.
+
+    Without the mark of weak ones: proxies that compress an answer add it. Raises `Problem` 400 for
+    what is no list of tags.
+    """
+    header = ",".join(headers.getall(name, ()))
+    if header.strip(" \t") == "*":
+        return None
+    if _is_list(header) is None:
+        raise validation_problem({name: 'Must be an ETag such as "2", or *'})
+    return frozenset(tag.removeprefix("W/") for tag in _tags(header))
+
+
+def versions_of(tags: Collection[str]) -> set[int]:
+    """Return the versions of a lead that tags name.
+
+    Proxies that compress an answer add `-gzip` to its tag, and a version is the same data however
+    it is encoded.
+    """
+    return {int(match[1]) for tag in tags if (match := _version(tag))}
 
 
 def _weights(values: Sequence[str]) -> dict[str, float]:
@@ -131,7 +166,7 @@ def event_id_of(request: web.BaseRequest, *, user: User, operation: str) -> UUID
 
     The same key from the same user for the same operation is the same event.
     """
-    key = request.headers.get(IDEMPOTENCY_KEY.name)
+    key = only_value(request.headers, IDEMPOTENCY_KEY.name)
     if key is None:
         return new_id()
     if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():

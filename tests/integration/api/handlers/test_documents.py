@@ -46,6 +46,15 @@ async def test_they_are_cached(path: str, encoding: str, anyone: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("path", PLACES)
+async def test_tags_are_read_as_they_are_of_leads(path: str, anyone: httpx.AsyncClient) -> None:
+    etag = (await anyone.get(path)).headers["ETag"]
+    of_tags = {f'"1,2" ,, W/{etag}': 304, "*": 304, '"1"': 200, f"{etag}junk": 400}
+    for tags, status in of_tags.items():
+        answer = await anyone.get(path, headers={"If-None-Match": tags})
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", PLACES)
 async def test_both_encodings_hold_the_same_under_tags_of_their_own(
     path: str, anyone: httpx.AsyncClient
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import httpx
+import orjson
 import pytest
 from redis.asyncio import Redis
 
@@ -11,6 +12,7 @@ from shared.cache.lead_cache import PREFIX
 from tests.integration.api.conftest import PATIENCE, create
 from tests.support.api import OpenApi
 from tests.support.builders import lead_body
+from tests.support.raw_http import send_raw
 
 
 class TestRead:
@@ -37,7 +39,7 @@ class TestRead:
         ("tag", "status"),
         [
             *(('"1"', 304), ('W/"1"', 304), ('"7", "1"', 304), ("*", 304), ('"1-gzip"', 304)),
-            *(('"2"', 200), ("1", 200), ('W/"2-br"', 200)),
+            *(('"2"', 200), ('W/"2-br"', 200), ('"1,2"', 200), ('"2",,"1"', 304)),
         ],
     )
     async def test_a_current_copy_is_not_sent_again(
@@ -47,6 +49,47 @@ class TestRead:
         response = await client.get(f"/leads/{lead['id']}", headers={"If-None-Match": tag})
         assert (response.status_code, response.headers["ETag"]) == (status, '"1"')
         assert (response.content == b"") == (status == 304)
+
+    @pytest.mark.parametrize("tags", ["1", '"1"junk', '"1" "2"', '*, "1"', ""])
+    async def test_what_is_no_list_of_tags_is_refused(
+        self, tags: str, client: httpx.AsyncClient
+    ) -> None:
+        path = f"/leads/{(await create(client))['id']}"
+        read = await client.get(path, headers={"If-None-Match": tags})
+        written = await client.patch(path, json={"city": "Paris"}, headers={"If-Match": tags})
+        assert read.json()["errors"].keys() == {"If-None-Match"}
+        assert written.json()["errors"].keys() == {"If-Match"}
+        assert (read.status_code, written.status_code) == (400, 400)
+
+    @pytest.mark.parametrize(
+        ("method", "path", "name"),
+        [
+            ("GET", "/leads", "Authorization"),
+            ("GET", "/changes", "Last-Event-ID"),
+            ("POST", "/leads", "Idempotency-Key"),
+            ("POST", "/leads/batch", "Idempotency-Key"),
+            ("POST", "/leads", "Content-Type"),
+            ("POST", "/leads", "Content-Length"),
+        ],
+    )
+    async def test_a_header_of_one_value_is_not_taken_from_two_lines(
+        self, method: str, path: str, name: str, client: httpx.AsyncClient
+    ) -> None:
+        """Nobody can tell which of them a proxy, or the sender, went by."""
+        body = orjson.dumps(lead_body() if path == "/leads" else {"leads": [lead_body()]})
+        usual = {
+            "Authorization": client.headers["Authorization"],
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+        }
+        first = usual.pop(name, "1-0")
+        lines = "".join(f"{key}: {value}\r\n" for key, value in usual.items())
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}"
+        twice = f"{name}: {first}\r\n{name}: {first}1\r\n\r\n"
+        answer = await send_raw(client, (head + twice).encode() + body)
+        assert answer.status == 400
+        assert answer.code in {"validation-failed", "malformed-request"}
+        assert name in answer.body.decode()
 
     async def test_tags_on_several_lines_are_one_list(self, client: httpx.AsyncClient) -> None:
         lead = await create(client)

@@ -37,6 +37,11 @@ class TestKey:
         answer = await operator.get("/admin/dead-letters", headers={"X-API-Key": key})
         assert answer.status_code == 401
 
+    async def test_of_two_keys_none_opens(self, operator: httpx.AsyncClient) -> None:
+        headers = [("X-API-Key", KEY), ("X-API-Key", "another")]
+        answer = await operator.get("/admin/dead-letters", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "validation-failed")
+
     async def test_it_is_no_key_to_anything_else(self, operator: httpx.AsyncClient) -> None:
         assert (await operator.get("/leads")).status_code == 401
 
