@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from shared.events.envelope import Event
+
 
 class OutcomeStatus(StrEnum):
     """Every way an event can end; one that is forwarded goes on elsewhere."""
@@ -33,7 +35,8 @@ class Outcome:
 
     `repeated` says that the event had been applied before and nothing changed now. With
     `answered=False` another process answers later, so the runtime sends no reply. `lead_id` is of
-    the lead where that may be another one than the event names.
+    the lead where that may be another one than the event names. `notice` is an event that is to be
+    in its stream before the reply is: who calls a handler adds it.
     """
 
     status: OutcomeStatus
@@ -41,3 +44,4 @@ class Outcome:
     answered: bool = True
     repeated: bool = field(default=False, compare=False)
     lead_id: UUID | None = field(default=None, compare=False)
+    notice: Event | None = field(default=None, compare=False)

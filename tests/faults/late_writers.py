@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.syncer.after_commit import AfterCommit
+from services.syncer.after_commit import AfterCommit, announced
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.handlers.lead_updated import LeadUpdatedHandler
 from services.syncer.storage.creation import LeadCreationRepository
@@ -92,8 +92,10 @@ async def open_writers(
         late = CommitsLate(database, postgres, chance)
         yield [
             Writer(
-                LeadCreatedHandler(LeadCreationRepository(late), after_commit),
-                LeadUpdatedHandler(LeadUpdateRepository(late), after_commit),
+                announced(
+                    LeadCreatedHandler(LeadCreationRepository(late), after_commit), publisher
+                ),
+                announced(LeadUpdatedHandler(LeadUpdateRepository(late), after_commit), publisher),
                 chance,
             )
             for _ in range(number)
