@@ -53,7 +53,8 @@ class LeadLookup:
 
         Raises `Problem` 404, one of its own while the lead is accepted and not stored.
         """
-        lead = await self.look_up(key)
+        # As `look_up` does, without a coroutine of its own around what nearly all ask for.
+        lead = await self._cache.find(key) or await self._read_through(key)
         if lead is not None:
             return lead
         found = await self.find_pending(key)
@@ -77,17 +78,17 @@ class LeadLookup:
 
     async def look_up(self, key: str) -> CachedLead | LeadDocument | None:
         """Return the lead as `find_lead` does, or None."""
-        cached = await self._cache.find(key)
-        if cached is not None:
-            return cached
-        document = await self._stored(UUID(key))
-        if document is not None:
-            await self._cache.fill(document)
-        return document
+        return await self._cache.find(key) or await self._read_through(key)
 
     async def find_id(self, key: str) -> UUID:
         """Return the id of the lead whose id or externalId this is; raises like `find_lead`."""
         return id_of(await self.find_lead(key))
+
+    async def _read_through(self, key: str) -> LeadDocument | None:
+        document = await self._stored(UUID(key))
+        if document is not None:
+            await self._cache.fill(document)
+        return document
 
     async def _stored(self, key: UUID) -> LeadDocument | None:
         try:

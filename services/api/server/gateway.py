@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import structlog
 from aiohttp import hdrs, web
-from multidict import CIMultiDict, istr
+from multidict import istr
 
 from services.api.auth.verifier import TokenVerifier
 from services.api.server.limits import CallLimits
@@ -53,10 +53,14 @@ class Cors:
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = frozenset(origins)
 
-    def apply(self, headers: "CIMultiDict[str]", *, origin: str | None) -> None:
-        """Add the headers by which browsers decide whether a page of `origin` may read this."""
+    def apply(self, response: web.StreamResponse, asked: Mapping[str, str]) -> None:
+        """Add the headers by which browsers decide whether a page may read this.
+
+        Whose page it is, is among the headers of the request: `asked`.
+        """
         if not self._origins:
             return
+        headers, origin = response.headers, asked.get(hdrs.ORIGIN)
         # Also without an Origin: caches must not give this answer to a page that sends one.
         varies = headers.get(hdrs.VARY)
         headers[hdrs.VARY] = f"{varies}, {hdrs.ORIGIN}" if varies else hdrs.ORIGIN
@@ -155,7 +159,7 @@ class Gateway:
             raise
         finally:
             self._leave()
-        self._finish(response, request_id, origin=headers.get(hdrs.ORIGIN), call=call)
+        self._finish(response, request_id, headers, call)
         status = response.status
         seconds = self._count(route, status, started)
         if self._is_logged(request.method, route, status):
@@ -168,7 +172,7 @@ class Gateway:
     def unreadable(self, problem: Problem) -> web.StreamResponse:
         """Answer what could not be read as a request."""
         response = problem_response(problem, instance="")
-        self._finish(response, self._ids.new(), origin=None)
+        self._finish(response, self._ids.new(), {})
         return response
 
     def defect(self, request: web.BaseRequest, error: BaseException | None) -> web.StreamResponse:
@@ -177,7 +181,7 @@ class Gateway:
         log_defect(error)
         problem = Problem("internal-error", f"It was logged with the request id {request_id}")
         response = problem_response(problem, instance=request.rel_url.raw_path)
-        self._finish(response, request_id, origin=request.headers.get(hdrs.ORIGIN))
+        self._finish(response, request_id, request.headers)
         return response
 
     async def drain(self, *, grace: timedelta = ON_THEIR_WAY) -> None:
@@ -231,9 +235,10 @@ class Gateway:
     def _is_logged(self, method: str, route: Route | None, status: int) -> bool:
         if self._logs_reads:
             return True
+        if status < ERRORS and method in SAFE_METHODS:
+            return False
         # Probes come every few seconds; the log has when their answer changes, and why.
-        is_probe = route is not None and route.path.startswith(HEALTH)
-        return not is_probe and (status >= ERRORS or method not in SAFE_METHODS)
+        return route is None or not route.path.startswith(HEALTH)
 
     def _options(self, request: web.BaseRequest) -> web.StreamResponse:
         resource, _ = self._router.resource(request.rel_url.path_safe)
@@ -254,16 +259,16 @@ class Gateway:
         self,
         response: web.StreamResponse,
         request_id: str,
-        *,
-        origin: str | None,
+        asked: Mapping[str, str],
         call: Call | None = None,
     ) -> None:
-        headers = response.headers
-        headers[REQUEST_ID] = request_id
-        if call is not None:
-            for name, value in call.limit_headers:
-                headers[name] = value
-        self._cors.apply(headers, origin=origin)
+        if isinstance(response, WholeResponse):
+            response.request_id = request_id
+        else:
+            response.headers[REQUEST_ID] = request_id
+        if call is not None and call.limit_headers:
+            response.headers.update(call.limit_headers)
+        self._cors.apply(response, asked)
         if self._is_draining:
             response.force_close()
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -66,16 +66,18 @@ class CommonHeaders:
     """Headers that many answers have in common, with their lines as they are sent."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self.names = frozenset(map(istr, headers))
         self._headers = headers
-        self._lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        # By the names of the answer's own headers, of which there are only so many.
+        self._lines: dict[tuple[str, ...], str] = {}
 
-    def lines(self, own: "CIMultiDict[str]") -> str:
+    def lines(self, own: "CIMultiDict[str] | None") -> str:
         """Return the lines of an answer that has these headers of its own, which come first."""
-        if own.keys().isdisjoint(self.names):
-            return self._lines
-        rest = {name: value for name, value in self._headers.items() if name not in own}
-        return CommonHeaders(rest).lines(own)
+        names = () if own is None else tuple(own)
+        lines = self._lines.get(names)
+        if lines is None:
+            rest = {name: value for name, value in self._headers.items() if name not in (own or ())}
+            lines = self._lines[names] = _lines(CIMultiDict(rest))
+        return lines
 
 
 NONE_IN_COMMON = CommonHeaders({})
@@ -108,7 +110,8 @@ class WholeResponse(web.StreamResponse):
 
     `web.Response` works out encoding, length, cookies, compression and chunking anew for each
     answer, which takes longer than to find a cached lead. Here nothing is open but the length, and
-    most headers are sent as they were once written. `headers` are the response's own.
+    most headers are sent as they were once written. `headers` are the response's own; the two that
+    a cached lead has are kept beside them: `version`, which is its ETag, and `request_id`.
     """
 
     def __init__(
@@ -118,15 +121,26 @@ class WholeResponse(web.StreamResponse):
         status: int,
         headers: "CIMultiDict[str] | None" = None,
         common: CommonHeaders = NONE_IN_COMMON,
+        version: int | None = None,
     ) -> None:
         # Not the base's: that copies headers, and makes room for what has no use here.
         self._status = status
-        self._headers = CIMultiDict() if headers is None else headers
+        self._own: CIMultiDict[str] | None = headers
         self._common = common
         self._content = body
+        self._version = version
         self._keeps_alive = True
         self._head = b""
+        self._transport: asyncio.Transport | None = None
         self._writer: AbstractStreamWriter | None = None
+        self.request_id = ""
+
+    @property
+    def headers(self) -> "CIMultiDict[str]":
+        """The response's own headers but its ETag and X-Request-Id."""
+        if self._own is None:
+            self._own = CIMultiDict[str]()
+        return self._own
 
     @property
     def keep_alive(self) -> bool:
@@ -143,6 +157,7 @@ class WholeResponse(web.StreamResponse):
         return (
             self._content is not None
             and len(self._content) >= WORTH_COMPRESSING
+            and self._version is None
             and hdrs.ETAG not in self.headers
         )
 
@@ -159,26 +174,36 @@ class WholeResponse(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write status and headers down; they leave together with the body."""
-        headers = self._headers
         if not request.keep_alive or request.version < HttpVersion11:
             self._keeps_alive = False
         if not self._keeps_alive:
-            headers[hdrs.CONNECTION] = "close"
+            self.headers[hdrs.CONNECTION] = "close"
+        tag = "" if self._version is None else f'Etag: "{self._version}"\r\n'
+        own = "" if self._own is None else _lines(self._own)
         length = "" if self._content is None else f"Content-Length: {len(self._content)}\r\n"
-        common = self._common.lines(headers)
-        date = _date_line(int(time.time()))
         self._head = (
-            f"{_status_line(self._status)}{_lines(headers)}{length}{date}{common}\r\n".encode()
-        )
+            f"{_status_line(self._status)}{tag}X-Request-Id: {self.request_id}\r\n"
+            f"{own}{length}{_date_line(int(time.time()))}{self._common.lines(self._own)}\r\n"
+        ).encode()
         if request.method == hdrs.METH_HEAD:
             self._content = None
         self._writer = request.writer
+        self._transport = request.transport
         return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send everything."""
-        if self._writer is not None:
-            await self._writer.write_eof(self._head + (data or self._content or b""))
+        """Send everything.
+
+        Not by the request's writer: what that keeps count of, and whether it compresses and
+        divides, is settled here.
+        """
+        transport, writer = self._transport, self._writer
+        if writer is None:
+            return
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("The client has gone")
+        transport.write(self._head + (data or self._content or b""))
+        await writer.drain()
 
 
 def json_response(
@@ -192,16 +217,12 @@ def json_response(
 
 def lead_response(json: bytes, *, version: int, status: int = 200) -> WholeResponse:
     """Answer with a lead; its version is the ETag."""
-    response = WholeResponse(json, status=status, common=JSON_HEADERS)
-    response.headers[hdrs.ETAG] = f'"{version}"'
-    return response
+    return WholeResponse(json, status=status, common=JSON_HEADERS, version=version)
 
 
 def not_modified(*, version: int) -> WholeResponse:
     """Answer that the client's copy of a lead is current."""
-    response = WholeResponse(None, status=304, common=JSON_HEADERS)
-    response.headers[hdrs.ETAG] = f'"{version}"'
-    return response
+    return WholeResponse(None, status=304, common=JSON_HEADERS, version=version)
 
 
 def empty_response(status: int, *, headers: Mapping[str, str]) -> WholeResponse:
@@ -215,10 +236,12 @@ def _gzipped(content: bytes) -> bytes:
 
 def _lines(headers: "CIMultiDict[str]") -> str:
     """Return headers as they are sent; raises `ValueError` for a value of more than one line."""
-    values = "".join(headers.values())
-    if not values.isprintable() and _has_control(values):
-        raise ValueError("A header has control characters")
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines = ""
+    for name, value in headers.items():
+        if not value.isprintable() and _has_control(value):
+            raise ValueError("A header has control characters")
+        lines += f"{name}: {value}\r\n"
+    return lines
 
 
 @cache
