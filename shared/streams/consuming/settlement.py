@@ -170,12 +170,16 @@ class Settlement:
         return [None] * len(endings)
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        """Answer and acknowledge handled events in one round trip; raises `UnavailableError`."""
+        """Tell readers, answer, and acknowledge handled events; raises `UnavailableError`."""
         ended = [(one.event, outcome) for one, outcome in zip(run, outcomes, strict=True)]
+        notices = [one.notice for one in outcomes if one.notice is not None]
         since = time.time_ns()
         async with self._redis.pipeline(transaction=False) as pipeline:
-            _tell(pipeline, [one.notice for one in outcomes if one.notice is not None])
+            _tell(pipeline, notices)
             _report(pipeline, ended)
+            if notices:
+                # Not in the same go: a Redis that takes no more entries still acknowledges.
+                await self._execute(pipeline)
             self._acknowledge(pipeline, *(one.entry.id for one in run))
             await self._execute(pipeline)
         note_applied(run, outcomes, stream=self._stream, group=self._group, since=since)

@@ -68,6 +68,31 @@ async def test_what_readers_are_to_know_is_there_before_the_reply(
     assert decode(entry.fields) == notice
 
 
+async def test_nothing_is_done_before_readers_know_of_it(workers: Workers) -> None:
+    redis, notice = workers.redis, lead_changed()
+    handled: list[Event] = []
+
+    async def changes(events: Sequence[Event]) -> list[Outcome]:
+        if not handled:
+            await redis.config_set("maxmemory", 1)  # nothing can be added
+        handled.extend(events)
+        return [replace(DONE, notice=notice)]
+
+    async def is_handled() -> bool:
+        return bool(handled)
+
+    await add_events(redis, [summary_requested()])
+    try:
+        async with workers.running(changes):
+            await eventually(is_handled)
+    finally:
+        await redis.config_set("maxmemory", 0)
+    async with workers.running(changes):
+        await eventually(workers.all_done)
+    [entry] = entries_of(await redis.xrange(catalog.CHANGES))
+    assert decode(entry.fields) == notice
+
+
 @pytest.mark.parametrize("replies_sent", [1, 2, 60])
 async def test_replies_in_a_row_are_trimmed_together_and_none_stays(
     workers: Workers, streams_settings: StreamsSettings, replies_sent: int
