@@ -108,6 +108,18 @@ async def test_small_call_does_not_overtake_a_large_one_that_waits(redis: Redis)
     assert third >= second
 
 
+async def test_room_that_comes_back_lets_nobody_overtake(redis: Redis) -> None:
+    """The call before took less than it had reserved; who waits for it keeps its time."""
+    budget = budget_of(redis, tokens=100)
+    before = await reserve(budget, tokens=60)
+    assert isinstance(before, Reservation)
+    assert isinstance(await reserve(budget, tokens=60, within=WINDOW), Reservation)
+    await budget.settle(before, tokens=10)
+    assert isinstance(await reserve(budget, tokens=10, within=WINDOW), Reservation)
+    first, second, third = await times_of(redis)
+    assert (second - first, third) == (WINDOW, second)
+
+
 async def test_budget_comes_back_with_time(redis: Redis) -> None:
     budget = budget_of(redis, calls=1)
     assert isinstance(await reserve(budget), Reservation)
