@@ -106,7 +106,7 @@ class Silence:
     "--rate", type=click.IntRange(1, 1_000_000), help="At most so many events per second."
 )
 @click.option("--with-model", is_flag=True, help="Let summaries call the language model again.")
-@click.option("--dry-run", is_flag=True, help="Only count what would be replayed.")
+@click.option("--dry-run", is_flag=True, help="Only count the events to go through.")
 @click.option("--job", type=Text(), help="Go on with this replay; its own options hold.")
 @yes
 @as_json
@@ -230,8 +230,9 @@ async def _run_until(
 def _print_plan(order: ReplayOrder, plan: ReplayPlan) -> None:
     types = sorted({*plan.counts, *plan.missing})
     rows = [(name, plan.counts.get(name, 0), plan.missing.get(name, 0)) for name in types]
-    print_table(("type", "#would be replayed", "#not in the stream any more"), rows)
+    print_table(("type", "#to go through", "#not in the stream any more"), rows)
     click.echo(f"To {order.group} on {order.stream}. Nothing was changed.")
+    click.echo("At most so many change something: what is there already stays as it is.")
     if any(plan.missing.values()):
         begins = plan.stream_begins.isoformat() if plan.stream_begins else "nowhere: it is empty"
         click.echo(f"The stream begins {begins}; --from archive has what is older.")

@@ -89,6 +89,7 @@ async def test_a_dry_run_tells_what_the_stream_no_longer_holds(
             await redis.xtrim(stream, minid=entries[7].id, approximate=False)
         plan = (await ops("replay", "--from", "stream", "--dry-run", "--json")).json
         printed = (await ops("replay", "--from", "stream", "--dry-run")).stdout
+        assert "At most so many change something" in printed
     assert plan["counts"] == {"lead-created": 3}
     assert plan["missing"] == {"lead-created": 7}
     assert "--from archive has what is older" in printed

@@ -84,7 +84,10 @@ class ReplayInput(BaseModel):
     ] = False
     dry_run: Annotated[
         StrictBool,
-        Field(description="Only count what would be replayed: there is no asking back here"),
+        Field(
+            description="Only count the events to go through, of which what is there already stays "
+            "as it is: there is no asking back here"
+        ),
     ] = True
 
     @model_validator(mode="after")
@@ -124,8 +127,9 @@ def _only_group(stream: str) -> str:
 
 
 class ReplayPlan(Representation):
-    """What a replay would put back, by event type; nothing was changed.
+    """The events that a replay would go through, by type; nothing was changed.
 
+    At most so many are put back: what is there already stays as it is.
     `missing` counts applied events that are too old for the stream: the archive has them.
     """
 
@@ -257,7 +261,7 @@ class ReplayHandlers:
             ReplayInput, origin="stream", types=["lead-created"], since="2026-11-24T00:00:00Z"
         ),
         answers=(
-            Answer.json(200, ReplayPlan, "What would be replayed"),
+            Answer.json(200, ReplayPlan, "What it would go through"),
             Answer.json(202, Replay, "It has begun", headers=(REPLAY_LOCATION,)),
         ),
         problems=("unavailable",),
