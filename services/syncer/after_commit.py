@@ -12,10 +12,9 @@ from shared.domain.errors import UnavailableError
 from shared.domain.lead import LeadSource
 from shared.events.data import LeadChanged, LeadCreated, LeadDeleted, LeadUpserted
 from shared.events.envelope import Event, now
-from shared.events.outcome import Outcome, OutcomeStatus
+from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import WriteResult
 from shared.storage.lead_document import LeadDocument
-from shared.streams.consuming.subscription import Handler
 from shared.streams.publisher import Publisher
 
 # Outcomes of events that speak of a person who is deleted, or of a lead that is not there.
@@ -33,10 +32,8 @@ class AfterCommit:
         self._publisher = publisher
         self._erasure = erasure
 
-    async def __call__(
-        self, events: Sequence[Event], results: Sequence[WriteResult]
-    ) -> list[Outcome]:
-        """Bring cache and streams up to date; returns the outcomes, with what readers are to know.
+    async def __call__(self, events: Sequence[Event], results: Sequence[WriteResult]) -> None:
+        """Bring cache, readers and streams up to date, in that order.
 
         What is not in its lead's partition goes there: it is the same event, as yet unanswered.
         """
@@ -50,6 +47,13 @@ class AfterCommit:
             await self._erasure.erase_leads(deleted)
         await self._publisher.publish_all(
             [
+                _lead_changed(event, lead.id, version=lead.version, change=change)
+                for event, change, lead in news
+                if change is not None
+            ]
+        )
+        await self._publisher.publish_all(
+            [
                 replace(event, partition_key=result.forward_to)
                 for event, result in zip(events, results, strict=True)
                 if result.forward_to is not None
@@ -61,7 +65,6 @@ class AfterCommit:
             if result.outcome.status in _WITHOUT_LEAD and event.type != LeadDeleted.type
         ]:
             await self._erasure.erase_events(without_lead)
-        return [_outcome(event, result) for event, result in zip(events, results, strict=True)]
 
     async def _update_cache(self, news: Sequence[tuple[Event, str | None, LeadDocument]]) -> None:
         for _, change, lead in news:
@@ -82,17 +85,6 @@ class AfterCommit:
                 await self._cache.put(created)
 
 
-def announced(handler: Handler, publisher: Publisher) -> Handler:
-    """Return the handler for who answers nobody: what readers are to know goes by itself."""
-
-    async def handle(events: Sequence[Event]) -> Sequence[Outcome]:
-        outcomes = await handler(events)
-        await publisher.publish_all([one.notice for one in outcomes if one.notice is not None])
-        return outcomes
-
-    return handle
-
-
 def _comes_alone(event: Event, *, since: datetime) -> bool:
     """Return whether a new lead is none of a file, of a replay or of a backlog."""
     data = event.data
@@ -103,15 +95,6 @@ def _comes_alone(event: Event, *, since: datetime) -> bool:
 def _is_news(event: Event, result: WriteResult) -> bool:
     """Return whether others may not know: a replay of what is there already is no news."""
     return event.replay_id is None or not result.outcome.repeated
-
-
-def _outcome(event: Event, result: WriteResult) -> Outcome:
-    """Return a result's outcome, with a notice of the change that there was."""
-    lead, change = result.lead, result.change
-    if lead is None or change is None or not _is_news(event, result):
-        return result.outcome
-    notice = _lead_changed(event, lead.id, version=lead.version, change=change)
-    return replace(result.outcome, notice=notice)
 
 
 def _lead_changed(cause: Event, lead_id: UUID, *, version: int, change: str) -> Event:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import aiohttp
 from redis.asyncio import Redis
 
-from services.syncer.after_commit import AfterCommit, announced
+from services.syncer.after_commit import AfterCommit
 from services.syncer.handlers.import_requested import ImportRequestedHandler
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.handlers.lead_deleted import LeadDeletedHandler
@@ -100,7 +100,7 @@ async def bootstrap(
                     database,
                     ImportFiles(redis),
                     ImportJobs(redis, divisions, max_bytes=settings.streams.stream_max_bytes),
-                    {type_: announced(one, publisher) for type_, one in handlers.items()},
+                    handlers,
                 ),
             ),
             dead_letters=DeadLetterRepository(database),

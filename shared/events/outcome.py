@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from shared.events.envelope import Event
-
 
 class OutcomeStatus(StrEnum):
     """Every way an event can end; one that is forwarded goes on elsewhere."""
@@ -35,8 +33,7 @@ class Outcome:
 
     `repeated` says that the event had been applied before and nothing changed now. With
     `answered=False` another process answers later, so the runtime sends no reply. `lead_id` is of
-    the lead where that may be another one than the event names. `notice` is an event that is to be
-    in its stream before the reply is: who calls a handler adds it.
+    the lead where that may be another one than the event names.
     """
 
     status: OutcomeStatus
@@ -44,4 +41,3 @@ class Outcome:
     answered: bool = True
     repeated: bool = field(default=False, compare=False)
     lead_id: UUID | None = field(default=None, compare=False)
-    notice: Event | None = field(default=None, compare=False)

@@ -37,7 +37,7 @@ from shared.streams.consuming.settlement import Delivery
 from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.ordering.consumer import PartitionConsumer
 from shared.streams.ordering.worker import Ordering, PartitionSettlement
-from shared.streams.publisher import add_events, open_publisher
+from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.workers import open_workers
 from tests.faults.defects import MovesOnReading
 from tests.faults.system import say
@@ -83,13 +83,9 @@ class Crash:
 
         return handle
 
-    def comes_at(self, point: Point) -> bool:
-        """Return whether this is the place to die."""
-        return self._is_armed and self._point is point
-
     def at(self, point: Point) -> None:
         """Die, if this is the place."""
-        if self.comes_at(point):
+        if self._is_armed and self._point is point:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -135,19 +131,27 @@ class CrashingCache(LeadCache):
             self._crash.at(Point.AFTER_CACHE)
 
 
+class CrashingPublisher(Publisher):
+    """Dies after it has told others what has changed."""
+
+    def __init__(self, inner: Publisher, crash: Crash) -> None:
+        self._inner = inner
+        self._crash = crash
+
+    async def publish_all(self, events: Sequence[Event]) -> None:
+        await self._inner.publish_all(events)
+        if events:
+            self._crash.at(Point.AFTER_NOTICE)
+
+
 class CrashingSettlement(PartitionSettlement):
-    """Dies after it has told others what has changed, or after the reply as well."""
+    """Dies after the reply."""
 
     def __init__(self, *arguments: Any, crash: Crash, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._crash = crash
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        if self._crash.comes_at(Point.AFTER_NOTICE):
-            # Of what goes out together the server may have got a part.
-            notices = [one.notice for one in outcomes if one.notice is not None]
-            await add_events(self._redis, notices)
-            self._crash.at(Point.AFTER_NOTICE)
         await super().settle(run, outcomes)
         self._crash.at(Point.AFTER_REPLY)
 
@@ -203,7 +207,7 @@ async def _subscription(
     ):
         after_commit = AfterCommit(
             CrashingCache(cache, crash),
-            publisher,
+            CrashingPublisher(publisher, crash),
             StreamErasure(context.database, context.redis, context.divisions),
         )
         leads = LeadCreationRepository(CrashingDatabase(context.database, crash))

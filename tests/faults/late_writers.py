@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.syncer.after_commit import AfterCommit, announced
+from services.syncer.after_commit import AfterCommit
 from services.syncer.handlers.lead_created import LeadCreatedHandler
 from services.syncer.handlers.lead_updated import LeadUpdatedHandler
 from services.syncer.storage.creation import LeadCreationRepository
@@ -92,10 +92,8 @@ async def open_writers(
         late = CommitsLate(database, postgres, chance)
         yield [
             Writer(
-                announced(
-                    LeadCreatedHandler(LeadCreationRepository(late), after_commit), publisher
-                ),
-                announced(LeadUpdatedHandler(LeadUpdateRepository(late), after_commit), publisher),
+                LeadCreatedHandler(LeadCreationRepository(late), after_commit),
+                LeadUpdatedHandler(LeadUpdateRepository(late), after_commit),
                 chance,
             )
             for _ in range(number)

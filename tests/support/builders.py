@@ -6,7 +6,6 @@ from uuid import UUID
 
 from shared.events import catalog
 from shared.events.data import (
-    LeadChanged,
     LeadCreated,
     LeadDeleted,
     LeadUpdated,
@@ -111,17 +110,6 @@ def summary_requested(*, event_id: UUID | None = None, **envelope: Any) -> Event
         subject=str(lead_id),
         data=SummaryRequested(lead_id=lead_id),
         **envelope,
-    )
-
-
-def lead_changed() -> Event:
-    """Return a notice of a new lead."""
-    lead_id = new_id()
-    return Event(
-        source="tests",
-        subject=str(lead_id),
-        correlation_id="test",
-        data=LeadChanged(lead_id=lead_id, lead_version=1, change="created"),
     )
 
 

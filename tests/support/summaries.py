@@ -33,7 +33,7 @@ from shared.storage.inbox import EventRecord
 from shared.storage.pool import Database
 from shared.streams.consuming.subscription import Handler
 from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import Publisher, open_publisher
+from shared.streams.publisher import open_publisher
 from shared.streams.replies import LateReplies
 from tests.support.builders import lead_created, lead_fields
 
@@ -110,13 +110,10 @@ class Summarizer:
     results: SummaryResults
     cache: LeadCache
     replies: LateReplies
-    publisher: Publisher
 
     async def ask(self, event: Event) -> Outcome:
-        """Handle one event, and tell readers what they are to know of it."""
+        """Handle one event."""
         [outcome] = await self.handle([event])
-        if outcome.notice is not None:
-            await self.publisher.publish(outcome.notice)
         return outcome
 
 
@@ -156,9 +153,7 @@ async def open_summarizer(
             quota=DailyQuota(redis, name="summaries", most=quota),
             timeout=time_limit,
         )
-        yield Summarizer(
-            handle=handler, results=results, cache=cache, replies=replies, publisher=publisher
-        )
+        yield Summarizer(handle=handler, results=results, cache=cache, replies=replies)
 
 
 async def stored_lead(database: Database, **changes: Any) -> UUID:

@@ -23,14 +23,10 @@ class LeadChangedHandler:
 
     async def __call__(self, events: Sequence[Event[LeadChanged]]) -> Sequence[Outcome]:
         """Apply each event; changes other than a creation are passed over."""
-        return [await self._follow(event) for event in events]
-
-    async def _follow(self, event: Event[LeadChanged]) -> Outcome:
-        notice = None
-        if event.data.change == "created" and event.replay_id is None:
-            [outcome] = await self._summarise([_request(event)])
-            notice = outcome.notice
-        return Outcome(OutcomeStatus.SUMMARISED, answered=False, notice=notice)
+        for event in events:
+            if event.data.change == "created" and event.replay_id is None:
+                await self._summarise([_request(event)])
+        return [Outcome(OutcomeStatus.SUMMARISED, answered=False) for _ in events]
 
 
 def _request(event: Event[LeadChanged]) -> Event[SummaryRequested]:

@@ -112,7 +112,8 @@ class SummaryRequestedHandler:
         if event.replay_id is not None and end.outcome.repeated:
             # No news. A lead that was lost gets its summary back with the rest of it.
             return end.outcome
-        return await self._announce(event, end)
+        await self._announce(event, end)
+        return end.outcome
 
     async def _open(
         self, event: Event[SummaryRequested], request: SummaryRequest
@@ -164,19 +165,12 @@ class SummaryRequestedHandler:
         else:
             log.info("summary.written", **account)
 
-    async def _announce(self, cause: Event[SummaryRequested], end: SummaryEnd) -> Outcome:
-        """Bring cache, readers and waiting requests up to date, in that order.
-
-        Without other requests that wait, readers learn of it in the same go as this one's client.
-        """
-        notice = None
+    async def _announce(self, cause: Event[SummaryRequested], end: SummaryEnd) -> None:
+        """Bring cache, readers and waiting requests up to date, in that order."""
         if end.lead is not None:
             await self.cache_lead(end.lead)
-            notice = _to_changed(cause, end.lead)
+            await self.publisher.publish(_to_changed(cause, end.lead))
         if end.followers:
-            if notice is not None:
-                await self.publisher.publish(notice)
-                notice = None
             followers = await self.results.resolve(cause.id)
             await self.replies.send(
                 [
@@ -185,7 +179,6 @@ class SummaryRequestedHandler:
                     if follower.reply_to is not None
                 ]
             )
-        return replace(end.outcome, notice=notice)
 
 
 def _end_of(end: SummaryEnd) -> str:

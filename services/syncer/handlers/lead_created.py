@@ -21,7 +21,8 @@ class LeadCreatedHandler:
     async def __call__(self, events: Sequence[Event[LeadCreated]]) -> Sequence[Outcome]:
         """Apply the events; those applied before are only followed up."""
         results = await self._leads.create([_creation(event) for event in events])
-        return await self._after_commit(events, results)
+        await self._after_commit(events, results)
+        return [result.outcome for result in results]
 
 
 def _creation(event: Event[LeadCreated]) -> Creation:

@@ -20,7 +20,8 @@ class LeadDeletedHandler:
     async def __call__(self, events: Sequence[Event[LeadDeleted]]) -> Sequence[Outcome]:
         """Apply the events; those applied before are only followed up."""
         results = await self._leads.delete([_deletion(event) for event in events])
-        return await self._after_commit(events, results)
+        await self._after_commit(events, results)
+        return [result.outcome for result in results]
 
 
 def _deletion(event: Event[LeadDeleted]) -> Deletion:

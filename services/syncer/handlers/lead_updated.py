@@ -22,7 +22,8 @@ class LeadUpdatedHandler:
     async def __call__(self, events: Sequence[Event[LeadUpdated]]) -> Sequence[Outcome]:
         """Apply the events; those applied before are only followed up."""
         results = await self._leads.update([_update(event) for event in events])
-        return await self._after_commit(events, results)
+        await self._after_commit(events, results)
+        return [result.outcome for result in results]
 
 
 def _update(event: Event[LeadUpdated]) -> Update:

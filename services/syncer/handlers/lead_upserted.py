@@ -23,14 +23,14 @@ class LeadUpsertedHandler:
     async def __call__(self, events: Sequence[Event[LeadUpserted]]) -> Sequence[Outcome]:
         """Apply the events; those applied before are only followed up."""
         results = await self._leads.upsert([_upsert(event) for event in events])
-        outcomes = await self._after_commit(events, results)
-        return [_with_lead(one, result) for one, result in zip(outcomes, results, strict=True)]
+        await self._after_commit(events, results)
+        return [_outcome(result) for result in results]
 
 
-def _with_lead(outcome: Outcome, result: WriteResult) -> Outcome:
+def _outcome(result: WriteResult) -> Outcome:
     # The event names the lead that it would make.
     lead_id = None if result.lead is None else result.lead.id
-    return replace(outcome, lead_id=lead_id)
+    return replace(result.outcome, lead_id=lead_id)
 
 
 def _upsert(event: Event[LeadUpserted]) -> Upsert:

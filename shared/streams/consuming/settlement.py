@@ -14,24 +14,16 @@ from redis.asyncio.client import Pipeline
 
 from shared.batcher import Batcher
 from shared.domain.errors import PermanentError
-from shared.events.catalog import BY_TYPE, FLOWS, stream_of
+from shared.events.catalog import BY_TYPE, FLOWS
 from shared.events.dead_letter import DeadLetter, short_key
 from shared.events.envelope import Event, is_sane_id, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability import tracing
 from shared.observability.logging import describe_error, error_fields
 from shared.observability.metrics import counter, histogram
-from shared.redis_connections import keep_safe, then, translated_errors
+from shared.redis_connections import then, translated_errors
 from shared.redis_errors import is_outage
-from shared.streams.codec import (
-    Entry,
-    bounded_number,
-    decode,
-    encode,
-    entry_id,
-    event_ids,
-    traced_in,
-)
+from shared.streams.codec import Entry, bounded_number, decode, entry_id, event_ids, traced_in
 from shared.streams.consuming.health import OutageWait
 from shared.streams.replays.tally import ReplayResult, add_result, add_results
 from shared.streams.replies import Reply, add_replies
@@ -170,16 +162,11 @@ class Settlement:
         return [None] * len(endings)
 
     async def settle(self, run: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        """Tell readers, answer, and acknowledge handled events; raises `UnavailableError`."""
+        """Answer and acknowledge handled events in one round trip; raises `UnavailableError`."""
         ended = [(one.event, outcome) for one, outcome in zip(run, outcomes, strict=True)]
-        notices = [one.notice for one in outcomes if one.notice is not None]
         since = time.time_ns()
         async with self._redis.pipeline(transaction=False) as pipeline:
-            _tell(pipeline, notices)
             _report(pipeline, ended)
-            if notices:
-                # Not in the same go: a Redis that takes no more entries still acknowledges.
-                await self._execute(pipeline)
             self._acknowledge(pipeline, *(one.entry.id for one in run))
             await self._execute(pipeline)
         note_applied(run, outcomes, stream=self._stream, group=self._group, since=since)
@@ -284,15 +271,6 @@ def note_applied(
         "event.applied",
         each=[_end_of(one, outcome) for one, outcome in zip(run, outcomes, strict=True)],
     )
-
-
-def _tell(pipeline: Pipeline, notices: Sequence[Event]) -> None:
-    """Queue what readers are to know before the reply goes out."""
-    if notices:
-        keep_safe(pipeline)
-        for notice in notices:
-            pipeline.xadd(stream_of(notice.data), encode(notice))
-        then(pipeline)
 
 
 def _report(pipeline: Pipeline, ended: Sequence[tuple[Event, Outcome]]) -> None:

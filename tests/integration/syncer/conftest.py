@@ -91,19 +91,16 @@ _KEY = """
 
 
 class Handlers:
-    """A syncer's handlers, called by hand; what they give readers to know goes to its stream."""
+    """A syncer's handlers, called by hand."""
 
-    def __init__(self, by_type: Mapping[str, Handler], database: Database, redis: Redis) -> None:
+    def __init__(self, by_type: Mapping[str, Handler], database: Database) -> None:
         self.by_type = by_type
         self._database = database
-        self._redis = redis
 
     async def handle(self, *events: Event) -> list[Outcome]:
         """Handle events of one type as one batch, about leads that are there under their keys."""
         addressed = [await self._addressed(event) for event in events]
-        outcomes = list(await self.by_type[events[0].type](addressed))
-        await add_events(self._redis, [one.notice for one in outcomes if one.notice is not None])
-        return outcomes
+        return list(await self.by_type[events[0].type](addressed))
 
     async def _addressed(self, event: Event) -> Event:
         if event.partition_key is not None:
@@ -139,7 +136,7 @@ def open_handlers(
         )
         async with bootstrap(settings) as context:
             [leads] = [one for one in context.subscriptions if one.stream == catalog.LEADS]
-            yield Handlers(leads.handlers, context.database, context.redis)
+            yield Handlers(leads.handlers, context.database)
 
     return open_
 

@@ -23,7 +23,7 @@ from services.syncer.storage.creation import LeadCreationRepository
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnavailableError, UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
-from shared.events.catalog import CHANGES, LEADS, SYNCER
+from shared.events.catalog import LEADS, SYNCER
 from shared.events.data import ImportRequested, LeadCreated, row_event_id, row_lead_id
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
@@ -31,14 +31,14 @@ from shared.storage.inbox import EventStore, WriteResult
 from shared.storage.lead_document import LeadRepository
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Database
-from shared.streams.codec import decode, entries_of
+from shared.streams.codec import decode
 from shared.streams.consuming.group import last_entry
 from shared.streams.consuming.subscription import Handler
 from shared.streams.imports import LOST, MOST_WAITING, ImportFiles, ImportJobs, file_key
 from shared.streams.ordering.layout import ClosedError, Divisions
 from shared.streams.ordering.partition import accepted_at
 from shared.streams.publisher import add_events
-from tests.integration.syncer.conftest import Handlers, StartSyncer, created, leads_table, rows
+from tests.integration.syncer.conftest import Handlers, StartSyncer, created, rows
 from tests.support.builders import lead_created, lead_updated, lead_upserted
 from tests.support.eventually import eventually
 from tests.support.lead_csv import csv_file, mixed_report, mixed_rows
@@ -131,21 +131,6 @@ async def test_without_its_file_an_import_fails(
         await add_events(redis, [event])
         outcome, detail = await end_of(database, event)
     assert (outcome, detail["code"], detail["progress"]["rows"]) == ("failed", "file-gone", 0)
-
-
-async def test_readers_learn_of_each_row_that_became_a_lead(
-    start_syncer: StartSyncer, redis: Redis, database: Database
-) -> None:
-    content = csv_file(mixed_rows(40))
-    event = requested(content)
-    await keep(redis, event, content)
-    async with start_syncer():
-        await add_events(redis, [event])
-        await end_of(database, event)
-    leads = {str(row["id"]) for row in await leads_table(database)}
-    notices = [decode(one.fields) for one in entries_of(await redis.xrange(CHANGES))]
-    assert leads
-    assert {notice.subject for notice in notices} == leads
 
 
 async def lose_the_end(redis: Redis, key: str) -> None:

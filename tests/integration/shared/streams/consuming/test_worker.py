@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,12 +15,11 @@ from shared.events.envelope import Event
 from shared.events.outcome import Outcome
 from shared.redis_connections import open_redis
 from shared.settings import StreamsSettings
-from shared.streams.codec import decode, entries_of
 from shared.streams.consuming.subscription import Handler
 from shared.streams.publisher import add_events
 from shared.streams.replies import TRIM_EVERY, LateReplies, Replies, Reply
 from shared.streams.workers import AnyWorker
-from tests.support.builders import lead_changed, summary_requested
+from tests.support.builders import summary_requested
 from tests.support.eventually import eventually
 from tests.support.workers import DONE, Recorder, Workers
 
@@ -47,50 +45,6 @@ async def test_the_reply_reaches_the_asker(
             with replies.expect(event.id) as reply:
                 await add_events(workers.redis, [event])
                 assert await asyncio.wait_for(reply, 5) == DONE
-
-
-async def test_what_readers_are_to_know_is_there_before_the_reply(
-    workers: Workers, streams_settings: StreamsSettings
-) -> None:
-    block, notice = timedelta(milliseconds=100), lead_changed()
-
-    async def changes(_events: Sequence[Event]) -> list[Outcome]:
-        return [replace(DONE, notice=notice)]
-
-    async with open_redis(streams_settings, block=block) as reader:
-        replies = Replies(reader, instance="api:test:1", block=block)
-        event = summary_requested(reply_to=replies.address)
-        async with background(replies.run(), name="replies"), workers.running(changes):
-            with replies.expect(event.id) as reply:
-                await add_events(workers.redis, [event])
-                await asyncio.wait_for(reply, 5)
-    [entry] = entries_of(await workers.redis.xrange(catalog.CHANGES))
-    assert decode(entry.fields) == notice
-
-
-async def test_nothing_is_done_before_readers_know_of_it(workers: Workers) -> None:
-    redis, notice = workers.redis, lead_changed()
-    handled: list[Event] = []
-
-    async def changes(events: Sequence[Event]) -> list[Outcome]:
-        if not handled:
-            await redis.config_set("maxmemory", 1)  # nothing can be added
-        handled.extend(events)
-        return [replace(DONE, notice=notice)]
-
-    async def is_handled() -> bool:
-        return bool(handled)
-
-    await add_events(redis, [summary_requested()])
-    try:
-        async with workers.running(changes):
-            await eventually(is_handled)
-    finally:
-        await redis.config_set("maxmemory", 0)
-    async with workers.running(changes):
-        await eventually(workers.all_done)
-    [entry] = entries_of(await redis.xrange(catalog.CHANGES))
-    assert decode(entry.fields) == notice
 
 
 @pytest.mark.parametrize("replies_sent", [1, 2, 60])

@@ -1,17 +1,15 @@
 """What is wrong is seen, nothing is parked for it, and it passes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from shared.domain.errors import PermanentError, UnavailableError
-from shared.events.catalog import CHANGES, LEADS
+from shared.events.catalog import LEADS
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome
-from shared.streams.codec import decode, encode, entries_of
+from shared.streams.codec import encode
 from shared.streams.consuming.health import FEWEST
 from shared.streams.publisher import add_events
 from tests.conftest import LEADS_DIVISION
-from tests.support.builders import lead_changed
 from tests.support.eventually import eventually
 from tests.support.keyed_events import Fails, events_of, ids
 from tests.support.ordered_workers import OrderedWorkers, Running
@@ -30,29 +28,6 @@ async def test_an_outage_is_waited_out_and_uses_up_no_attempt(
         await one.worker.check()
     assert set(handler.attempts) == {1}
     assert ids(handler.applied) == ids(line)
-
-
-async def test_nothing_is_done_before_readers_know_of_it(ordered_workers: OrderedWorkers) -> None:
-    redis, notice = ordered_workers.redis, lead_changed()
-    [event] = events_of("key", 1)
-    applied: list[Event] = []
-
-    async def changes(events: Sequence[Event]) -> list[Outcome]:
-        if not applied:
-            await redis.config_set("maxmemory", 1)  # nothing can be added
-        applied.extend(events)
-        return [replace(DONE, notice=notice)]
-
-    await add_events(redis, [event])
-    try:
-        async with ordered_workers.running(changes) as one:
-            await eventually(lambda: _is_in_trouble(one, "maxmemory"))
-            await redis.config_set("maxmemory", 0)
-            await eventually(ordered_workers.all_done)
-    finally:
-        await redis.config_set("maxmemory", 0)
-    assert len(applied) > 1
-    assert [decode(one.fields) for one in entries_of(await redis.xrange(CHANGES))] == [notice]
 
 
 async def test_what_is_no_event_is_parked(ordered_workers: OrderedWorkers) -> None:
