@@ -4,13 +4,12 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from uuid import UUID, uuid5
 
 from services.syncer.storage.erasure import ErasedEvent, StreamErasure
 from shared.cache.lead_cache import LeadCache
 from shared.domain.errors import UnavailableError
 from shared.domain.lead import LeadSource
-from shared.events.data import LeadChanged, LeadCreated, LeadDeleted, LeadUpserted
+from shared.events.data import LeadCreated, LeadDeleted, LeadUpserted
 from shared.events.envelope import Event, now
 from shared.events.outcome import OutcomeStatus
 from shared.storage.inbox import WriteResult
@@ -45,12 +44,13 @@ class AfterCommit:
         await self._update_cache(news)
         if deleted := [lead.id for _, change, lead in news if change == "deleted"]:
             await self._erasure.erase_leads(deleted)
-        await self._publisher.publish_all(
+        await self._publisher.announce(
             [
-                _lead_changed(event, lead.id, version=lead.version, change=change)
+                (event, lead.id, lead.version, change)
                 for event, change, lead in news
                 if change is not None
-            ]
+            ],
+            source="syncer",
         )
         await self._publisher.publish_all(
             [
@@ -95,15 +95,3 @@ def _comes_alone(event: Event, *, since: datetime) -> bool:
 def _is_news(event: Event, result: WriteResult) -> bool:
     """Return whether others may not know: a replay of what is there already is no news."""
     return event.replay_id is None or not result.outcome.repeated
-
-
-def _lead_changed(cause: Event, lead_id: UUID, *, version: int, change: str) -> Event:
-    """Return the notice of what an event did: the same one however often it is published."""
-    return Event(
-        id=uuid5(cause.id, "lead-changed"),
-        source="syncer",
-        subject=str(lead_id),
-        correlation_id=cause.correlation_id,
-        traceparent=cause.traceparent,
-        data=LeadChanged(lead_id=lead_id, lead_version=version, change=change),
-    )

@@ -4,9 +4,10 @@ An event is an entry with the attributes of CloudEvents as flat fields.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha1
 from typing import Any, TypeAlias, cast
 from uuid import UUID
 
@@ -16,7 +17,8 @@ from redis.typing import EncodableT, FieldT
 
 from shared.domain.errors import PermanentError
 from shared.events.catalog import BY_TYPE
-from shared.events.envelope import Event, EventData, is_sane_id
+from shared.events.data import LeadChanged
+from shared.events.envelope import Event, EventData, is_sane_id, now
 from shared.events.lead_fields import AS_STORED
 from shared.events.replay import EventFields
 
@@ -138,6 +140,49 @@ def encode(event: Event) -> dict[FieldT, EncodableT]:
         fields["replaynumber"] = str(event.replay_number)
     if event.with_model:
         fields["withmodel"] = "true"
+    return fields
+
+
+Change: TypeAlias = tuple[Event, UUID, int, str]
+"""What an event did to a lead: the event, the lead's id, its version by then, the change."""
+
+_OF_ALL_CHANGES: Mapping[FieldT, EncodableT] = {
+    "type": LeadChanged.type,
+    "specversion": "1.0",
+    "dataschema": LeadChanged.schema_uri(),
+    "datacontenttype": "application/json",
+    "attempt": "1",
+}
+_NAME = LeadChanged.type.encode()
+# The variant of a UUID, in the two upper bits of a digit: RFC 9562.
+_VARIANT = {f"{digit:x}": f"{8 | digit & 3:x}" for digit in range(16)}
+
+
+def encode_changes(changes: Sequence[Change], *, source: str) -> list[dict[FieldT, EncodableT]]:
+    """Return the entries of lead-changed, as `encode` would: without an event made of each.
+
+    An entry has the same id however often it is made: UUIDv5 of its cause's and the type.
+    """
+    time = now().isoformat(timespec="milliseconds")
+    return [
+        _changed(change) | {"source": source, "time": time, **_OF_ALL_CHANGES} for change in changes
+    ]
+
+
+def _changed(change: Change) -> dict[FieldT, EncodableT]:
+    cause, id_, version, kind = change
+    lead_id = str(id_)
+    digest = sha1(cause.id.bytes + _NAME, usedforsecurity=False).hexdigest()
+    later = f"{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+    fields: dict[FieldT, EncodableT] = {
+        "id": f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{later}",
+        "subject": lead_id,
+        "partitionkey": lead_id,
+        "correlationid": cause.correlation_id,
+        "data": f'{{"leadId":"{lead_id}","leadVersion":{version},"change":"{kind}"}}',
+    }
+    if cause.traceparent is not None:
+        fields["traceparent"] = cause.traceparent
     return fields
 
 

@@ -5,9 +5,10 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
@@ -29,7 +30,7 @@ from shared.redis_connections import (
     milliseconds,
     translated_errors,
 )
-from shared.streams.codec import encode, event_ids, for_group
+from shared.streams.codec import Change, encode, encode_changes, event_ids, for_group
 from shared.streams.ordering.layout import Divisions, is_sealed
 
 log = structlog.get_logger(__name__)
@@ -61,7 +62,7 @@ async def open_publisher(
             )
             await stack.enter_async_context(background(capacity.run(), name="stream capacity"))
         batcher = await stack.enter_async_context(open_batcher(send, name="publisher"))
-        yield Publisher(batcher, capacity)
+        yield Publisher(batcher, capacity, partial(add_entries, redis, divisions=divisions))
 
 
 # A stream that never is, of a name that whoever may publish may use.
@@ -71,9 +72,15 @@ PROBED = f"{LEADS}:probe"
 class Publisher:
     """Adds events to their streams. Use through `open_publisher`."""
 
-    def __init__(self, batcher: Batcher[Event, str], capacity: "Capacity | None") -> None:
+    def __init__(
+        self,
+        batcher: Batcher[Event, str],
+        capacity: "Capacity | None",
+        add: "Callable[[Sequence[Addressed]], Awaitable[object]]",
+    ) -> None:
         self._batcher = batcher
         self._capacity = capacity
+        self._add = add
 
     async def publish(self, event: Event) -> str:
         """Add one event; returns its entry id once Redis has it.
@@ -87,6 +94,11 @@ class Publisher:
     async def publish_all(self, events: Sequence[Event]) -> None:
         """Add several events in order, in one round trip; raises like `publish`."""
         await asyncio.gather(*map(self._submit, events))
+
+    async def announce(self, changes: Sequence[Change], *, source: str) -> None:
+        """Add lead-changed for each change, in order, in one round trip; raises like `publish`."""
+        entries = encode_changes(changes, source=source)
+        await self._add([(CHANGES, "", fields) for fields in entries])
 
     def _submit(self, event: Event) -> Awaitable[str]:
         """Return what to await for an entry's id; where nothing else is to do it is no task."""

@@ -33,6 +33,7 @@ from shared.events.partitions import Claim
 from shared.lifecycle import instance_name
 from shared.storage.partitions import PartitionRepository
 from shared.storage.pool import Connection, Database
+from shared.streams.codec import Change
 from shared.streams.consuming.settlement import Delivery
 from shared.streams.consuming.subscription import Handler, Subscription
 from shared.streams.ordering.consumer import PartitionConsumer
@@ -140,7 +141,10 @@ class CrashingPublisher(Publisher):
 
     async def publish_all(self, events: Sequence[Event]) -> None:
         await self._inner.publish_all(events)
-        if events:
+
+    async def announce(self, changes: Sequence[Change], *, source: str) -> None:
+        await self._inner.announce(changes, source=source)
+        if changes:
             self._crash.at(Point.AFTER_NOTICE)
 
 

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import uuid5
 
 import pytest
 
 from shared.domain.errors import PermanentError
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event, new_id
-from shared.streams.codec import decode, encode, for_group
+from shared.streams.codec import decode, encode, encode_changes, for_group
 from tests.support.builders import (
     lead_created,
     lead_deleted,
@@ -141,3 +142,33 @@ def test_an_event_that_is_put_back_is_in_no_trace_but_linked_to_its_last(
     entry = for_group(fields, group="syncer")
     assert b"traceparent" not in entry
     assert entry.get(b"tracelink") == before.get(b"traceparent")
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        lead_created(),
+        lead_created(
+            correlation_id='a "correlation" id',
+            traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ),
+    ],
+)
+def test_a_change_is_encoded_as_its_event_would_be(cause: Event) -> None:
+    lead_ids = [new_id() for _ in range(40)]  # ids differ in their variant's other bits
+    causes = [replace(cause, id=new_id()) for _ in lead_ids]
+    entries = encode_changes(
+        [(one, id_, 7, "updated") for one, id_ in zip(causes, lead_ids, strict=True)],
+        source="syncer",
+    )
+    for one, id_, entry in zip(causes, lead_ids, entries, strict=True):
+        event = Event(
+            id=uuid5(one.id, "lead-changed"),
+            source="syncer",
+            subject=str(id_),
+            correlation_id=one.correlation_id,
+            traceparent=one.traceparent,
+            data=LeadChanged(lead_id=id_, lead_version=7, change="updated"),
+            time=datetime.fromisoformat(str(entry["time"])),
+        )
+        assert entry == encode(event)
