@@ -79,10 +79,19 @@ class AfterCommit:
         if created := [
             lead
             for event, change, lead in news
-            if change == "created" and _comes_alone(event, since=since)
+            if change == "created" and lead.json and _comes_alone(event, since=since)
         ]:
             with contextlib.suppress(UnavailableError):
                 await self._cache.put(created)
+
+
+def is_shown(event: Event) -> bool:
+    """Return whether anybody is to see the lead that an event makes: who waits, or the cache."""
+    time = now()
+    if event.replay_id is not None:
+        return False
+    is_awaited = event.reply_to is not None and (event.expires is None or event.expires > time)
+    return is_awaited or _comes_alone(event, since=time - RECENT)
 
 
 def _comes_alone(event: Event, *, since: datetime) -> bool:

@@ -150,7 +150,7 @@ class RowEvents:
         ends = {
             event_id: _row_end(outcome)
             for event_id, outcome in outcomes.items()
-            if outcome.answered and not outcome.repeated
+            if outcome.status is not OutcomeStatus.FORWARDED and not outcome.repeated
         }
         left = [one for one in events if one.id not in outcomes and one.id not in known]
         if left:

@@ -32,8 +32,8 @@ class Outcome:
     """An event's end and its JSON: the lead, or why there is none.
 
     `repeated` says that the event had been applied before and nothing changed now. With
-    `answered=False` another process answers later, so the runtime sends no reply. `lead_id` is of
-    the lead where that may be another one than the event names.
+    `answered=False` the runtime sends no reply: another process does later, or nobody waits.
+    `lead_id` is of the lead where that may be another one than the event names.
     """
 
     status: OutcomeStatus

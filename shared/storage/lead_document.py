@@ -90,13 +90,16 @@ class LeadRepository:
 
 
 def document(row: asyncpg.Record) -> LeadDocument:
-    """Return the lead in a row: id, external_id, version, partition_key, and its JSON as json."""
+    """Return the lead in a row: id, external_id, version, partition_key, and its JSON as json.
+
+    It has none where that was not asked for.
+    """
     return LeadDocument(
         id=row["id"],
         external_id=row["external_id"],
         version=row["version"],
         partition_key=row["partition_key"],
-        json=row["json"].encode(),
+        json=(row["json"] or "").encode(),
     )
 
 

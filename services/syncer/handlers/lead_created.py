@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.syncer.after_commit import AfterCommit
+from services.syncer.after_commit import AfterCommit, is_shown
 from services.syncer.storage.creation import Creation, LeadCreationRepository
 from services.syncer.storage.lead_row import NewLead
 from shared.events.data import LeadCreated
@@ -28,5 +28,8 @@ class LeadCreatedHandler:
 def _creation(event: Event[LeadCreated]) -> Creation:
     lead = NewLead.of(event.data)
     return Creation(
-        EventRecord.of(event, subject=lead.id), lead, replayed=event.replay_id is not None
+        EventRecord.of(event, subject=lead.id),
+        lead,
+        replayed=event.replay_id is not None,
+        is_shown=is_shown(event),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.syncer.after_commit import AfterCommit
+from services.syncer.after_commit import AfterCommit, is_shown
 from services.syncer.storage.creation import Creation
 from services.syncer.storage.lead_row import Change, NewLead
 from services.syncer.storage.upsert import LeadUpsertRepository, Upsert
@@ -39,6 +39,7 @@ def _upsert(event: Event[LeadUpserted]) -> Upsert:
         EventRecord.of(event, subject=data.lead_id),
         NewLead.of(data),
         replayed=event.replay_id is not None,
+        is_shown=is_shown(event),
     )
     return Upsert(
         external_id=data.external_id,

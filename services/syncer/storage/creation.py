@@ -40,11 +40,12 @@ _EARLIER = """
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """An event and the lead that it asks for."""
+    """An event and the lead that it asks for; `is_shown` unless nobody is to see it at once."""
 
     event: EventRecord
     lead: NewLead
     replayed: bool = False
+    is_shown: bool = True
 
     def row(self) -> dict[str, Any]:
         """Return what `creation.sql` takes of the event, for JSON."""
@@ -97,6 +98,7 @@ async def create_leads(
         [one.event.data for one in offered],
         _json([one.lead.row() for one in offered]),
         [one.lead.fields.external_id for one in offered],
+        any(one.is_shown for one in offered),
     )
     rows = {row["event_id"]: row for row in found}
     results = {event_id: _created(row) for event_id, row in rows.items() if row["id"] is not None}
@@ -187,5 +189,6 @@ def _repeated(row: asyncpg.Record, *, same: bool) -> WriteResult:
 
 def _created(row: asyncpg.Record, *, repeated: bool = False) -> WriteResult:
     lead = document(row)
-    outcome = Outcome(OutcomeStatus.CREATED, lead.json, repeated=repeated)
+    # Nobody may be answered with a lead that has no JSON: clocks can be set back.
+    outcome = Outcome(OutcomeStatus.CREATED, lead.json, answered=bool(lead.json), repeated=repeated)
     return WriteResult(outcome, lead, change="created")

@@ -2,6 +2,7 @@
 -- out by their key, leads known already by theirs, and those deleted by their tombstones; what is
 -- new comes back. Rows are offered in the order of the arrays, so the earlier of two equals wins: of
 -- events ($1), what these say ($2) and their leads ($3). Apart, since JSON in JSON is read twice.
+-- The JSON of new leads comes back if somebody is to see one of them ($5).
 --
 -- An externalId must not equal another lead's id, or the value would be ambiguous. Clients do not
 -- choose ids, so a look at those that are there is enough, and no key has to guard it.
@@ -59,7 +60,7 @@ WITH request AS MATERIALIZED (
     ORDER BY position
     ON CONFLICT DO NOTHING
     RETURNING id, external_id, version, leads.partition_key(lead) AS partition_key,
-              leads.lead_json(lead) AS json
+              CASE WHEN $5 THEN leads.lead_json(lead) END AS json
 )
 SELECT offered.event_id, tombstone.event_id IS NOT NULL AS was_deleted, tombstone.barred, lead.*
 FROM event

@@ -189,6 +189,27 @@ async def test_a_new_lead_is_cached_unless_it_is_one_of_many(
     assert (await cache.get(UUID(event.subject)) is not None) == is_cached
 
 
+@pytest.mark.parametrize(
+    ("made", "seconds_ago", "is_shown"),
+    [
+        ({}, 0, True),
+        ({}, 60, False),
+        ({"by": "import"}, 0, False),
+        ({"replay_id": "r"}, 0, False),
+        ({"reply_to": "reply:test"}, 60, True),
+        ({"reply_to": "reply:test", "expires": now() + timedelta(hours=1)}, 60, True),
+        ({"reply_to": "reply:test", "expires": now() - timedelta(seconds=1)}, 60, False),
+    ],
+)
+async def test_a_new_leads_json_is_made_only_for_who_is_to_see_it(
+    made: dict[str, Any], seconds_ago: int, *, is_shown: bool, handlers: Handlers
+) -> None:
+    event = lead_created(**made, time=now() - timedelta(seconds=seconds_ago))
+    outcome = await handlers.one(event)
+    assert outcome.status is OutcomeStatus.CREATED
+    assert (outcome.answered, outcome.body != b"") == (is_shown, is_shown)
+
+
 async def _count(database: Database, table: str) -> int:
     async with database.connection() as connection:
         return int(await connection.fetchval(f"SELECT count(*) FROM leads.{table}"))  # noqa: S608
