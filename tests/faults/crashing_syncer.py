@@ -140,6 +140,7 @@ class CrashingPublisher(Publisher):
         self._crash = crash
 
     async def publish_all(self, events: Sequence[Event]) -> None:
+        """Pass on what goes to its lead's partition: it is no notice."""
         await self._inner.publish_all(events)
 
     async def announce(self, changes: Sequence[Change], *, source: str) -> None:

@@ -27,7 +27,7 @@ class Client(asyncio.Transport):
 
 
 class SlowWriter(AbstractStreamWriter):
-    """Drains when it is told that the client has read."""
+    """Drains when it is told that the client has read. Nothing else of it is to be asked for."""
 
     def __init__(self) -> None:
         self.has_read = asyncio.Event()
