@@ -52,7 +52,8 @@ def walk_typescript(directory: Path, url: str) -> None:
 
 def walk_python(directory: Path, url: str) -> None:
     environment, python = directory / "environment", directory / "environment/bin/python"
-    run(directory, sys.executable, "-m", "venv", environment)
+    # Anew each time: one that another Python has made does not become this one's.
+    run(directory, sys.executable, "-m", "venv", "--clear", environment)
     fetch(directory, python, "-m", "pip", "install", "-q", "-r", "requirements.txt")
     run(
         directory,
