@@ -269,7 +269,7 @@ function Start({ plan, draft }) {
   };
   return html`<section class="outcome" aria-labelledby="plan">
     <h2 id="plan" ref=${heading} tabindex="-1">
-      ${total ? `${counted(total, "event")} would be put back` : "There is nothing to put back"}
+      ${total ? `At most ${counted(total, "event")} would be put back` : "There is nothing to put back"}
     </h2>
     <${Counts} plan=${plan} />
     ${missing > 0 &&

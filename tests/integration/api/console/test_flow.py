@@ -61,7 +61,9 @@ async def test_replays_look(
         await page.get_by_label("Types of events").fill("")
         await page.get_by_label("Correlation id").fill("")
         await page.get_by_role("button", name="Count first").click()
-        await expect(page.get_by_role("heading", name="2 events would be put back")).to_be_focused()
+        await expect(
+            page.get_by_role("heading", name="At most 2 events would be put back")
+        ).to_be_focused()
         await check(tab, "plan")
         await page.get_by_label("Type replay 2 to begin").fill("replay 2")
         await page.keyboard.press("Enter")
@@ -101,7 +103,9 @@ async def test_a_replay_from_form_to_report(
         await expect(page.get_by_text("There is nothing to put back")).to_have_count(0)
         await page.get_by_label("Ids of leads").fill(f"{leads[0]['id']}, {leads[1]['id']}")
         await press("Control+Enter")
-        await expect(page.get_by_role("heading", name="2 events would be put back")).to_be_focused()
+        await expect(
+            page.get_by_role("heading", name="At most 2 events would be put back")
+        ).to_be_focused()
         start = page.get_by_role("button", name="Start")
         await press("Tab")
         await write("replay 3")
