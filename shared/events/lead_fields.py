@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 from yarl import URL
 
 from shared.domain.lead import LeadStatus
@@ -108,9 +108,13 @@ def _check_email(value: str) -> str:
     try:
         if _is_plain(local) and domain.isascii():
             return f"{local}@{_check_domain(domain)}"
-        return _validate_email(value).normalized
+        normalized = _validate_email(value).normalized
     except EmailNotValidError as error:
         raise PydanticCustomError("email", "Email must be a valid email address") from error
+    # One character of a domain may stand for several, such as \u33a2 for km2 (UTS #46).
+    if len(normalized) > EMAIL_MAX_LENGTH:
+        raise PydanticKnownError("string_too_long", {"max_length": EMAIL_MAX_LENGTH})
+    return normalized
 
 
 # The local part of most addresses, valid as it stands. What is left to check is the domain, and

@@ -156,6 +156,16 @@ def test_an_address_is_checked_as_the_library_checks_it(local: str, domain: str)
             )
 
 
+def test_an_address_is_not_longer_than_allowed_once_it_is_normalised() -> None:
+    """Else the API would accept what the syncer cannot store."""
+    address = "ada@" + "\u33a2." * 40 + "example"
+    assert len(address) <= EMAIL_MAX_LENGTH
+    with pytest.raises(ValidationError) as refusal:
+        LeadFields.model_validate(VALID | {"email": address})
+    [problem] = refusal.value.errors()
+    assert (problem["loc"], problem["type"]) == (("email",), "string_too_long")
+
+
 @given(st.emails())
 def test_a_key_is_its_own_key(email: str) -> None:
     assert email_key(email_key(email)) == email_key(email)
