@@ -103,7 +103,8 @@ async def create_leads(
     rows = {row["event_id"]: row for row in found}
     results = {event_id: _created(row) for event_id, row in rows.items() if row["id"] is not None}
     await _check_tombstones(connection, [one for one in offered if one.event.id in results], rows)
-    refused = [one for one in offered if one.event.id in rows.keys() - results.keys()]
+    new = rows.keys()
+    refused = [one for one in offered if one.event.id in new and one.event.id not in results]
     results |= await _mark_refused(connection, refused, rows)
     known = [one for one in offered if one.event.id not in results]
     return results | await _find_earlier(connection, known)
