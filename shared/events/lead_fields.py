@@ -99,7 +99,9 @@ Cleaned = BeforeValidator(_clean_text)
 
 # The same for readers of a schema.
 TEXT: JsonDict = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
-DateOfBirth = Annotated[str, Cleaned, Field(min_length=4, max_length=50, json_schema_extra=TEXT)]
+
+# Limits stand next to `str`, to be checked in C. Cleaning comes first all the same.
+DateOfBirth = Annotated[str, Field(min_length=4, max_length=50, json_schema_extra=TEXT), Cleaned]
 EMAIL_MAX_LENGTH = 100
 
 
@@ -133,11 +135,11 @@ def _validate_email(value: str) -> ValidatedEmail:
 
 Email = Annotated[
     str,
-    Cleaned,
     Field(min_length=3, max_length=EMAIL_MAX_LENGTH, json_schema_extra={"format": "email"}),
+    Cleaned,
     AfterValidator(_check_email),
 ]
-Name = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
+Name = Annotated[str, Field(min_length=1, max_length=50, json_schema_extra=TEXT), Cleaned]
 
 
 def _check_phone(value: str, info: ValidationInfo) -> str:
@@ -151,8 +153,8 @@ def _check_phone(value: str, info: ValidationInfo) -> str:
 
 Phone = Annotated[
     str,
-    Cleaned,
     Field(min_length=7, max_length=20, json_schema_extra=TEXT),
+    Cleaned,
     AfterValidator(_check_phone),
 ]
 
@@ -173,15 +175,15 @@ def _check_picture(value: str) -> str:
 
 Picture = Annotated[
     str,
-    Cleaned,
     Field(
         min_length=1,
         max_length=PICTURE_MAX_LENGTH,
         json_schema_extra={"format": "uri", "pattern": "^https?://"},
     ),
+    Cleaned,
     AfterValidator(_check_picture),
 ]
-Place = Annotated[str, Cleaned, Field(min_length=1, max_length=50, json_schema_extra=TEXT)]
+Place = Annotated[str, Field(min_length=1, max_length=50, json_schema_extra=TEXT), Cleaned]
 
 
 class LeadFields(WireModel):
