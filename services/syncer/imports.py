@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
+from uuid import UUID
 
 import orjson
 
@@ -42,6 +43,8 @@ class RowEnd:
 
 WriteRows: TypeAlias = Callable[[Sequence[Row]], Awaitable[Sequence[RowEnd | None]]]
 """Writes good rows, and returns the end of each in their order: None when there is none yet."""
+FindHolders: TypeAlias = Callable[[Sequence[Row]], Awaitable[Collection[UUID]]]
+"""Returns ids and externalIds of the leads that have the rows' addresses and may lose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,18 @@ _ROWS = counter(
 )
 
 
+async def no_holders(_rows: Sequence[Row]) -> Collection[UUID]:
+    """Find nobody: where no row takes an address from a lead."""
+    return ()
+
+
 async def import_rows(
-    rows: Iterator[Row], write: WriteRows, *, report: ImportReport, until: float
+    rows: Iterator[Row],
+    write: WriteRows,
+    *,
+    report: ImportReport,
+    until: float,
+    holders: FindHolders = no_holders,
 ) -> AsyncGenerator[Step]:
     """Write all rows, and yield each step; `report` is of the rows before these.
 
@@ -97,64 +110,86 @@ async def import_rows(
     after that one's end. Raises `UnfinishedError` when there is more to write after `until`, by the
     monotonic clock, or rows were not applied in time: the stream is not there to be filled.
     """
-    lanes = deque[tuple[_Window, asyncio.Task[Sequence[RowEnd | None]]]]()
-    async with contextlib.aclosing(_windows(rows)) as windows, _ending(lanes):
+    async with contextlib.aclosing(_windows(rows)) as windows, _Lanes.open(report) as lanes:
         has_begun = False
         async for window in windows:
             is_last = not window.rows or (has_begun and time.monotonic() > until)
-            while lanes and (
-                is_last or len(lanes) == LANES or any(window.meets(other) for other, _ in lanes)
-            ):
-                written, ends = lanes.popleft()
-                step = _step(written.rows, await ends, report)
-                report = step.report
-                yield step
+            while lanes.windows if is_last else lanes.is_to_wait(window):
+                yield await lanes.end_first()
             if not is_last:
-                writing = asyncio.create_task(_write(window.rows, write), name="rows")
-                lanes.append((window, writing))
+                # Not earlier: what is under way may be about the leads that have its keys.
+                window.keys.update(await holders(window.good))
+                while lanes.is_to_wait(window):
+                    yield await lanes.end_first()
+                lanes.begin(window, write)
                 has_begun = True
             elif window.rows:
                 raise UnfinishedError("More rows are to be written")
 
 
-@contextlib.asynccontextmanager
-async def _ending(lanes: "Collection[tuple[_Window, asyncio.Task[Any]]]") -> AsyncGenerator[None]:
-    """See to their end what goes beside one that failed, and end what nobody waits for any more."""
-    try:
-        yield
-    except Exception:
-        await asyncio.gather(*(task for _, task in lanes), return_exceptions=True)
-        raise
-    finally:
-        for _, task in lanes:
-            await end(task)
+class _Lanes:
+    """Windows that are written side by side, the first begun first."""
+
+    def __init__(self, report: ImportReport) -> None:
+        self.windows = deque[tuple[_Window, asyncio.Task[Sequence[RowEnd | None]]]]()
+        self._report = report
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, report: ImportReport) -> AsyncGenerator[Self]:
+        """See to their end what goes beside one that failed, and end what nobody waits for."""
+        lanes = cls(report)
+        try:
+            yield lanes
+        except Exception:
+            await asyncio.gather(*(task for _, task in lanes.windows), return_exceptions=True)
+            raise
+        finally:
+            for _, task in lanes.windows:
+                await end(task)
+
+    def is_to_wait(self, window: "_Window") -> bool:
+        """Whether another window has to end before this one begins."""
+        return len(self.windows) == LANES or any(window.meets(one) for one, _ in self.windows)
+
+    def begin(self, window: "_Window", write: WriteRows) -> None:
+        """Begin to write a window."""
+        self.windows.append((window, asyncio.create_task(_write(window.good, write), name="rows")))
+
+    async def end_first(self) -> Step:
+        """Wait for the window that began first."""
+        window, ends = self.windows.popleft()
+        step = _step(window.rows, await ends, self._report)
+        self._report = step.report
+        return step
 
 
-async def _write(window: Sequence[Row], write: WriteRows) -> Sequence[RowEnd | None]:
-    good = [row for row in window if row.lead is not None]
+async def _write(good: Sequence[Row], write: WriteRows) -> Sequence[RowEnd | None]:
     return await write(good) if good else ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Window:
-    """Rows that are written together, and what others may share with them."""
+    """Rows that are written together, the good ones, and what others may share with these."""
 
     rows: Sequence[Row]
-    keys: frozenset[object]
+    good: Sequence[Row]
+    keys: set[object]
     # A lead can be named by its id in one row and by its externalId in another.
     names: frozenset[bool]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:
-        keys, names = set[object](), set[bool]()
+        good, keys, names = list[Row](), set[object](), set[bool]()
         for row in rows:
             if row.lead is not None:
+                good.append(row)
                 keys |= {email_key(row.lead.email), row.lead.external_id, row.lead_id}
                 names.add(row.lead_id is None)
-        return cls(rows, frozenset(keys - {None}), frozenset(names))
+        return cls(rows, good, keys - {None}, frozenset(names))
 
     def meets(self, other: Self) -> bool:
-        """Whether rows of both may be about one lead."""
+        """Whether rows of both may be about one lead, or one address that changes hands."""
         return len(self.names | other.names) > 1 or not self.keys.isdisjoint(other.keys)
 
 

@@ -5,7 +5,7 @@ import contextlib
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import cast
@@ -122,6 +122,14 @@ class RowEvents:
             if not ends.keys() >= set(turn):
                 break
         return [ends.get(event_id) for event_id in numbers]
+
+    async def holders(self, rows: Sequence[Row]) -> Collection[UUID]:
+        """Return who has the rows' e-mail addresses, where another row may take them away."""
+        if self._of.mode is ImportMode.CREATE or not rows:
+            return ()
+        return await self._imports.find_holders(
+            [cast("LeadFields", row.lead).email for row in rows]
+        )
 
     async def _earlier(self, event_ids: Sequence[UUID]) -> dict[UUID, RowEnd]:
         """Return the ends of rows that were written before: by a process that died meanwhile.

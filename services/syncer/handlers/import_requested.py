@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from services.syncer.imports import RowEnd, Step, WriteRows, import_rows
+from services.syncer.imports import RowEnd, Step, import_rows
 from services.syncer.row_events import Import, RowEvents
 from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import PermanentError, UnfinishedError
@@ -104,12 +104,14 @@ class ImportRequestedHandler:
             after=progress.position,
         )
         report = ImportReport(**progress.counts)
-        return import_rows(rows, self._writer(event), report=report, until=until)
-
-    def _writer(self, event: Event[ImportRequested]) -> WriteRows:
-        data = event.data
         if data.dry_run:
-            return DryRun(self._imports, data.mode).write
+            write = DryRun(self._imports, data.mode).write
+            return import_rows(rows, write, report=report, until=until)
+        events = self._row_events(event)
+        return import_rows(rows, events.write, report=report, until=until, holders=events.holders)
+
+    def _row_events(self, event: Event[ImportRequested]) -> RowEvents:
+        data = event.data
         of = Import(
             id=event.id,
             mode=data.mode,
@@ -124,7 +126,7 @@ class ImportRequestedHandler:
             of,
             handlers=self._handlers,
             timeout=self._part,
-        ).write
+        )
 
     async def _advance(
         self, event: Event[ImportRequested], step: Step, *, before: ImportProgress

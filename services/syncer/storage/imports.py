@@ -1,6 +1,6 @@
 """Imports that ended, and the leads that rows would meet."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from shared.storage.inbox import EventRecord, Inbox, WriteResult
 from shared.storage.pool import Database, retry_unique_violation
 
 _HELD = "SELECT DISTINCT key FROM leads.held_entry WHERE stream = $1 AND attempt > 0"
+_HOLDERS = "SELECT id, external_id FROM leads.lead WHERE email_key = ANY($1::text[])"
 
 
 class ImportRepository:
@@ -40,6 +41,12 @@ class ImportRepository:
         """Return the keys of what is held back in a stream's partitions."""
         async with self._database.connection() as connection:
             return {row["key"] for row in await connection.fetch(_HELD, stream)}
+
+    async def find_holders(self, emails: Collection[str]) -> set[UUID]:
+        """Return the ids and externalIds of the leads that have these e-mail addresses."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_HOLDERS, [email_key(email) for email in emails])
+        return {name for row in rows for name in row if name is not None}
 
     async def find_conflicts(
         self, leads: Sequence[tuple[UUID, LeadFields, UUID | None]]

@@ -24,7 +24,13 @@ from services.syncer.storage.imports import ImportRepository
 from shared.domain.errors import UnavailableError, UnfinishedError
 from shared.domain.lead_file import FileFormat, ImportMode
 from shared.events.catalog import LEADS, SYNCER
-from shared.events.data import ImportRequested, LeadCreated, row_event_id, row_lead_id
+from shared.events.data import (
+    ImportRequested,
+    LeadCreated,
+    LeadUpserted,
+    row_event_id,
+    row_lead_id,
+)
 from shared.events.envelope import Event, new_id
 from shared.events.outcome import Outcome
 from shared.storage.inbox import EventStore, WriteResult
@@ -560,6 +566,37 @@ async def test_rows_of_one_lead_do_not_go_side_by_side(
     assert (progress["created"], progress["duplicate"], counts.most) == (WINDOW, 1, 1)
     lines_ = b"".join([chunk async for chunk in ImportJobs(redis).errors(event.id)])
     assert orjson.loads(lines_)["row"] == WINDOW + 1
+
+
+async def test_a_row_takes_the_address_that_an_earlier_row_frees(
+    handlers: Handlers, redis: Redis, database: Database
+) -> None:
+    """The first row changes the lead that has it; the last one, of the next window, takes it."""
+    await show_all_done(redis)
+    keys = [uuid4() for _ in range(WINDOW + 1)]
+    await handlers.one(lead_upserted(external_id=keys[0], email="had@example.com"))
+    emails = [f"{n}@example.com" for n in range(WINDOW)] + ["had@example.com"]
+    lines = (f"Ada,King,{email},{key}" for email, key in zip(emails, keys, strict=True))
+    content = csv_file(lines, header=KEYED)
+    event = requested(content, mode=ImportMode.UPSERT)
+    upsert, overtaken = handlers.by_type[LeadUpserted.type], asyncio.Event()
+
+    async def be_overtaken(events: Sequence[Event]) -> Sequence[Outcome]:
+        if len(events) == 1:
+            overtaken.set()
+            return await upsert(events)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await overtaken.wait()
+                await asyncio.sleep(0.1)
+        return await upsert(events)
+
+    await keep(redis, event, content)
+    part, by_type = timedelta(seconds=20), {LeadUpserted.type: be_overtaken}
+    outcome = await deliver(handler_of(redis, database, part=part, handlers=by_type), event)
+    assert outcome is not None
+    progress = orjson.loads(outcome.body)["progress"]
+    assert (progress["created"], progress["updated"], progress["duplicate"]) == (WINDOW, 1, 0)
 
 
 async def test_a_row_that_was_parked_is_left_alone_however_far_redis_was_set_back(

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from uuid import UUID, uuid4
 
 import pytest
@@ -38,10 +39,12 @@ def row(
     return Row(number, lead, {}, lead_id=lead_id)
 
 
-async def side_by_side(*rows: Row, wait: timedelta) -> int:
+async def side_by_side(
+    *rows: Row, wait: timedelta, had_by: Mapping[str, UUID] = MappingProxyType({})
+) -> int:
     """Return how many of these rows, each the first of a window, are written at the same time.
 
-    Each waits so long for all that can be.
+    Each waits so long for all that can be. `had_by` says which lead has an e-mail address.
     """
     numbers = [number for number in range(len(rows) * WINDOW) if number % WINDOW]
     by_number = {one.number: one for one in rows} | {n: Row(n, None, {}) for n in numbers}
@@ -59,8 +62,12 @@ async def side_by_side(*rows: Row, wait: timedelta) -> int:
         under_way -= 1
         return [RowEnd(OutcomeStatus.UPDATED)] * len(good)
 
+    async def holders(good: Sequence[Row]) -> set[UUID]:
+        emails = [one.lead.email for one in good if one.lead is not None]
+        return {had_by[email] for email in emails if email in had_by}
+
     in_order = iter([by_number[number] for number in sorted(by_number)])
-    steps = import_rows(in_order, write, report=ImportReport(), until=math.inf)
+    steps = import_rows(in_order, write, report=ImportReport(), until=math.inf, holders=holders)
     assert [step.position async for step in steps][-1] == len(rows) * WINDOW - 1
     return most
 
@@ -84,3 +91,40 @@ async def test_windows_about_other_leads_go_side_by_side() -> None:
 )
 async def test_windows_about_one_lead_go_one_after_the_other(first: Row, second: Row) -> None:
     assert await side_by_side(first, second, wait=timedelta(milliseconds=200)) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (row(0, external_id=ONE), row(WINDOW, email="had@example.com")),
+        (row(0, email="had@example.com"), row(WINDOW, external_id=ONE)),
+        (row(0, lead_id=ONE), row(WINDOW, email="had@example.com", lead_id=OTHER)),
+    ],
+)
+async def test_who_may_lose_an_address_and_who_takes_it_go_one_after_the_other(
+    first: Row, second: Row
+) -> None:
+    wait, had_by = timedelta(milliseconds=200), {"had@example.com": ONE}
+    assert await side_by_side(first, second, wait=wait, had_by=had_by) == 1
+    other = {"had@example.com": uuid4()}
+    assert await side_by_side(first, second, wait=PATIENCE, had_by=other) == 2
+
+
+async def test_who_has_an_address_is_asked_after_the_windows_before_have_ended() -> None:
+    """The one before gives it to the lead that another one, under way by then, is about."""
+    ended: list[int] = []
+
+    async def write(good: Sequence[Row]) -> list[RowEnd | None]:
+        await asyncio.sleep(0.02)
+        ended.append(good[0].number)
+        return [RowEnd(OutcomeStatus.UPDATED)] * len(good)
+
+    async def holders(good: Sequence[Row]) -> set[UUID]:
+        if good[0].number == WINDOW:
+            assert ended == [0]
+        return set()
+
+    pair = [row(0, email="had@example.com"), row(WINDOW, email="had@example.com")]
+    rows = [pair[0], *(Row(n, None, {}) for n in range(1, WINDOW)), pair[1]]
+    steps = import_rows(iter(rows), write, report=ImportReport(), until=math.inf, holders=holders)
+    assert [step.position async for step in steps] == [WINDOW - 1, WINDOW]
