@@ -12,12 +12,11 @@ import click
 from shared.events.catalog import FLOWS
 from shared.events.envelope import now
 from shared.events.replay import Selection
+from shared.streams.codec import parse_entry_id
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO = re.compile(r"([0-9]+)([smhdw])")
-_ENTRY_ID = re.compile(r"([0-9]+)(?:-([0-9]+))?")
-# Redis counts in 64 bits without a sign, PostgreSQL in 63.
-LARGEST_PART = 2**64 - 1
+# PostgreSQL counts in 63 bits.
 LARGEST_NUMBER = 2**63 - 1
 # Nothing here is older, and databases count from it.
 FIRST_YEAR = 1970
@@ -58,13 +57,12 @@ class EntryId(click.ParamType[str]):
     name = "entry-id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id as it was given."""
-        match = _ENTRY_ID.fullmatch(str(value))
-        # Longer ones are not worth the time that it takes to read them.
-        if match is None or any(_is_too_large(part) for part in match.groups("0")):
+        """Return the id in full."""
+        entry_id = parse_entry_id(str(value))
+        if entry_id is None:
             text = str(value)[:80]
             self.fail(f"{text!r} is no entry id such as 1700000000000-0", param, ctx)
-        return str(value)
+        return entry_id
 
 
 class Moment(click.ParamType[datetime]):
@@ -117,11 +115,6 @@ def canonical(text: str) -> str | None:
 def is_storable(text: str) -> bool:
     """Return whether a text can be UTF-8 in a database; bytes that are none come as surrogates."""
     return re.search("[\0\ud800-\udfff]", text) is None
-
-
-def _is_too_large(part: str) -> bool:
-    digits = part.lstrip("0")
-    return len(digits) > len(str(LARGEST_PART)) or int(digits or 0) > LARGEST_PART
 
 
 def _moment(text: str) -> datetime:

@@ -3,7 +3,6 @@
 Who comes late first reads the entries after the last one it saw.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -11,7 +10,7 @@ from redis.asyncio import Redis
 
 from shared.events.catalog import CHANGES
 from shared.redis_connections import milliseconds, translated_errors
-from shared.streams.codec import Entry, entries_of, entry_id, read_entries
+from shared.streams.codec import LARGEST_PART, Entry, entries_of, entry_id, read_entries
 from shared.streams.consuming.group import stream_info
 
 # Entries that are fetched at a time.
@@ -21,18 +20,6 @@ PAGE = 500
 # and so is to be told when some went away unseen.
 BEGINNING = "0-0"
 NOTHING_YET = "0-1"
-LARGEST_PART = 2**64 - 1
-
-_match_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
-
-
-def parse_entry_id(text: str) -> str | None:
-    """Return an entry's id in full, or None for what cannot be one."""
-    match = _match_entry_id(text)
-    if match is None:
-        return None
-    parts = int(match[1]), int(match[2] or "0")
-    return None if max(parts) > LARGEST_PART else "{}-{}".format(*parts)
 
 
 class ChangeFeed:

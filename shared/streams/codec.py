@@ -31,6 +31,10 @@ MOST_DIGITS = 9
 EntryId: TypeAlias = tuple[int, int]
 """An entry's id as milliseconds and sequence: a form that sorts."""
 
+# Redis counts both in 64 bits without a sign.
+LARGEST_PART = 2**64 - 1
+_match_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -101,6 +105,15 @@ def entry_id(text: bytes | str) -> EntryId:
     decoded = text.decode() if isinstance(text, bytes) else text
     time, _, sequence = decoded.partition("-")
     return int(time), int(sequence or 0)
+
+
+def parse_entry_id(text: str) -> str | None:
+    """Return an entry's id in full, or None for what cannot be one."""
+    match = _match_entry_id(text)
+    if match is None:
+        return None
+    parts = int(match[1]), int(match[2] or "0")
+    return None if max(parts) > LARGEST_PART else "{}-{}".format(*parts)
 
 
 _OPTIONAL = {

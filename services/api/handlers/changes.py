@@ -21,8 +21,8 @@ from services.api.web.query import Query
 from services.api.web.streaming import BUFFERING, EVENT_STREAM, event_stream, message
 from shared.background import background, repeat
 from shared.observability.outages import Outages
-from shared.streams.change_feed import ChangeFeed, parse_entry_id
-from shared.streams.codec import Entry, EntryId, entry_id
+from shared.streams.change_feed import ChangeFeed
+from shared.streams.codec import Entry, EntryId, entry_id, parse_entry_id
 
 log = structlog.get_logger(__name__)
 

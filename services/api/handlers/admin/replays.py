@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -31,6 +32,7 @@ from shared.administration.replays import ReplayRunner, Replays
 from shared.domain.errors import PermanentError
 from shared.events.catalog import STREAMS, groups_of
 from shared.events.replay import ReplayOrder, ReplayOrigin, Selection
+from shared.streams.codec import entry_id, parse_entry_id
 from shared.streams.replays.jobs import ReplayProgress, ReplayState
 from shared.streams.replays.tally import ReplayResult
 
@@ -39,7 +41,19 @@ MOST_TYPES = 50
 # The part of an order that each code of a refusal is about.
 WRONG_PARTS = {"unknown-group": "group", "unknown-type": "types"}
 
-EntryId = Annotated[str, Field(max_length=41, pattern=r"^[0-9]{1,20}(-[0-9]{1,20})?$")]
+
+def _full_entry_id(value: str) -> str:
+    text = parse_entry_id(value)
+    if text is None:
+        raise PydanticCustomError("entry_id", "Is not the id of an entry, such as 1700000000000-0")
+    return text
+
+
+EntryId = Annotated[
+    str,
+    AfterValidator(_full_entry_id),
+    WithJsonSchema({"type": "string", "maxLength": 41, "pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$"}),
+]
 
 REPLAY_ID = Parameter(
     name="id",
@@ -98,8 +112,18 @@ class ReplayInput(BaseModel):
             )
         return self
 
+    def _check_range(self) -> None:
+        errors: dict[str, str] = {}
+        if self.since and self.until and self.since >= self.until:
+            errors["until"] = "Must be after `since`"
+        if self.first and self.last and entry_id(self.first) > entry_id(self.last):
+            errors["last"] = "Must not be before `first`"
+        if errors:
+            raise validation_problem(errors)
+
     def order(self) -> ReplayOrder:
-        """Return the order; raises `Problem` 400 when it is not said for which group."""
+        """Return the order; raises `Problem` 400 for a range or a group that there cannot be."""
+        self._check_range()
         return ReplayOrder(
             origin=self.origin,
             stream=self.stream,
