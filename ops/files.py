@@ -28,6 +28,16 @@ class FilePath(click.Path):
         return os.fsdecode(super().convert(path, param, ctx))
 
 
+def is_same_file(one: str, other: str) -> bool:
+    """Return whether both are one file, by whatever names. Standard input and output are none."""
+    if STANDARD in {one, other}:
+        return False
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # one of them is not there
+        return False
+
+
 @contextlib.contextmanager
 def open_to_write(path: str) -> Generator[BinaryIO]:
     """Open a file to write, readable by its owner alone; it appears once it is complete."""

@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from ops.environment import settings
-from ops.files import FilePath, open_to_read, open_to_write
+from ops.files import FilePath, is_same_file, open_to_read, open_to_write
 from ops.output import as_json, confirm, print_json, yes
 from ops.progress import Bar, progress_bar
 from ops.running import Servers, open_servers, operator, run
@@ -92,6 +92,16 @@ def _mapping(
         raise click.BadParameter(str(error)) from error
 
 
+mapping_of_columns = click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="TITLE:FIELD",
+    callback=_mapping,
+    help="A column of CSV whose title is no field's; TITLE: passes it over. Repeatable.",
+)
+
+
 def _charset(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
     try:
         if name is not None:
@@ -105,6 +115,12 @@ charset = click.option(
     "--charset",
     callback=_charset,
     help="Of a file that is not in UTF-8, UTF-16 or UTF-32, such as windows-1252.",
+)
+
+errors_file = click.option(
+    "--errors",
+    type=FilePath(dir_okay=False, allow_dash=True),
+    help="Write bad rows' numbers and reasons to this file, as NDJSON.",
 )
 
 
@@ -140,17 +156,10 @@ def import_events(*, path: str, yes: bool, as_json: bool) -> None:
     show_default=True,
     help="create leaves leads that are known alone; upsert changes those with a row's externalId.",
 )
-@click.option(
-    "--map",
-    "mapping",
-    multiple=True,
-    metavar="TITLE:FIELD",
-    callback=_mapping,
-    help="A column of CSV whose title is no field's; TITLE: passes it over. Repeatable.",
-)
+@mapping_of_columns
 @charset
 @click.option("--dry-run", is_flag=True, help="Write nothing, and report what would be written.")
-@click.option("--errors", help="Write bad rows' numbers and reasons to this file, as NDJSON.")
+@errors_file
 @yes
 @as_json
 def import_leads(
@@ -171,6 +180,7 @@ def import_leads(
     changes the lead that has a row's externalId or, in a row without one, its id. Good rows land
     whatever the others are like, and columns whose values cannot be imported are named.
     """
+    _check_errors_file(errors, path)
     layout = Layout(mapping=mapping, mode=ImportMode(mode))
     order = ImportOrder(_format(path, file_format, layout), layout, charset, dry_run=dry_run)
     if not dry_run:
@@ -178,6 +188,11 @@ def import_leads(
     with _refusing(errors) as refuse:
         report = run(_leads(path, order, refuse, quiet=as_json))
     _end(report, good=not (report.invalid or report.refused), as_json=as_json)
+
+
+def _check_errors_file(errors: str | None, path: str) -> None:
+    if errors is not None and is_same_file(errors, path):
+        raise click.UsageError("--errors would overwrite the file that is read.")
 
 
 def _format(path: str, given: str | None, layout: Layout) -> FileFormat:

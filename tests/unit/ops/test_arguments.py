@@ -85,8 +85,6 @@ def is_clear(result: Result) -> bool:
 def test_hostile_arguments(
     name: str, parameter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "import leads":
-        pytest.skip("its file is checked where it is read")
     monkeypatch.chdir(tmp_path)
     for value in NEVER_GOOD:
         result = call(name, parameter, value)
@@ -131,6 +129,7 @@ def test_hostile_arguments(
         "import events .",
         "import leads nowhere.csv",
         "import leads . --dry-run",
+        "import leads /dev/null --errors . --dry-run",
         "export leads --output .",
         "migrate everything",
         "doctor --strictly",
@@ -147,6 +146,16 @@ def test_a_file_that_is_not_there_is_found_before_anything_is_asked(kind: str) -
     result = invoke("import", kind, "nowhere.ndjson")
     assert "does not exist" in result.output
     assert "[y/N]" not in result.output
+
+
+def test_errors_are_not_written_over_the_file_that_is_read(tmp_path: Path) -> None:
+    leads, link = tmp_path / "leads.csv", tmp_path / "link.csv"
+    leads.write_text("firstName,lastName,email\n")
+    link.symlink_to(leads)
+    for errors in (leads, link, tmp_path / "." / "leads.csv"):
+        result = invoke("import", "leads", str(leads), "--dry-run", "--errors", str(errors))
+        assert result.exit_code == 2, result.output
+        assert "--errors would overwrite" in result.output
 
 
 @pytest.mark.parametrize("name", [name for name in commands() if name != "exporter"])
