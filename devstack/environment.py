@@ -134,7 +134,10 @@ def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def file_values(path: str) -> dict[str, str]:
-    kept = dotenv_values(path) if path else {}
+    try:
+        kept = dotenv_values(path) if path else {}
+    except UnicodeDecodeError:  # as PowerShell's `>` writes it
+        raise MisconfiguredError(f"{path}: is not UTF-8 text: save it as UTF-8") from None
     return {name: value for name, value in kept.items() if value is not None}
 
 

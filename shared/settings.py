@@ -43,7 +43,7 @@ def _from_seconds(value: Any) -> Any:
     if isinstance(value, str):
         try:
             return timedelta(seconds=float(value))
-        except ValueError:
+        except (ValueError, OverflowError):  # no number, or more than a time span may be
             return value
     return value
 
@@ -156,6 +156,8 @@ def load(group: type[Group]) -> Group:
         return read(_env_file=".env" if named is None else named or None)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error))) from None
+    except UnicodeDecodeError:  # as PowerShell's `>` writes it
+        raise SettingsError(f"{named or '.env'}: is not UTF-8 text: save it as UTF-8") from None
 
 
 def _explain(error: ValidationError) -> list[str]:

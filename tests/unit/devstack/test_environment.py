@@ -117,6 +117,13 @@ def test_no_file_is_fine_and_an_empty_name_is_none(tmp_path: Path) -> None:
     assert read_environment(missing) == missing
 
 
+def test_a_file_in_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text("PORT=8000\n", encoding="utf-16")
+    with pytest.raises(MisconfiguredError, match=f"{file}: is not UTF-8"):
+        read_environment({"ENV_FILE": str(file)})
+
+
 def test_services_get_the_stand_ins() -> None:
     environment = services_environment(
         make_plan({"GROQ": "stand-in", "API_WORKERS": "2", "LOG_LEVEL": "DEBUG"}),

@@ -49,6 +49,25 @@ def test_an_env_file_that_is_named_has_to_be_there(environment: pytest.MonkeyPat
         load(StreamsSettings)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "windows-1252"])
+def test_an_env_file_in_another_encoding_is_refused(
+    encoding: str, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("# Schl\u00fcssel\nREDIS_HOST=streams\n", encoding=encoding)
+    environment.delenv("ENV_FILE")
+    with pytest.raises(SettingsError, match=r"\.env: is not UTF-8"):
+        load(StreamsSettings)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e400", "1e15", "2 s"])
+def test_what_is_no_time_span_is_refused_by_name(
+    seconds: str, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("REDIS_TIMEOUT", seconds)
+    with pytest.raises(SettingsError, match="REDIS_TIMEOUT: "):
+        load(StreamsSettings)
+
+
 def test_an_empty_name_is_none(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("REDIS_PASSWORD_FILE", "")
     assert load(StreamsSettings).url == "redis://localhost:6379/0"
