@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 from pydantic import (
@@ -11,7 +11,7 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
-    PositiveInt,
+    Field,
     StringConstraints,
 )
 
@@ -61,13 +61,28 @@ _ADVANCE = """
 """
 
 
+def _has_nul(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(map(_has_nul, cast("dict[str, object]", value).items()))
+        case list() | tuple():
+            return any(map(_has_nul, cast("Sequence[object]", value)))
+        case _:
+            return False
+
+
 def _without_nul(value: Any) -> Any:
-    if "\x00" in str(value):
+    if _has_nul(value):
         raise ValueError("PostgreSQL keeps no NUL characters")
     return value
 
 
 StoredText = Annotated[str, AfterValidator(_without_nul)]
+StoredJson = Annotated[dict[str, Any], AfterValidator(_without_nul)]
+# Positions go on behind the last one that is imported: as many are left again.
+LARGEST_POSITION = 2**62
 
 
 class ArchivedEvent(BaseModel):
@@ -80,18 +95,18 @@ class ArchivedEvent(BaseModel):
     source: StoredText
     subject: StoredText
     dataschema: StoredText
-    data: dict[str, Any]
+    data: StoredJson
     time: AwareDatetime
     correlation_id: StoredText
     payload_hash: Annotated[str, StringConstraints(pattern=r"^\\x[0-9a-f]{64}$")]
     outcome: StoredText
-    detail: dict[str, Any] | None
+    detail: StoredJson | None
     applied_at: AwareDatetime | None = None  # exports from before it was kept have none
     recorded_at: AwareDatetime
     # Exports of earlier versions have none of these.
     accepted: StoredText | None = None
     changed: tuple[StoredText, ...] | None = None
-    position: PositiveInt | None = None
+    position: Annotated[int, Field(ge=1, le=LARGEST_POSITION)] | None = None
 
 
 class ArchiveCopy:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -187,12 +188,16 @@ async def test_lines_that_are_no_events_are_listed_and_the_others_added(
         await create(3)
     await ops("export", "events", "-o", str(file))
     before = await rows(database, EVENTS)
-    nul = file.read_bytes().splitlines()[0].replace(b"tests", b"\\u0000tests")
-    file.write_bytes(file.read_bytes() + b"{}\n" + nul + b"\nnot json\n\xff\n")
+    line = file.read_bytes().splitlines(keepends=True)[0]
+    nul = line.replace(b"tests", b"\\u0000tests")
+    nul_within = line.replace(b'"data":{', b'"data":{"a": ["\\u0000"], ')
+    beyond = re.sub(rb'"position":\d+', b'"position":%d' % 2**64, line)
+    assert len({line, nul, nul_within, beyond}) == 4, "all were altered"
+    file.write_bytes(file.read_bytes() + b"{}\n" + nul + b"not json\n\xff\n" + nul_within + beyond)
     async with database.connection() as connection:
         await connection.execute("TRUNCATE leads.event CASCADE")
     ended = await ops("import", "events", str(file), "--yes", "--json")
-    assert ended.json == {"rows": 7, "added": 3, "known": 0, "invalid": 4}
+    assert ended.json == {"rows": 9, "added": 3, "known": 0, "invalid": 6}
     assert ended.code == 1
     assert "Line 4: id Field required" in ended.stderr
     assert await rows(database, EVENTS) == before
