@@ -55,12 +55,7 @@ class LeadLookup:
         """
         # As `look_up` does, without a coroutine of its own around what nearly all ask for.
         lead = await self._cache.find(key) or await self._read_through(key)
-        if lead is not None:
-            return lead
-        found = await self.find_pending(key)
-        if isinstance(found, NotedLead):
-            raise not_stored_yet(found)
-        return found
+        return await self._just_stored(key) if lead is None else lead
 
     async def find_pending(self, key: str) -> CachedLead | LeadDocument | NotedLead:
         """Return a lead that was not stored a moment ago, or how it will be made.
@@ -81,8 +76,18 @@ class LeadLookup:
         return await self._cache.find(key) or await self._read_through(key)
 
     async def find_id(self, key: str) -> UUID:
-        """Return the id of the lead whose id or externalId this is; raises like `find_lead`."""
-        return id_of(await self.find_lead(key))
+        """Return the id of the lead whose id or externalId this is; raises like `find_lead`.
+
+        Who needs no more of a lead leaves the cache as it is: a summary soon writes it there anew.
+        """
+        lead = await self._cache.find(key) or await self._stored(UUID(key))
+        return id_of(await self._just_stored(key) if lead is None else lead)
+
+    async def _just_stored(self, key: str) -> CachedLead | LeadDocument:
+        found = await self.find_pending(key)
+        if isinstance(found, NotedLead):
+            raise not_stored_yet(found)
+        return found
 
     async def _read_through(self, key: str) -> LeadDocument | None:
         document = await self._stored(UUID(key))

@@ -35,6 +35,15 @@ class TestRead:
             assert (await client.get(f"/leads/{key}")).json() == lead
         assert len(await redis.keys(f"{PREFIX}*")) == 2
 
+    async def test_what_needs_a_leads_id_alone_leaves_the_cache_as_it_is(
+        self, client: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        lead = await create(client)
+        await redis.delete(*await redis.keys(f"{PREFIX}*"))
+        for key in (lead["id"], lead["externalId"]):
+            assert (await client.get(f"/leads/{key}/summaries")).json() == []
+        assert not await redis.keys(f"{PREFIX}*")
+
     @pytest.mark.parametrize(
         ("tag", "status"),
         [
