@@ -9,7 +9,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from services.summarizer.handlers.lead_changed import LeadChangedHandler
-from services.summarizer.handlers.summary_requested import CacheLead, SummaryRequestedHandler
+from services.summarizer.handlers.summary_requested import SummaryRequestedHandler, TellReaders
 from services.summarizer.prompts import PROMPT_VERSION
 from services.summarizer.providers import Provider
 from services.summarizer.providers.groq import open_groq
@@ -26,13 +26,14 @@ from shared.batcher import open_batcher
 from shared.cache.lead_cache import LeadCache, open_cache
 from shared.events import catalog
 from shared.events.data import LeadChanged, SummaryRequested
+from shared.events.envelope import Event
 from shared.redis_connections import check_server, open_redis
 from shared.storage.dead_letters import DeadLetterRepository
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Database, open_database
 from shared.streams.consuming.subscription import Subscription
 from shared.streams.ordering.layout import Divisions
-from shared.streams.publisher import open_publisher
+from shared.streams.publisher import Publisher, open_publisher
 from shared.streams.replies import LateReplies
 
 # The group that summarises new leads handles few at a time: the rest of the process is left to
@@ -75,7 +76,7 @@ async def bootstrap(
         _provider(settings, provider) as chosen,
         open_requests(database, _source(settings, chosen)) as requests,
         open_results(database, _source(settings, chosen)) as results,
-        open_cache_writes(cache) as cache_lead,
+        open_telling(cache, publisher) as tell_readers,
     ):
         await check_server(redis, setting="REDIS_URL")
         circuit = ModelCircuit(failures=CIRCUIT_FAILURES, pause=CIRCUIT_PAUSE)
@@ -86,8 +87,7 @@ async def bootstrap(
             requests=requests,
             results=results,
             writer=SummaryWriter(upstream),
-            cache_lead=cache_lead,
-            publisher=publisher,
+            tell_readers=tell_readers,
             replies=replies,
             quota=DailyQuota(redis, name="summaries", most=settings.daily_quota),
             timeout=settings.summary.summary_deadline,
@@ -106,15 +106,20 @@ async def bootstrap(
 
 
 @contextlib.asynccontextmanager
-async def open_cache_writes(cache: LeadCache) -> AsyncGenerator[CacheLead]:
-    """Write leads to the cache for the length of the block; what ends together shares a trip."""
+async def open_telling(cache: LeadCache, publisher: Publisher) -> AsyncGenerator[TellReaders]:
+    """Tell readers of summaries for the length of the block; what ends together is told together.
 
-    async def write(documents: Sequence[LeadDocument]) -> Sequence[None]:
-        await cache.put(documents)
-        return [None] * len(documents)
+    The cache comes first: who is told of a version must not read an older one there.
+    """
 
-    async with open_batcher(write, name="cache writes") as writes:
-        yield writes.submit
+    async def tell(news: Sequence[tuple[Event, LeadDocument]]) -> Sequence[None]:
+        await cache.put([lead for _, lead in news])
+        changes = [(cause, lead.id, lead.version, "summarised") for cause, lead in news]
+        await publisher.announce(changes, source="summarizer")
+        return [None] * len(news)
+
+    async with open_batcher(tell, name="readers told") as telling:
+        yield lambda cause, lead: telling.submit((cause, lead))
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from redis.asyncio import Redis
 
-from services.summarizer.bootstrap import open_cache_writes
+from services.summarizer.bootstrap import open_telling
 from services.summarizer.handlers.summary_requested import SummaryRequestedHandler
 from services.summarizer.prompts import Prompt
 from services.summarizer.providers import Completion, Provider, ProviderError
@@ -134,7 +134,7 @@ async def open_summarizer(
         open_publisher(redis, Divisions(redis)) as publisher,
         open_requests(database, source) as requests,
         open_results(database, source) as results,
-        open_cache_writes(cache) as cache_lead,
+        open_telling(cache, publisher) as tell_readers,
     ):
         upstream = Upstream(
             provider,
@@ -147,8 +147,7 @@ async def open_summarizer(
             requests=requests,
             results=results,
             writer=SummaryWriter(upstream),
-            cache_lead=cache_lead,
-            publisher=publisher,
+            tell_readers=tell_readers,
             replies=replies,
             quota=DailyQuota(redis, name="summaries", most=quota),
             timeout=time_limit,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import structlog
 
@@ -17,19 +17,18 @@ from services.summarizer.storage.results import SummaryResults
 from services.summarizer.writer import SummaryWriter, Written
 from shared.domain.errors import PermanentError
 from shared.domain.summary import FailureReason, SummaryFailure
-from shared.events.data import LeadChanged, SummaryRequested
+from shared.events.data import SummaryRequested
 from shared.events.envelope import Event, now
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.observability.metrics import counter, histogram
 from shared.storage.inbox import EventRecord
 from shared.storage.lead_document import LeadDocument
-from shared.streams.publisher import Publisher
 from shared.streams.replies import LateReplies, Reply
 
 log = structlog.get_logger(__name__)
 
-CacheLead = Callable[[LeadDocument], Awaitable[None]]
-"""Writes a lead to the cache unless a newer version is there."""
+TellReaders = Callable[[Event, LeadDocument], Awaitable[None]]
+"""Brings the cache, and then all who follow changes, to what an event made of a lead."""
 
 _REPLAYED = SummaryFailure(
     FailureReason.REPLAYED, "A replay has no model called; ask for the summary instead."
@@ -73,8 +72,7 @@ class SummaryRequestedHandler:
     requests: SummaryRequests
     results: SummaryResults
     writer: SummaryWriter
-    cache_lead: CacheLead
-    publisher: Publisher
+    tell_readers: TellReaders
     replies: LateReplies
     quota: DailyQuota
     timeout: timedelta
@@ -168,8 +166,7 @@ class SummaryRequestedHandler:
     async def _announce(self, cause: Event[SummaryRequested], end: SummaryEnd) -> None:
         """Bring cache, readers and waiting requests up to date, in that order."""
         if end.lead is not None:
-            await self.cache_lead(end.lead)
-            await self.publisher.publish(_to_changed(cause, end.lead))
+            await self.tell_readers(cause, end.lead)
         if end.followers:
             followers = await self.results.resolve(cause.id)
             await self.replies.send(
@@ -207,16 +204,4 @@ def _to_request(event: Event[SummaryRequested], *, timeout: timedelta) -> Summar
         reply_to=event.reply_to,
         regenerate=event.data.regenerate,
         deadline=now() + timeout,
-    )
-
-
-def _to_changed(cause: Event, lead: LeadDocument) -> Event[LeadChanged]:
-    # The same id however often it is published.
-    return Event(
-        id=uuid5(cause.id, "lead-changed"),
-        source="summarizer",
-        subject=str(lead.id),
-        correlation_id=cause.correlation_id,
-        traceparent=cause.traceparent,
-        data=LeadChanged(lead_id=lead.id, lead_version=lead.version, change="summarised"),
     )
