@@ -10,6 +10,8 @@ from ipaddress import IPv6Address
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 POSTGRES_PORT = 5432
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
 LARGEST_PORT = 65_535
 
 
@@ -69,6 +71,17 @@ class PostgresAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class SentinelAddress:
+    """Where sentinels are, and of which group of theirs the master is wanted."""
+
+    hosts: list[tuple[str, int]]
+    group: str
+    database: int
+    username: str | None
+    password: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """An address in pieces, still encoded but for the query's values."""
 
@@ -122,6 +135,21 @@ def normalized_redis_url(text: str) -> str:
         raise ValueError("the database must be a number")
     return f"{scheme}://{_redis_credentials(parts)}{_redis_hosts(scheme, parts)}/{parts.path}" + (
         f"?{urlencode(query)}" if query else ""
+    )
+
+
+def parse_sentinel_address(url: str) -> SentinelAddress:
+    """Return the parts of a normalized `redis+sentinel://` address."""
+    parts = split_url(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.rpartition(":")
+    group, _, database = parts.path.strip("/").partition("/")
+    return SentinelAddress(
+        redis_hosts(hosts, default_port=SENTINEL_PORT),
+        group,
+        int(database or 0),
+        unquote(username) or None,
+        unquote(password) or None,
     )
 
 
@@ -204,6 +232,12 @@ def split_url(url: str) -> SplitResult:
     scheme, separator, rest = url.partition("://")
     netloc = re.split("[/?#]", rest, maxsplit=1)[0]
     return urlsplit(f"{scheme}{separator}{rest[len(netloc) :]}")._replace(netloc=netloc)
+
+
+def redis_hosts(hosts: str, *, default_port: int = REDIS_PORT) -> list[tuple[str, int]]:
+    """Return the hosts and ports that an address of Redis names, divided by commas."""
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return [(one.hostname or "localhost", one.port or default_port) for one in parts]
 
 
 def bracketed(host: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlunsplit
 
 import hiredis
 import redis
@@ -23,7 +23,7 @@ from redis.exceptions import MovedError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.background import cancellation_kept
-from shared.connection_strings import bracketed, split_url
+from shared.connection_strings import bracketed, parse_sentinel_address, redis_hosts, split_url
 from shared.domain.errors import UnavailableError
 from shared.observability.metrics import DB_SECONDS
 from shared.redis_cluster import ClusterPipeline, ClusterRedis
@@ -35,11 +35,9 @@ from shared.settings import MOST_PARTITIONS, SettingsError, StreamsSettings
 READ_GRACE = timedelta(seconds=1.5)
 
 SENTINEL_SCHEME = "redis+sentinel://"
-SENTINEL_PORT = 26379
 SENTINEL_OPTIONS = ("protocol", "socket_connect_timeout", "socket_timeout", "retry")
 
 CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
-CLUSTER_PORT = 6379
 SAY_CLUSTER = (
     "names a node of a Redis Cluster. Say redis+cluster://host:port,host:port with one or more of "
     "its nodes (rediss+cluster:// for TLS)"
@@ -184,8 +182,10 @@ class LivePool(BlockingConnectionPool):
     The client's own check sees connections that were closed, but none that was reset.
     """
 
-    # Blocking reads wait, which says nothing of the server.
-    is_measured = True
+    def __init__(self, *, is_measured: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self._is_measured = is_measured
+        self._waiting = 0
 
     def make_connection(self) -> AbstractConnection:
         kind: Any = self.connection_class
@@ -203,11 +203,31 @@ class LivePool(BlockingConnectionPool):
             raise redis.ConnectionError(str(error)) from error
         connection.lent_at = time.perf_counter()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] (ours)
 
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """Lend a connection: an idle one without the locks, timers and records of the library."""
+        if not self._available_connections:
+            self._waiting += 1
+            try:
+                return await super().get_connection()  # type: ignore[no-untyped-call]
+            finally:
+                self._waiting -= 1
+        connection = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
     async def release(self, connection: AbstractConnection) -> None:
         lent_at: float | None = getattr(connection, "lent_at", None)
-        if self.is_measured and lent_at is not None:
+        if self._is_measured and lent_at is not None:
             _USES.observe(time.perf_counter() - lent_at)
-        await super().release(connection)
+        if self._waiting or connection.should_reconnect():  # type: ignore[no-untyped-call]
+            await super().release(connection)
+        else:
+            self._in_use_connections.remove(connection)
+            self._available_connections.append(connection)
 
     async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 (the library's)
         with contextlib.suppress(redis.TimeoutError):  # only its end was not seen in time
@@ -231,19 +251,27 @@ async def open_redis(
     answer = timeout if block is None else block + READ_GRACE
     async with contextlib.AsyncExitStack() as stack:
         if settings.url.startswith(SENTINEL_SCHEME):
-            sentinel, group = _sentinel(
-                settings.url, connection_options(connect=timeout, answer=answer)
+            options = connection_options(connect=timeout, answer=answer)
+            address = parse_sentinel_address(settings.url)
+            open_sentinel: Callable[..., Sentinel] = Sentinel  # its constructor has no types
+            sentinel = open_sentinel(
+                address.hosts,
+                sentinel_kwargs={name: options[name] for name in SENTINEL_OPTIONS},
+                username=address.username,
+                password=address.password,
+                db=address.database,
+                **options,
             )
             for one in sentinel.sentinels:
                 stack.push_async_callback(one.aclose)
             client: Redis = sentinel.master_for(
-                group,
+                address.group,
                 redis_class=LeanRedis,
                 connection_pool_class=LiveSentinelPool,
                 max_connections=MAX_CONNECTIONS,
                 timeout=timeout.total_seconds(),
+                is_measured=block is None,
             )
-            cast("LivePool", client.connection_pool).is_measured = block is None
         else:
             # On a cluster each partition that a process owns is read over its own connection.
             client = client_of(
@@ -266,10 +294,11 @@ def client_of(
     options = connection_options(connect=connect, answer=answer) | {
         "max_connections": most,
         "timeout": connect.total_seconds(),
+        "is_measured": is_measured,
     }
     parts = split_url(url)
     if parts.scheme not in CLUSTER_SCHEMES:
-        return LeanRedis.from_pool(_pool(url, options, is_measured=is_measured))
+        return LeanRedis.from_pool(LivePool.from_url(url, **options))
     databases = {parts.path.strip("/"), *parse_qs(parts.query).get("db", [])}
     if not databases <= {"", "0"}:
         raise SettingsError("A Redis Cluster has no other database than 0: leave it out")
@@ -278,43 +307,14 @@ def client_of(
     def open_node(address: Address) -> Redis:
         netloc = f"{credentials}{at}{bracketed(address[0])}:{address[1]}"
         node = urlunsplit((CLUSTER_SCHEMES[parts.scheme], netloc, "", parts.query, ""))
-        return LeanRedis.from_pool(_pool(node, options, is_measured=is_measured))
+        return LeanRedis.from_pool(LivePool.from_url(node, **options))
 
     return ClusterRedis(
-        _addresses(hosts, default_port=CLUSTER_PORT),
+        redis_hosts(hosts),
         open_node,
         is_outage=is_outage,
         confirm_within=connect / 2,
     )
-
-
-def _pool(url: str, options: dict[str, Any], *, is_measured: bool) -> LivePool:
-    pool = LivePool.from_url(url, **options)
-    pool.is_measured = is_measured
-    return pool
-
-
-def _addresses(hosts: str, *, default_port: int) -> list[Address]:
-    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
-    return [(one.hostname or "localhost", one.port or default_port) for one in parts]
-
-
-def _sentinel(url: str, options: dict[str, Any]) -> tuple[Sentinel, str]:
-    """Return the sentinels that an address names, and the group whose master is wanted."""
-    parts = split_url(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    username, _, password = credentials.rpartition(":")
-    group, _, database = parts.path.strip("/").partition("/")
-    open_sentinel: Callable[..., Sentinel] = Sentinel  # its constructor has no types
-    sentinel = open_sentinel(
-        _addresses(hosts, default_port=SENTINEL_PORT),
-        sentinel_kwargs={name: options[name] for name in SENTINEL_OPTIONS},
-        username=unquote(username) or None,
-        password=unquote(password) or None,
-        db=int(database or 0),
-        **options,
-    )
-    return sentinel, group
 
 
 async def ping(redis: Redis) -> None:

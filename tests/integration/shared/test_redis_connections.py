@@ -111,3 +111,15 @@ async def test_a_connection_that_closes_late_keeps_no_process_from_ending(redis_
     pool = LivePool.from_url(redis_url, connection_class=LateConnection)
     async with Redis.from_pool(pool) as client:
         assert await client.ping()
+
+
+async def test_who_waits_for_a_connection_gets_the_next_that_comes_back(redis_url: str) -> None:
+    pool = LivePool.from_url(redis_url, max_connections=1, timeout=5)
+    async with Redis.from_pool(pool), asyncio.timeout(4):
+        connection = await pool.get_connection()
+        waiting = asyncio.create_task(pool.get_connection())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await pool.release(connection)
+        assert await waiting is connection
+        await pool.release(connection)
