@@ -35,6 +35,8 @@ def email_key(email: str) -> str:
     NFC, an ASCII local part lower-cased, the domain as lower-case IDNA; plus-tags and
     dots stay, since only some providers ignore them. `email` must hold an `@`.
     """
+    if email.isascii():  # nearly every address
+        return email.strip().lower()
     local, _, domain = unicodedata.normalize("NFC", email.strip()).rpartition("@")
     if local.isascii():
         local = local.lower()
