@@ -101,10 +101,10 @@ class LeanSending:
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return a command as it is sent. Raises `DataError` for what no server takes."""
-        name, *rest = args
-        words = (name.encode() if isinstance(name, str) else name).split()  # as in CONFIG GET
+        if len(words := args[0].split()) > 1:  # as in CONFIG GET
+            args = (*words, *args[1:])
         try:
-            return [_pack((*words, *rest))]
+            return [_pack(args)]
         except TypeError as error:
             raise redis.DataError(str(error)) from error
 

@@ -177,9 +177,8 @@ def encode_changes(changes: Sequence[Change], *, source: str) -> list[dict[Field
     An entry has the same id however often it is made: UUIDv5 of its cause's and the type.
     """
     time = now().isoformat(timespec="milliseconds")
-    return [
-        _changed(change) | {"source": source, "time": time, **_OF_ALL_CHANGES} for change in changes
-    ]
+    common = {**_OF_ALL_CHANGES, "source": source, "time": time}
+    return [common | _changed(change) for change in changes]
 
 
 def _changed(change: Change) -> dict[FieldT, EncodableT]:
@@ -304,7 +303,7 @@ def decode(fields: Fields) -> Event:
 
 
 def _event(text: Mapping[str, str], data: EventData) -> Event:
-    optional = {attribute: text.get(field) for field, attribute in _OPTIONAL.items()}
+    optional = {name: text[field] for field, name in _OPTIONAL.items() if field in text}
     expires, key = text.get("expires"), text.get("partitionkey")
     number = text.get("replaynumber")
     event = Event(

@@ -103,10 +103,10 @@ async def create_leads(
     rows = {row["event_id"]: row for row in found}
     results = {event_id: _created(row) for event_id, row in rows.items() if row["id"] is not None}
     await _check_tombstones(connection, [one for one in offered if one.event.id in results], rows)
-    new = rows.keys()
-    refused = [one for one in offered if one.event.id in new and one.event.id not in results]
+    left = [one for one in offered if one.event.id not in results]
+    refused = [one for one in left if one.event.id in rows]
     results |= await _mark_refused(connection, refused, rows)
-    known = [one for one in offered if one.event.id not in results]
+    known = [one for one in left if one.event.id not in results]
     return results | await _find_earlier(connection, known)
 
 
