@@ -6,7 +6,6 @@ import hashlib
 import random
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -19,6 +18,7 @@ from redis.asyncio import Redis
 from shared.batcher import open_batcher
 from shared.cache.key_reader import READS, Request, Values, open_reader, translated_errors
 from shared.domain.errors import UnavailableError
+from shared.domain.values import value
 from shared.events.lead_fields import DOCUMENT_NAMES
 from shared.lua import Keys, lua_script
 from shared.redis_connections import (
@@ -79,7 +79,7 @@ class Document(Protocol):
     def read_at(self) -> float: ...
 
 
-@dataclass(slots=True)  # not frozen: that would triple the cost of making one
+@value()
 class CachedLead:
     """A lead's JSON in the version it was written in.
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import ClassVar, Generic
 from uuid import UUID
@@ -11,6 +11,8 @@ import uuid_utils.compat
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypeVar
+
+from shared.domain.values import value
 
 
 class WireModel(BaseModel):
@@ -68,7 +70,7 @@ def now() -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Event(Generic[Data_co]):
     """One event: `Event[LeadCreated]`, or an `Event` of any type.
 

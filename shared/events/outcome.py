@@ -1,8 +1,10 @@
 """How an event ended: stored with its effect, and sent to the client that waits for it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from uuid import UUID
+
+from shared.domain.values import value
 
 
 class OutcomeStatus(StrEnum):
@@ -27,7 +29,7 @@ class OutcomeStatus(StrEnum):
     OVERTAKEN = "overtaken"
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Outcome:
     """An event's end and its JSON: the lead, or why there is none.
 

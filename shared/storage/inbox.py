@@ -9,13 +9,14 @@ from uuid import UUID
 
 import orjson
 
+from shared.domain.values import value
 from shared.events.envelope import Event
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.lead_document import LeadDocument
 from shared.storage.pool import Connection, Database
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class EventRecord:
     """The columns of `leads.event` that come from the event itself; `data` is its JSON.
 
@@ -55,7 +56,7 @@ def payload_hash(event: Event) -> bytes:
     return hashlib.sha256(f"{event.type}\n{event.data.intent()}".encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class WriteResult:
     """What applying an event did.
 

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from shared.domain.errors import UnavailableError
+from shared.domain.values import value
 from shared.storage.pool import Database
 
 # Shorter than what asks: who waits for longer does not learn why.
@@ -31,7 +32,7 @@ _MOVED = """
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class LeadDocument:
     """A lead as clients see it. `json` is UTF-8 bytes; `version` is its ETag.
 

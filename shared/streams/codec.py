@@ -5,7 +5,7 @@ An event is an entry with the attributes of CloudEvents as flat fields.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any, TypeAlias, cast
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from redis.typing import EncodableT, FieldT
 
 from shared.domain.errors import PermanentError
+from shared.domain.values import value
 from shared.events.catalog import BY_TYPE
 from shared.events.data import LeadChanged
 from shared.events.envelope import Event, EventData, is_sane_id, now
@@ -36,7 +37,7 @@ LARGEST_PART = 2**64 - 1
 _match_entry_id = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Entry:
     """One entry of a stream: its id (`milliseconds-sequence`) and its fields."""
 

@@ -1,7 +1,6 @@
 """Applying lead-created events: leads, their events and the dedupe, in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from services.syncer.storage.lead_row import NewLead, with_columns
 from services.syncer.storage.tombstones import are_overtaken, unblock
 from shared.domain.errors import TransientError
 from shared.domain.lead import LeadSource
+from shared.domain.values import value
 from shared.events.outcome import Outcome, OutcomeStatus
 from shared.storage.inbox import EventRecord, WriteResult, columns
 from shared.storage.lead_document import document
@@ -38,7 +38,7 @@ _EARLIER = """
 """
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Creation:
     """An event and the lead that it asks for; `is_shown` unless nobody is to see it at once."""
 

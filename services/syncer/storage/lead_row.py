@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from shared.domain.lead import LeadSource, email_key
+from shared.domain.values import value
 from shared.events.data import LeadCreated, LeadUpdated, LeadUpserted
 from shared.events.lead_fields import LeadFields
 
@@ -27,7 +28,7 @@ def with_columns(statement: str) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class NewLead:
     """What a lead's creation sets. Version and status have their defaults."""
 

@@ -7,7 +7,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -18,6 +18,7 @@ from shared.domain.errors import (
     PermanentError,
     TransientError,
 )
+from shared.domain.values import value
 from shared.events.outcome import Outcome
 from shared.events.partitions import HeldEntry
 from shared.observability.logging import describe_error
@@ -42,7 +43,7 @@ LANES = 2
 REPLAYED_TIMES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Work:
     """An entry of a partition to be worked on: `is_held` once it has been held back."""
 
