@@ -83,11 +83,11 @@ def _clean_text(value: Any, info: ValidationInfo) -> Any:
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     if value.isascii():
         return value.strip()
-    text = unicodedata.normalize("NFC", value).strip()
     if info.context is AS_STORED:
-        return text
-    visible = INVISIBLE.sub("", text).strip()
-    return visible if any(map(_is_visible, visible)) else ""
+        return unicodedata.normalize("NFC", value).strip()
+    # Normalised last: what was left out may have stood between a letter and its accent.
+    text = unicodedata.normalize("NFC", INVISIBLE.sub("", value)).strip()
+    return text if any(map(_is_visible, text)) else ""
 
 
 def _is_visible(character: str) -> bool:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from shared.domain.lead import email_key
 from shared.events.data import LeadCreated
-from shared.events.lead_fields import EMAIL_MAX_LENGTH, LeadFields
+from shared.events.lead_fields import AS_STORED, EMAIL_MAX_LENGTH, LeadFields
 from shared.streams.codec import decode, encode
 from tests.support.builders import lead_created
 
@@ -91,6 +91,21 @@ def test_text_is_trimmed_and_normalised() -> None:
 )
 def test_what_is_not_to_be_seen_is_left_out(given: str, kept: str) -> None:
     assert LeadFields.model_validate(VALID | {"firstName": given}).first_name == kept
+
+
+@given(
+    st.text(st.sampled_from(" \u3000e\u00e9\u0301\u0327\u200b\u200d\u202e\u2060\ufeff\U000e0041"))
+)
+def test_what_is_kept_of_a_text_stays_as_it_is(text: str) -> None:
+    """Else an answer would have another name than the lead that is stored."""
+    try:
+        kept = LeadFields.model_validate(VALID | {"firstName": text}).first_name
+    except ValidationError:
+        return
+    assert LeadFields.model_validate(VALID | {"firstName": kept}).first_name == kept
+    assert (
+        LeadFields.model_validate(VALID | {"firstName": kept}, context=AS_STORED).first_name == kept
+    )
 
 
 @pytest.mark.parametrize(
