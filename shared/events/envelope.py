@@ -1,5 +1,6 @@
 """An event: its data, a versioned immutable model, in the envelope of CloudEvents 1.0."""
 
+import functools
 import re
 import time
 from dataclasses import field
@@ -39,6 +40,7 @@ class EventData(WireModel):
     version: ClassVar[int] = 1
 
     @classmethod
+    @functools.cache
     def schema_uri(cls) -> str:
         """Return the envelope's `dataschema`, e.g. `urn:leads:lead-created:1`."""
         return f"urn:leads:{cls.type}:{cls.version}"

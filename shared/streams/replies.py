@@ -5,10 +5,9 @@ never the result.
 """
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -45,6 +44,28 @@ TRIM_EVERY = timedelta(milliseconds=100)
 MOST_OVERDUE = 5
 
 
+class Expectation:
+    """A block in which a reply is waited for. A generator would take three times as long."""
+
+    __slots__ = ("_future", "_key", "_waiting")
+
+    def __init__(self, waiting: "dict[str, list[asyncio.Future[Outcome]]]", key: str) -> None:
+        self._waiting = waiting
+        self._key = key
+        self._future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> "asyncio.Future[Outcome]":
+        self._waiting.setdefault(self._key, []).append(self._future)
+        return self._future
+
+    def __exit__(self, *_: object) -> None:
+        waiting = self._waiting[self._key]
+        waiting.remove(self._future)
+        if not waiting:
+            del self._waiting[self._key]
+        self._future.cancel()
+
+
 class Replies:
     """One process's reply stream and the requests waiting on it."""
 
@@ -69,20 +90,9 @@ class Replies:
         self._last_id = "0-0"
         self._outages = outages or Outages()
 
-    @contextlib.contextmanager
-    def expect(self, event_id: UUID) -> Generator["asyncio.Future[Outcome]"]:
+    def expect(self, event_id: UUID) -> "Expectation":
         """Give a future for the event's outcome. Enter before publishing the event."""
-        key = str(event_id)
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append(future)
-        try:
-            yield future
-        finally:
-            waiting = self._waiting[key]
-            waiting.remove(future)
-            if not waiting:
-                del self._waiting[key]
-            future.cancel()
+        return Expectation(self._waiting, str(event_id))
 
     async def run(self) -> None:
         """Read replies and wake the requests that wait for them, forever."""

@@ -139,9 +139,9 @@ class CrashingPublisher(Publisher):
         self._inner = inner
         self._crash = crash
 
-    async def publish_all(self, events: Sequence[Event]) -> None:
+    def publish_all(self, events: Sequence[Event]) -> "asyncio.Future[list[str]]":
         """Pass on what goes to its lead's partition: it is no notice."""
-        await self._inner.publish_all(events)
+        return self._inner.publish_all(events)
 
     async def announce(self, changes: Sequence[Change], *, source: str) -> None:
         await self._inner.announce(changes, source=source)

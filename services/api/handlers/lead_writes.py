@@ -49,6 +49,9 @@ CREATE = "POST /leads"
 UPDATE = "PATCH /leads/{id}"
 UPSERT = "PUT /leads/by-external-id/{externalId}"
 
+# What a lead that was written is answered with.
+_STATUSES = {OutcomeStatus.CREATED: 201, OutcomeStatus.UPDATED: 200}
+
 LeadWrite: TypeAlias = LeadCreated | LeadUpdated | LeadUpserted | LeadDeleted
 
 # What a client sends to have a lead created.
@@ -277,15 +280,15 @@ class LeadWriteHandlers:
 
 def _stored_response(call: Call, outcome: Outcome) -> web.StreamResponse:
     """Answer with the lead, 201 when it is new; raises `Problem` when it was not written."""
-    if outcome.status not in {OutcomeStatus.CREATED, OutcomeStatus.UPDATED}:
+    status = _STATUSES.get(outcome.status)
+    if status is None:
         raise refusal(outcome)
     lead = orjson.loads(outcome.body)
     # An upsert may have met one that was there.
     call.ids = {**(call.ids or {}), "lead_id": lead["id"]}
-    if outcome.status is OutcomeStatus.UPDATED:
-        return lead_response(outcome.body, version=lead["version"])
-    response = lead_response(outcome.body, version=lead["version"], status=201)
-    response.headers[hdrs.LOCATION] = f"/leads/{lead['id']}"
+    response = lead_response(outcome.body, version=lead["version"], status=status)
+    if status == web.HTTPCreated.status_code:
+        response.headers[hdrs.LOCATION] = f"/leads/{lead['id']}"
     return response
 
 

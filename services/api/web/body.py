@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, cast
@@ -66,7 +67,7 @@ def parse_json(body: bytes) -> object:
     mark is passed over.
     """
     try:
-        value: object = _decoder.decode(body.decode("utf-8-sig"))
+        value: object = _decoder.decode(body.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         raise Problem("malformed-json", "The body is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -134,6 +135,8 @@ def _check_media_type(
 ) -> None:
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem("unsupported-media-type", "Send the body without a Content-Encoding")
+    if request.headers.get(hdrs.CONTENT_TYPE) in media_types:
+        return  # in nearly all requests it has no parameters
     charset = (request.charset or "utf-8").lower()
     is_read = charsets is None or charset in charsets
     if request.content_type not in media_types or not is_read:
@@ -143,9 +146,10 @@ def _check_media_type(
 
 async def _read(request: web.BaseRequest, *, within: timedelta, limit: int) -> bytes:
     await _begin(request, limit)
+    content = request.content
+    if content.is_eof() and content.exception() is None:  # it came with the headers, as nearly all
+        return _within(content.read_nowait(), limit)
     with _arrival():
-        if request.content.is_eof():  # it came with the headers, as nearly all do
-            return _within(request.content.read_nowait(), limit)
         async with asyncio.timeout(within.total_seconds()):
             return await _read_all(request, limit)
 

@@ -61,7 +61,8 @@ _NAMESPACE = UUID("5d1d3e6c-2f5f-5e0b-9c55-8f2f3a0f6b1e")
 
 def prefers_async(request: web.BaseRequest) -> bool:
     """Whether the client would rather not wait for the outcome (RFC 7240)."""
-    preferences = ",".join(request.headers.getall(PREFER.name, ())).lower().split(",")
+    given = request.headers.getall(PREFER.name, ())
+    preferences = ",".join(given).lower().split(",") if given else ()
     return any(preference.strip() == "respond-async" for preference in preferences)
 
 
