@@ -582,14 +582,13 @@ async def test_a_row_takes_the_address_that_an_earlier_row_frees(
     upsert, overtaken = handlers.by_type[LeadUpserted.type], asyncio.Event()
 
     async def be_overtaken(events: Sequence[Event]) -> Sequence[Outcome]:
-        if len(events) == 1:
-            overtaken.set()
-            return await upsert(events)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await overtaken.wait()
-                await asyncio.sleep(0.1)
-        return await upsert(events)
+        if len(events) > 1:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await overtaken.wait()
+        outcomes = await upsert(events)
+        overtaken.set()
+        return outcomes
 
     await keep(redis, event, content)
     part, by_type = timedelta(seconds=20), {LeadUpserted.type: be_overtaken}
