@@ -91,8 +91,12 @@ class TestReplays:
         settings: ApiSettings,
         operator: httpx.AsyncClient,
         applied: Sequence[Event],
+        redis: Redis,
     ) -> None:
         """The process that ran it has gone; another takes it up."""
+        # At one a second: enough for the process to be gone before, however slow the machine is.
+        more = [lead_created() for _ in range(5)]
+        await add_events(redis, more)
         async with running_api(settings) as leaving:
             leaving.headers["X-API-Key"] = KEY
             order = {"origin": "stream", "dryRun": False, "rate": 1}
@@ -102,7 +106,7 @@ class TestReplays:
         resumed = await operator.post(f"{address}/resume")
         assert resumed.status_code == 202
         replay = await self.finished(operator, address)
-        assert replay["added"] == len(applied)
+        assert replay["added"] == len(applied) + len(more)
         assert (await operator.post(f"{address}/resume")).json()["state"] == "finished"
 
     async def test_one_that_is_over_is_not_cancelled(
